@@ -1,0 +1,238 @@
+# shoal's one Makefile. `make help` lists the targets.
+#
+# Sources are found by wildcard: a new .c file needs no line here. Objects live in build/$(MODE), so modes never mix,
+# and everything that is not a program's main file goes into one archive per area, from which programs and unit tests
+# take what they use. A file named *_test.c beside the code is a unit test, tests/fuzz/*_fuzz.c a fuzz target,
+# tests/bench/*_bench.c a benchmark, tests/simulation/*_sim.c a simulation.
+
+MODE ?= release
+B := build/$(MODE)
+VERSION := 0.1.0
+
+.DEFAULT_GOAL := all
+.DELETE_ON_ERROR:
+.SECONDARY:
+MAKEFLAGS += --no-builtin-rules
+# As many jobs as processors unless the caller said otherwise.
+ifeq ($(filter -j%,$(MAKEFLAGS)),)
+MAKEFLAGS += -j$(shell nproc)
+endif
+
+CC := gcc
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+PKGS := libuv openssl lmdb libprotobuf-c jansson libmnl libcap
+OPTIMISE := -O2
+SANITISE :=
+ifeq ($(MODE),debug)
+OPTIMISE := -Og
+else ifeq ($(MODE),asan)
+OPTIMISE := -O1 -fno-omit-frame-pointer
+SANITISE := -fsanitize=address,undefined -fno-sanitize-recover=undefined
+else ifeq ($(MODE),tsan)
+OPTIMISE := -O1 -fno-omit-frame-pointer
+SANITISE := -fsanitize=thread
+else ifeq ($(MODE),cov)
+OPTIMISE := -O0
+SANITISE := --coverage
+else ifeq ($(MODE),fuzz)
+CC := clang
+OPTIMISE := -O1 -fno-omit-frame-pointer
+SANITISE := -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined
+else ifneq ($(MODE),release)
+$(error MODE=$(MODE) is unknown: use debug, release, asan, tsan or cov)
+endif
+FORTIFY := $(if $(SANITISE),,-D_FORTIFY_SOURCE=2)
+WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wwrite-strings \
+	-Wvla -Wundef -Wno-unused-parameter -Werror
+CFLAGS := -std=gnu17 -g $(OPTIMISE) $(SANITISE) $(FORTIFY) -fPIE -fstack-protector-strong -ffunction-sections \
+	-fdata-sections $(WARN) $(EXTRA_CFLAGS)
+CPPFLAGS := -D_GNU_SOURCE -DSHOAL_VERSION='"$(VERSION)"' -I. -I$(B)/gen -isystem $(B)/gen
+LDFLAGS := -pie $(SANITISE) -Wl,-z,relro,-z,now,--gc-sections,--as-needed
+
+# --- what is where ---------------------------------------------------------------------------------------------
+PROTOS := $(wildcard proto/*.proto)
+GEN := $(PROTOS:%.proto=$(B)/gen/%.pb-c.c)
+MAINS := agent/main.c cli/main.c engine/keeper/main.c engine/job/main.c
+sources = $(filter-out %_test.c $(MAINS),$(foreach d,$(1),$(wildcard $(d)/*.c)))
+objects = $(patsubst %.c,$(B)/%.o,$(1))
+
+base_SRC := $(call sources,proto/base)
+wire_SRC := $(call sources,proto/wire)
+keeper_SRC := $(call sources,engine/keeper)
+job_SRC := $(call sources,engine/job)
+engine_SRC := $(call sources,engine engine/image engine/container engine/net engine/volume engine/build engine/api)
+manager_SRC := $(call sources,manager $(wildcard manager/*/))
+agent_SRC := $(call sources,agent agent/network)
+cli_SRC := $(call sources,cli cli/compose)
+sim_SRC := $(filter-out %_sim.c,$(wildcard tests/simulation/*.c))
+bench_SRC := $(filter-out %_bench.c,$(wildcard tests/bench/*.c))
+
+AREAS := base wire keeper job engine manager agent cli sim bench
+$(foreach a,$(AREAS),$(eval $(a)_OBJ := $(call objects,$($(a)_SRC))))
+base_OBJ += $(GEN:%.c=%.o)
+ARCHIVES := $(AREAS:%=$(B)/lib%.a)
+
+PROGRAMS := $(foreach p,shoald:agent shoal:cli shoal-keeper:engine/keeper shoal-job:engine/job,\
+	$(if $(wildcard $(lastword $(subst :, ,$(p)))/main.c),$(B)/$(firstword $(subst :, ,$(p)))))
+UNIT_SRC := $(shell find proto manager agent engine cli tests/simulation -name '*_test.c' 2>/dev/null)
+UNIT := $(UNIT_SRC:%.c=$(B)/%)
+SIM := $(patsubst %.c,$(B)/%,$(wildcard tests/simulation/*_sim.c))
+BENCH := $(patsubst %.c,$(B)/%,$(wildcard tests/bench/*_bench.c))
+FUZZ := $(patsubst %.c,$(B)/%,$(wildcard tests/fuzz/*_fuzz.c))
+PROBES := $(patsubst %.c,$(B)/%,$(wildcard tests/integration/tools/*.c))
+
+LIBS := -luv -lssl -lcrypto -llmdb -ljansson -lprotobuf-c -lcap -lmnl -lhttp_parser
+# Statically: libraft's two versions share a soname (DESIGN.md section 3), and the keeper must start without a loader's help.
+RAFT := -l:libraft.a
+JOB_LIBS := -lcurl -larchive -lz -lzstd -lseccomp
+
+# --- targets ---------------------------------------------------------------------------------------------------
+.PHONY: all
+all: $(PROGRAMS) ## build the programs into build/$(MODE)/
+
+.PHONY: deps
+deps: ## install what building and testing needs (Debian 12)
+	@deploy/deps.sh build test
+
+.PHONY: demo
+demo: deps ## the main job on this machine: node, swarm, pull, service, scale, update, clean up
+	@$(MAKE) --no-print-directory all
+	@tests/integration/demo.sh $(B)
+
+.PHONY: test
+test: deps ## everything a newcomer runs: unit, simulation (some seeds), integration
+	@$(MAKE) --no-print-directory all unit-programs sim-programs tool-programs
+	@tests/run.sh $(B) unit sim integration
+
+.PHONY: check
+check: unit-programs ## the unit tests alone
+	@tests/run.sh $(B) unit
+
+.PHONY: sim
+SEEDS ?= 200
+SEED ?=
+sim: sim-programs ## the simulations: SEEDS=n how many, SEED=k replays one
+	@SEEDS=$(SEEDS) SEED=$(SEED) tests/run.sh $(B) sim
+
+.PHONY: integration
+ONLY ?=
+integration: all tool-programs ## the stories with the real programs: ONLY=name runs one
+	@ONLY=$(ONLY) tests/run.sh $(B) integration
+
+.PHONY: bench
+bench: all bench-programs tool-programs ## print the figures of GOALS.md beside their floors
+	@tests/bench/run.sh $(B)
+
+.PHONY: fuzz
+FUZZ_SECONDS ?= 60
+fuzz: ## fuzz each reader of outside bytes for FUZZ_SECONDS
+	@deploy/deps.sh build fuzz
+	@$(MAKE) --no-print-directory MODE=fuzz fuzz-programs
+	@tests/fuzz/run.sh build/fuzz $(FUZZ_SECONDS)
+
+.PHONY: asan
+asan: deps ## the whole suite under the address and undefined-behaviour sanitizers
+	@$(MAKE) --no-print-directory MODE=asan all unit-programs sim-programs tool-programs
+	@SHOAL_SLOW=4 tests/run.sh build/asan unit sim integration
+
+.PHONY: lint
+lint: $(GEN) ## format, include rules, banned calls, and that the pure objects link alone
+	@tests/lint/lint.sh $(B)
+	@$(MAKE) --no-print-directory pure-link
+
+.PHONY: format
+format: ## rewrite every source in the project's format
+	@git ls-files '*.c' '*.h' | xargs -r clang-format -i
+
+.PHONY: cov
+cov: ## unit and simulation coverage, by file
+	@$(MAKE) --no-print-directory MODE=cov unit-programs sim-programs
+	@tests/run.sh build/cov unit sim
+	@tests/cov.sh build/cov
+
+.PHONY: install
+PREFIX ?= /usr/local
+DESTDIR ?=
+install: all ## install the programs below PREFIX (default /usr/local)
+	install -d $(DESTDIR)$(PREFIX)/bin
+	install -s -m 0755 $(PROGRAMS) $(DESTDIR)$(PREFIX)/bin
+
+.PHONY: clean
+clean: ## remove everything that was built
+	rm -rf build
+
+.PHONY: help
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
+	@echo "  MODE=debug|release|asan|tsan|cov chooses how; each keeps its objects in build/MODE."
+
+.PHONY: unit-programs sim-programs bench-programs fuzz-programs tool-programs
+unit-programs: $(UNIT)
+sim-programs: $(SIM)
+bench-programs: $(BENCH)
+fuzz-programs: $(FUZZ)
+tool-programs: $(PROBES)
+
+# V=1 shows the commands.
+Q := $(if $(V),,@)
+say = $(if $(V),,@printf '  %-5s %s\n' $(1) $@)
+
+# --- how things are made ---------------------------------------------------------------------------------------
+$(B)/gen/%.pb-c.c: %.proto
+	@mkdir -p $(B)/gen
+	$(call say,GEN)
+	$(Q)protoc-c --c_out=$(B)/gen $<
+$(GEN:%.c=%.h): %.h: %.c
+
+# Generated code is not ours to warn about.
+$(B)/gen/%.o: $(B)/gen/%.c
+	$(call say,CC)
+	$(Q)$(CC) $(filter-out -W%,$(CFLAGS)) $(CPPFLAGS) -MMD -MP -c -o $@ $<
+
+$(B)/%.o: %.c Makefile | $(GEN)
+	@mkdir -p $(@D)
+	$(call say,CC)
+	$(Q)$(CC) $(CFLAGS) $(CPPFLAGS) -MMD -MP -c -o $@ $<
+
+define archive_rule
+$(B)/lib$(1).a: $($(1)_OBJ)
+	@mkdir -p $$(@D)
+	@rm -f $$@
+	$(Q)ar rcs $$@ $$^
+endef
+$(foreach a,$(AREAS),$(eval $(call archive_rule,$(a))))
+
+define link
+$(call say,LINK)
+$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) -Wl,--start-group $(filter %.a,$^) -Wl,--end-group $(1)
+endef
+
+$(B)/shoald: $(B)/agent/main.o $(foreach a,agent manager engine wire base,$(B)/lib$(a).a)
+	$(call link,$(LIBS) $(RAFT))
+$(B)/shoal: $(B)/cli/main.o $(foreach a,cli base,$(B)/lib$(a).a)
+	$(call link,$(LIBS))
+$(B)/shoal-keeper: $(B)/engine/keeper/main.o $(foreach a,keeper base,$(B)/lib$(a).a)
+	$(call link,$(LIBS))
+$(B)/shoal-job: $(B)/engine/job/main.o $(foreach a,job base,$(B)/lib$(a).a)
+	$(call link,$(JOB_LIBS) $(LIBS))
+
+$(UNIT) $(SIM) $(BENCH): $(B)/%: $(B)/%.o $(ARCHIVES)
+	$(call link,-lcmocka $(JOB_LIBS) $(LIBS) $(RAFT))
+$(FUZZ): $(B)/%: $(B)/%.o $(ARCHIVES)
+	$(call link,-fsanitize=fuzzer $(JOB_LIBS) $(LIBS) $(RAFT))
+$(PROBES): $(B)/%: %.c
+	@mkdir -p $(@D)
+	$(call say,CC)
+	$(Q)$(CC) -std=gnu17 -O2 -g -Wall -Wextra -Werror -D_GNU_SOURCE -static -o $@ $<
+
+# Planners are pure (DESIGN.md section 2): linked with nothing but the base's pure files, libc and protobuf-c, this
+# fails on the first socket, clock, file, random number or log line that slips in.
+PURE_SRC := $(wildcard $(shell sed 's/\#.*//' tests/lint/pure.list))
+.PHONY: pure-link
+pure-link: $(call objects,$(PURE_SRC)) $(GEN:%.c=%.o)
+	@mkdir -p $(B)/lint && echo 'int main(void) { return 0; }' >$(B)/lint/pure.c
+	$(Q)$(CC) $(CFLAGS) $(SANITISE) -pie -o $(B)/lint/pure $(B)/lint/pure.c $^ -lprotobuf-c
+
+-include $(shell find $(B) -name '*.d' 2>/dev/null)

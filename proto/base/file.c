@@ -1,0 +1,234 @@
+/* See file.h. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "proto/base/file.h"
+#include "proto/base/mem.h"
+
+#define TREE_DEPTH_MAX 512 /* descriptors a removal may hold open */
+
+int file_read(int dir_fd, const char *path, size_t size_max, struct buf *into, struct err *e)
+{
+    AUTO_CLOSE int fd = openat(dir_fd, path, O_RDONLY | O_CLOEXEC);
+    size_t total = 0;
+
+    if (fd < 0)
+        return err_errno(e, "open %s", path);
+    for (;;) {
+        ssize_t got = read(fd, buf_reserve(into, 16384), 16384);
+
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return err_errno(e, "read %s", path);
+        if (got == 0)
+            return 0;
+        total += (size_t)got;
+        if (total > size_max)
+            return err_set(e, ERR_LIMIT, "%s is larger than %zu bytes", path, size_max);
+        buf_added(into, (size_t)got);
+    }
+}
+
+int write_all(int fd, const void *data, size_t size, struct err *e)
+{
+    const char *at = data;
+
+    while (size) {
+        ssize_t wrote = write(fd, at, size);
+
+        if (wrote < 0 && errno == EINTR)
+            continue;
+        if (wrote < 0)
+            return err_errno(e, "write %zu bytes", size);
+        at += wrote;
+        size -= (size_t)wrote;
+    }
+    return 0;
+}
+
+int file_replace(int dir_fd, const char *name, mode_t mode, const void *data, size_t size, bool sync, struct err *e)
+{
+    AUTO_FREE char *aside = mem_printf(".%s.tmp", name);
+    AUTO_CLOSE int fd = openat(dir_fd, aside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, mode);
+
+    if (fd < 0)
+        return err_errno(e, "create %s", aside);
+    int rc = write_all(fd, data, size, e);
+    if (rc < 0) {
+        err_wrap(e, "%s", aside);
+        goto undo;
+    }
+    if (sync && fdatasync(fd) < 0) {
+        rc = err_errno(e, "sync %s", aside);
+        goto undo;
+    }
+    if (renameat(dir_fd, aside, dir_fd, name) < 0) {
+        rc = err_errno(e, "rename %s to %s", aside, name);
+        goto undo;
+    }
+    if (sync && fsync(dir_fd) < 0)
+        return err_errno(e, "sync directory of %s", name);
+    return 0;
+undo:
+    (void)unlinkat(dir_fd, aside, 0); /* best effort: the next try truncates it */
+    return rc;
+}
+
+int dir_make(const char *path, mode_t mode, struct err *e)
+{
+    AUTO_FREE char *copy = mem_strdup(path);
+
+    for (char *at = copy + 1;; at++) {
+        if (*at && *at != '/')
+            continue;
+        char end = *at;
+        *at = '\0';
+        if (mkdir(copy, mode) < 0 && errno != EEXIST)
+            return err_errno(e, "make directory %s", copy);
+        if (!end)
+            break;
+        *at = end;
+    }
+    struct stat st;
+    if (stat(path, &st) < 0)
+        return err_errno(e, "look at %s", path);
+    if (!S_ISDIR(st.st_mode))
+        return err_set(e, ERR_INVALID, "%s is not a directory", path);
+    return 0;
+}
+
+int dir_open(const char *path, int *ret_fd, struct err *e)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    if (fd < 0)
+        return err_errno(e, "open directory %s", path);
+    *ret_fd = fd;
+    return 0;
+}
+
+static int remove_entries(int fd, dev_t device, int depth, struct err *e);
+
+static int remove_one(int dir_fd, const char *name, dev_t device, int depth, struct err *e)
+{
+    struct stat st;
+
+    if (unlinkat(dir_fd, name, 0) == 0 || errno == ENOENT)
+        return 0;
+    if (errno != EISDIR && errno != EPERM)
+        return err_errno(e, "remove %s", name);
+    if (depth > TREE_DEPTH_MAX)
+        return err_set(e, ERR_LIMIT, "remove %s: more than %d levels deep", name, TREE_DEPTH_MAX);
+    int fd = openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return errno == ENOENT ? 0 : err_errno(e, "open %s", name);
+    if (fstat(fd, &st) < 0 || st.st_dev != device) {
+        close(fd);
+        return err_set(e, ERR_CONFLICT, "remove %s: something is mounted there", name);
+    }
+    int rc = remove_entries(fd, device, depth + 1, e); /* closes fd */
+    if (rc < 0)
+        return rc;
+    if (unlinkat(dir_fd, name, AT_REMOVEDIR) < 0 && errno != ENOENT)
+        return err_errno(e, "remove directory %s", name);
+    return 0;
+}
+
+static int remove_entries(int fd, dev_t device, int depth, struct err *e)
+{
+    DIR *dir = fdopendir(fd);
+    struct dirent *entry;
+    int rc = 0;
+
+    if (!dir) {
+        rc = err_errno(e, "list directory");
+        close(fd);
+        return rc;
+    }
+    while (rc == 0 && (entry = readdir(dir))) {
+        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+            continue;
+        rc = remove_one(dirfd(dir), entry->d_name, device, depth, e);
+    }
+    closedir(dir);
+    return rc;
+}
+
+int tree_remove(int dir_fd, const char *name, struct err *e)
+{
+    struct stat st;
+
+    if (fstat(dir_fd, &st) < 0)
+        return err_errno(e, "look at directory of %s", name);
+    return remove_one(dir_fd, name, st.st_dev, 0, e);
+}
+
+int root_open(int root_fd, const char *path, int flags, mode_t mode, int *ret_fd, struct err *e)
+{
+    struct open_how how = {
+        .flags = (uint64_t)(flags | O_CLOEXEC),
+        .mode = flags & (O_CREAT | O_TMPFILE) ? mode : 0,
+        .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
+    };
+    long fd;
+
+    do
+        fd = syscall(SYS_openat2, root_fd, path, &how, sizeof(how));
+    while (fd < 0 && (errno == EINTR || errno == EAGAIN)); /* EAGAIN: a rename raced with ".." */
+    if (fd < 0)
+        return err_errno(e, "open %s inside its root", path);
+    *ret_fd = (int)fd;
+    return 0;
+}
+
+int root_mkdirs(int root_fd, const char *path, int *ret_fd, struct err *e)
+{
+    AUTO_FREE char *copy = mem_strdup(path);
+    AUTO_CLOSE int fd = -1;
+    int rc;
+
+    /* Each prefix is resolved from the root again, so links inside the root are followed as the container would. */
+    for (char *at = copy;; at++) {
+        if (*at && *at != '/')
+            continue;
+        char end = *at;
+        *at = '\0';
+        if (*copy) {
+            int next = -1;
+
+            rc = root_open(root_fd, copy, O_PATH | O_DIRECTORY, 0, &next, e);
+            if (rc == ERR_NOT_FOUND) {
+                const char *slash = strrchr(copy, '/');
+                const char *name = slash ? slash + 1 : copy;
+
+                if (mkdirat(fd >= 0 ? fd : root_fd, name, 0755) < 0 && errno != EEXIST)
+                    return err_errno(e, "make directory %s", copy);
+                rc = root_open(root_fd, copy, O_PATH | O_DIRECTORY, 0, &next, e);
+            }
+            if (rc < 0)
+                return rc;
+            if (fd >= 0)
+                close(fd);
+            fd = next;
+        }
+        if (!end)
+            break;
+        *at = end;
+    }
+    if (fd < 0) {
+        rc = root_open(root_fd, "/", O_PATH | O_DIRECTORY, 0, &fd, e);
+        if (rc < 0)
+            return rc;
+    }
+    *ret_fd = steal_fd(&fd);
+    return 0;
+}
