@@ -14,7 +14,7 @@ VERSION := 0.1.0
 .SECONDARY:
 MAKEFLAGS += --no-builtin-rules
 # As many jobs as processors unless the caller said otherwise.
-ifeq ($(filter -j%,$(MAKEFLAGS)),)
+ifeq ($(MAKELEVEL)$(filter -j%,$(MAKEFLAGS)),0)
 MAKEFLAGS += -j$(shell nproc)
 endif
 
@@ -144,7 +144,7 @@ lint: $(GEN) ## format, include rules, banned calls, and that the pure objects l
 
 .PHONY: format
 format: ## rewrite every source in the project's format
-	@git ls-files '*.c' '*.h' | xargs -r clang-format -i
+	@git ls-files --cached --others --exclude-standard '*.c' '*.h' | xargs -r clang-format -i
 
 .PHONY: cov
 cov: ## unit and simulation coverage, by file

@@ -1,4 +1,5 @@
-/* See err.h. Texts are cut, never overflow, and never keep a newline: they end up in one log line or one JSON field. */
+/* See err.h. Texts are cut, never overflow, and never keep a newline: they end up in one log line or one JSON
+ * field. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>

@@ -1,9 +1,9 @@
 /* Errors: one list of codes, and a text that a person can act on.
  *
  * A function that can fail returns 0 or a negative code of this list. Where a person may read why, it also takes a
- * `struct err *e` as its last argument and fills it; e may be NULL when the caller does not care. Each level may add
- * what it was doing with err_wrap, so that the text reads from the outside in:
- * "unpack image web:2: open layer sha256:12ab: No such file or directory". */
+ * `struct err *e` as its last argument and fills it; e may be NULL when the caller does not care. Each level may
+ * add what it was doing with err_wrap, so that the text reads from the outside in: "unpack image web:2: open layer
+ * sha256:12ab: No such file or directory". */
 #pragma once
 
 #include <stdarg.h>

@@ -17,7 +17,8 @@
 
 int file_read(int dir_fd, const char *path, size_t size_max, struct buf *into, struct err *e)
 {
-    AUTO_CLOSE int fd = openat(dir_fd, path, O_RDONLY | O_CLOEXEC);
+    AUTO_CLOSE
+    int fd = openat(dir_fd, path, O_RDONLY | O_CLOEXEC);
     size_t total = 0;
 
     if (fd < 0)
@@ -57,8 +58,10 @@ int write_all(int fd, const void *data, size_t size, struct err *e)
 
 int file_replace(int dir_fd, const char *name, mode_t mode, const void *data, size_t size, bool sync, struct err *e)
 {
-    AUTO_FREE char *aside = mem_printf(".%s.tmp", name);
-    AUTO_CLOSE int fd = openat(dir_fd, aside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, mode);
+    AUTO_FREE
+    char *aside = mem_printf(".%s.tmp", name);
+    AUTO_CLOSE
+    int fd = openat(dir_fd, aside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, mode);
 
     if (fd < 0)
         return err_errno(e, "create %s", aside);
@@ -85,7 +88,8 @@ undo:
 
 int dir_make(const char *path, mode_t mode, struct err *e)
 {
-    AUTO_FREE char *copy = mem_strdup(path);
+    AUTO_FREE
+    char *copy = mem_strdup(path);
 
     for (char *at = copy + 1;; at++) {
         if (*at && *at != '/')
@@ -192,8 +196,10 @@ int root_open(int root_fd, const char *path, int flags, mode_t mode, int *ret_fd
 
 int root_mkdirs(int root_fd, const char *path, int *ret_fd, struct err *e)
 {
-    AUTO_FREE char *copy = mem_strdup(path);
-    AUTO_CLOSE int fd = -1;
+    AUTO_FREE
+    char *copy = mem_strdup(path);
+    AUTO_CLOSE
+    int fd = -1;
     int rc;
 
     /* Each prefix is resolved from the root again, so links inside the root are followed as the container would. */

@@ -8,15 +8,16 @@
 
 #include "proto/base/entropy.h"
 
-#define IDENT_BYTES 16             /* an id as stored */
-#define IDENT_TEXT  25             /* an id as shown, without the zero */
-#define HEX_ID_TEXT 64             /* a container's or image's id as shown, without the zero */
-#define NAME_MAX_SERVICE 63        /* services and networks */
-#define NAME_MAX_SECRET  64        /* secrets and configs */
+#define IDENT_BYTES      16 /* an id as stored */
+#define IDENT_TEXT       25 /* an id as shown, without the zero */
+#define HEX_ID_TEXT      64 /* a container's or image's id as shown, without the zero */
+#define NAME_MAX_SERVICE 63 /* services and networks */
+#define NAME_MAX_SECRET  64 /* secrets and configs */
 
 void ident_new(struct entropy *e, char ret_text[IDENT_TEXT + 1]);
 
-/* Text to the 16 bytes it stands for and back. ident_parse returns false when it is not 25 base-36 characters below 2^128. */
+/* Text to the 16 bytes it stands for and back. ident_parse returns false when it is not 25 base-36 characters below
+ * 2^128. */
 bool ident_parse(const char *text, uint8_t ret_bytes[IDENT_BYTES]);
 void ident_format(const uint8_t bytes[IDENT_BYTES], char ret_text[IDENT_TEXT + 1]);
 bool ident_valid(const char *text);
@@ -32,6 +33,6 @@ bool name_valid_secret(const char *name);
 /* [a-zA-Z0-9][a-zA-Z0-9_.-]+ and at most 255 bytes: containers and volumes. */
 bool name_valid_container(const char *name);
 
-/* Big-endian bytes as base 36, left-padded with zeros to `width` (join tokens). ret_text holds width + 1. Returns false
- * when the number needs more than `width` digits. */
+/* Big-endian bytes as base 36, left-padded with zeros to `width` (join tokens). ret_text holds width + 1. Returns
+ * false when the number needs more than `width` digits. */
 bool base36_encode(const uint8_t *bytes, size_t size, size_t width, char *ret_text);

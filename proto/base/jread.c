@@ -62,7 +62,8 @@ static int wrong(const json_t *value, const char *path, const char *key, const c
     return ERR_INVALID;
 }
 
-int jread_string(const json_t *object, const char *path, const char *key, struct arena *a, char **ret, struct err *e)
+int jread_string(const json_t *object, const char *path, const char *key, struct arena *a, char **ret,
+                 struct err *e)
 {
     json_t *value = jread_get(object, key);
 

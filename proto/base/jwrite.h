@@ -8,8 +8,8 @@
  *     jwrite_end(&j);                          ]
  *     jwrite_end(&j);                        }
  *
- * Commas, quoting and nesting are its business. A key is given inside objects and NULL inside arrays. Bytes that are not
- * UTF-8 become U+FFFD, so an answer is always valid JSON. For reading see jread.h. */
+ * Commas, quoting and nesting are its business. A key is given inside objects and NULL inside arrays. Bytes that
+ * are not UTF-8 become U+FFFD, so an answer is always valid JSON. For reading see jread.h. */
 #pragma once
 
 #include <stdbool.h>
@@ -20,23 +20,23 @@
 #define JWRITE_DEPTH_MAX 32
 
 struct jwrite {
-    struct buf *out;                 /* borrowed */
-    char closers[JWRITE_DEPTH_MAX];    /* ']' or '}' of each open level */
-    int depth;                       /* open levels */
-    bool need_comma;                 /* something stands before on this level */
+    struct buf *out;                /* borrowed */
+    char closers[JWRITE_DEPTH_MAX]; /* ']' or '}' of each open level */
+    int depth;                      /* open levels */
+    bool need_comma;                /* something stands before on this level */
 };
 
-#define JWRITE_TO(buffer)                                                                                              \
-    (struct jwrite)                                                                                                    \
-    {                                                                                                                \
-        .out = (buffer)                                                                                              \
+#define JWRITE_TO(buffer) \
+    (struct jwrite)       \
+    {                     \
+        .out = (buffer)   \
     }
 
 void jwrite_object(struct jwrite *j, const char *key);
 void jwrite_array(struct jwrite *j, const char *key);
 void jwrite_end(struct jwrite *j); /* closes the innermost object or array */
 
-void jwrite_string(struct jwrite *j, const char *key, const char *value);       /* NULL writes "" */
+void jwrite_string(struct jwrite *j, const char *key, const char *value); /* NULL writes "" */
 void jwrite_string_n(struct jwrite *j, const char *key, const char *value, size_t length);
 void jwrite_printf(struct jwrite *j, const char *key, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 void jwrite_int(struct jwrite *j, const char *key, int64_t value);

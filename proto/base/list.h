@@ -1,4 +1,5 @@
-/* Intrusive doubly linked lists. A list head and a member are the same struct; an unlinked member points to itself. */
+/* Intrusive doubly linked lists. A list head and a member are the same struct; an unlinked member points to itself.
+ */
 #pragma once
 
 #include <stdbool.h>
@@ -10,7 +11,10 @@ struct list {
     struct list *next, *prev;
 };
 
-#define LIST_INIT(name) {&(name), &(name)}
+#define LIST_INIT(name)  \
+    {                    \
+        &(name), &(name) \
+    }
 
 static inline void list_init(struct list *l)
 {
@@ -74,12 +78,12 @@ static inline void list_splice(struct list *to, struct list *from)
 #define list_last(head, type, member)  (list_empty(head) ? NULL : list_entry((head)->prev, type, member))
 
 /* list_each(task, &service->tasks, by_service) { ... }   the body must not remove members */
-#define list_each(var, head, member)                                                                                 \
-    for (var = list_entry((head)->next, __typeof__(*var), member); &var->member != (head);                            \
+#define list_each(var, head, member)                                                       \
+    for (var = list_entry((head)->next, __typeof__(*var), member); &var->member != (head); \
          var = list_entry(var->member.next, __typeof__(*var), member))
 
 /* As list_each; the body may remove `var` itself. `after` is a second variable of the same type. */
-#define list_each_safe(var, after, head, member)                                                                     \
-    for (var = list_entry((head)->next, __typeof__(*var), member),                                                    \
-        after = list_entry(var->member.next, __typeof__(*var), member);                                               \
+#define list_each_safe(var, after, head, member)                        \
+    for (var = list_entry((head)->next, __typeof__(*var), member),      \
+        after = list_entry(var->member.next, __typeof__(*var), member); \
          &var->member != (head); var = after, after = list_entry(after->member.next, __typeof__(*var), member))

@@ -69,8 +69,8 @@ void log_line(enum log_level level, const char *message, const char *fmt, ...)
         return;
     size_t room = sizeof(line) - 1; /* one byte for the newline */
     size_t used = put_head(line, room, level);
-    int more = snprintf(line + used, room - used, "%s%s%s%s", prefix_text ? prefix_text : "", prefix_text ? ": " : "",
-                        message, *fmt ? " " : "");
+    int more = snprintf(line + used, room - used, "%s%s%s%s", prefix_text ? prefix_text : "",
+                        prefix_text ? ": " : "", message, *fmt ? " " : "");
     used += more > 0 ? (size_t)more : 0;
     if (used < room) {
         va_start(args, fmt);

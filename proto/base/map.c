@@ -1,5 +1,5 @@
-/* See map.h. Linear probing with backward-shift deletion, so there are no tombstones and a map never degrades. It grows at
- * three quarters full. Text is hashed with SipHash-1-3, because keys come from clients. */
+/* See map.h. Linear probing with backward-shift deletion, so there are no tombstones and a map never degrades. It
+ * grows at three quarters full. Text is hashed with SipHash-1-3, because keys come from clients. */
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -164,7 +164,7 @@ void *map_next(const struct map *m, size_t *at)
     return NULL;
 }
 
-/* --- numbers ------------------------------------------------------------------------------------------------- */
+/* --- numbers ------------------------------------------------------------------------------------- */
 
 static inline size_t home64(const struct map64 *m, uint64_t key)
 {

@@ -1,8 +1,8 @@
 /* Hash maps: from text or from a 64-bit number to a pointer.
  *
- * Keys of `struct map` are borrowed: they usually are a member of the value and must live as long as the entry. Both kinds
- * start as all zeroes, need no allocation while empty, and never fail (see mem.h). Order of iteration is by no rule and
- * must not reach anything that is compared or replicated. */
+ * Keys of `struct map` are borrowed: they usually are a member of the value and must live as long as the entry.
+ * Both kinds start as all zeroes, need no allocation while empty, and never fail (see mem.h). Order of iteration is
+ * by no rule and must not reach anything that is compared or replicated. */
 #pragma once
 
 #include <stddef.h>
@@ -46,6 +46,6 @@ void *map64_remove(struct map64 *m, uint64_t key);
 void map64_fini(struct map64 *m);
 void *map64_next(const struct map64 *m, size_t *at);
 
-/* Make the hash of this process unpredictable. Called once by each program's main before any map is used; without it (the
- * simulation, tests) hashes are the same in every run. */
+/* Make the hash of this process unpredictable. Called once by each program's main before any map is used; without
+ * it (the simulation, tests) hashes are the same in every run. */
 void map_seed(uint64_t seed);

@@ -91,8 +91,12 @@ bool time_parse_ns(const char *text, int64_t *ret_wall_ns)
     text = parse_offset(text, &offset);
     if (!text || *text)
         return false;
-    struct tm tm = {.tm_year = part[0] - 1900, .tm_mon = part[1] - 1, .tm_mday = part[2], .tm_hour = part[3],
-                    .tm_min = part[4], .tm_sec = part[5]};
+    struct tm tm = {.tm_year = part[0] - 1900,
+                    .tm_mon = part[1] - 1,
+                    .tm_mday = part[2],
+                    .tm_hour = part[3],
+                    .tm_min = part[4],
+                    .tm_sec = part[5]};
     *ret_wall_ns = ((int64_t)timegm(&tm) - offset) * 1000000000 + nanos;
     return true;
 }
