@@ -1,0 +1,102 @@
+/* The manager, seen from the node: open, ask, close (DESIGN.md sections 1 and 4).
+ *
+ * It runs in a thread of its own with its own loop and shares nothing with the node but messages. Requests of the
+ * swarm API travel to it as mail and come back as mail; long answers come in pages that the node asks for as fast
+ * as its client reads, and are turned into JSON on the node's loop. All functions are called on the node loop, and
+ * all callbacks come on it. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "proto/base/arena.h"
+#include "proto/base/buf.h"
+#include "proto/base/err.h"
+#include "proto/object.pb-c.h"
+#include "proto/wire/mailbox.h"
+
+struct manager;
+
+struct manager_config {
+    const char *dir;               /* <data-dir>/swarm/manager: log, snapshots, store */
+    const char *listen_address;    /* "0.0.0.0:2377" */
+    const char *advertise_address; /* "10.0.0.1:2377": what others use */
+    const uint8_t *data_key;       /* 32 bytes; copied */
+    const char *node_id;           /* 25 characters */
+    const char *cluster_id;
+    const char *certificate_pem, *key_pem, *root_pem; /* of this node; copied */
+    const char *root_key_pem; /* with `bootstrap`: the signing key that goes into the store */
+    const Cluster
+        *bootstrap; /* first manager of a new cluster: its cluster object (id, spec, pools...); else NULL */
+    const NodeDescription *description; /* of this machine, for the first node's object */
+    NodeAvailability availability;
+    struct mailbox *node;          /* where replies go: the node loop's box */
+    int election_ms, heartbeat_ms; /* 0: defaults */
+    void *ctx;
+    void (*on_ready)(void *ctx); /* serving: the leader is known and the agent may connect */
+    void (*on_stopped)(
+        void *ctx,
+        const struct err *e); /* it stopped by itself: disk failed, log damaged; manager_close is still due */
+};
+
+/* Check what can be checked at once, start the thread. Errors that need the disk come by on_stopped. */
+int manager_open(const struct manager_config *config, struct manager **ret, struct err *e);
+
+/* Answer what is under way with 503, stop the thread, then `closed`; m is freed after it. */
+void manager_close(struct manager *m, void (*closed)(void *ctx), void *ctx);
+
+/* Replace the node's certificate (renewal): new connections use it. */
+void manager_set_certificate(struct manager *m, const char *certificate_pem, const char *key_pem,
+                             const char *root_pem);
+
+/* The port it really listens on, for listen port 0; 0 before on_ready. */
+int manager_port(const struct manager *m);
+
+/* --- requests of the swarm API --------------------------------------------------------------------- */
+
+struct manager_reply {
+    int status;               /* HTTP */
+    const char *content_type; /* NULL: "application/json" */
+    struct buf body;          /* of this page; taken by whoever is given the reply */
+    bool more;                /* pages follow: ask with manager_more, or give up with manager_drop */
+};
+
+struct manager_request {
+    struct mail mail;          /* private */
+    struct arena arena;        /* whatever the texts below point into may live here; freed with the request */
+    const char *method;        /* "GET" */
+    const char *path;          /* without version prefix: "/services/web" */
+    const char *query;         /* undecoded, "" when absent */
+    const char *registry_auth; /* X-Registry-Auth, or NULL */
+    const void *body;
+    size_t body_size;
+    unsigned api_minor; /* 45 for 1.45 */
+    void *ctx;
+    /* A page. The last one (more false) ends the request: it is freed after the call. status counts in the first
+     * page only. */
+    void (*on_reply)(struct manager_request *r, struct manager_reply *reply);
+    struct manager *manager; /* private from here */
+    void *handler;
+    unsigned state;
+};
+
+struct manager_request *manager_request_new(void);
+
+/* Does the swarm API know this path (whatever the method)? For routing. */
+bool manager_serves(const char *path);
+
+/* Hand it over. Without credit it waits at most 1 s, then on_reply gets 503. */
+void manager_ask(struct manager *m, struct manager_request *r);
+void manager_more(struct manager_request *r); /* the client took the page: the next one please */
+void manager_drop(struct manager_request *r); /* the client is gone: no further on_reply; frees it in time */
+
+/* --- facts for /info, readable at any time --------------------------------------------------------- */
+
+struct manager_facts {
+    bool is_leader, has_leader;
+    unsigned nodes, managers;
+    char leader_address[128];
+};
+/* The newest facts the manager sent. */
+void manager_facts(const struct manager *m, struct manager_facts *ret);
