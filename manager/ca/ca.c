@@ -1,0 +1,223 @@
+/* See ca.h. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <openssl/bio.h>
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+#include <openssl/rand.h>
+#include <openssl/x509.h>
+#include <openssl/x509v3.h>
+
+#include "manager/ca/ca.h"
+#include "proto/base/mem.h"
+#include "proto/wire/cert.h"
+
+#define ROOT_LIFETIME_MS (20LL * 365 * 24 * 3600 * 1000)
+#define BACKDATE_MS      (3600LL * 1000) /* machines whose clock is a little behind must accept it */
+#define KEY_BITS_MIN     256
+
+static int broken(struct err *e, const char *what)
+{
+    char text[128] = "unknown reason";
+    unsigned long number = ERR_get_error();
+
+    if (number)
+        ERR_error_string_n(number, text, sizeof(text));
+    ERR_clear_error();
+    return err_set(e, ERR_INTERNAL, "%s: %s", what, text);
+}
+
+static EVP_PKEY *read_key(const char *pem)
+{
+    BIO *bio = BIO_new_mem_buf(pem, (int)strnlen(pem, CERT_PEM_BYTES_MAX));
+    EVP_PKEY *key = bio ? PEM_read_bio_PrivateKey(bio, NULL, NULL, NULL) : NULL;
+
+    BIO_free(bio);
+    return key;
+}
+
+static X509 *read_certificate(const char *pem)
+{
+    BIO *bio = BIO_new_mem_buf(pem, (int)strnlen(pem, CERT_PEM_BYTES_MAX));
+    X509 *certificate = bio ? PEM_read_bio_X509(bio, NULL, NULL, NULL) : NULL;
+
+    BIO_free(bio);
+    return certificate;
+}
+
+static char *write_certificate(X509 *certificate)
+{
+    BIO *bio = BIO_new(BIO_s_mem());
+    char *text = NULL, *copy = NULL;
+
+    if (bio && PEM_write_bio_X509(bio, certificate) == 1) {
+        long length = BIO_get_mem_data(bio, &text);
+
+        copy = mem_strndup(text, (size_t)length);
+    }
+    BIO_free(bio);
+    return copy;
+}
+
+/* What every certificate has: version 3, a random serial number, times. */
+static X509 *blank(int64_t wall_ms, int64_t lifetime_ms)
+{
+    X509 *certificate = X509_new();
+    BIGNUM *serial = BN_new();
+    bool good = certificate && serial && BN_rand(serial, 127, BN_RAND_TOP_ONE, BN_RAND_BOTTOM_ANY) == 1 &&
+                BN_to_ASN1_INTEGER(serial, X509_get_serialNumber(certificate)) &&
+                X509_set_version(certificate, X509_VERSION_3) == 1 &&
+                ASN1_TIME_set(X509_getm_notBefore(certificate), (wall_ms - BACKDATE_MS) / 1000) &&
+                ASN1_TIME_set(X509_getm_notAfter(certificate), (wall_ms + lifetime_ms) / 1000);
+
+    BN_free(serial);
+    if (good)
+        return certificate;
+    X509_free(certificate);
+    return NULL;
+}
+
+static bool name_add(X509_NAME *name, const char *field, const char *value)
+{
+    return X509_NAME_add_entry_by_txt(name, field, MBSTRING_ASC, (const unsigned char *)value, -1, -1, 0) == 1;
+}
+
+static bool extension_add(X509 *certificate, X509 *issuer, int nid, const char *value)
+{
+    X509V3_CTX context;
+
+    X509V3_set_ctx(&context, issuer, certificate, NULL, NULL, 0);
+    X509_EXTENSION *extension = X509V3_EXT_conf_nid(NULL, &context, nid, value);
+    bool good = extension && X509_add_ext(certificate, extension, -1) == 1;
+    X509_EXTENSION_free(extension);
+    return good;
+}
+
+int ca_root_new(int64_t wall_ms, char **ret_certificate_pem, char **ret_key_pem, struct err *e)
+{
+    char *key_pem = NULL, *certificate_pem = NULL;
+    int rc = cert_key_new(&key_pem, e);
+
+    if (rc < 0)
+        return rc;
+    EVP_PKEY *key = read_key(key_pem);
+    X509 *root = blank(wall_ms, ROOT_LIFETIME_MS);
+    if (key && root && name_add(X509_get_subject_name(root), "CN", "swarm-ca") &&
+        X509_set_issuer_name(root, X509_get_subject_name(root)) == 1 && X509_set_pubkey(root, key) == 1 &&
+        extension_add(root, root, NID_basic_constraints, "critical,CA:TRUE,pathlen:1") &&
+        extension_add(root, root, NID_key_usage, "critical,keyCertSign,cRLSign") &&
+        extension_add(root, root, NID_subject_key_identifier, "hash") && X509_sign(root, key, EVP_sha256()) > 0)
+        certificate_pem = write_certificate(root);
+    EVP_PKEY_free(key);
+    X509_free(root);
+    if (!certificate_pem) {
+        mem_wipe(key_pem, strlen(key_pem));
+        free(key_pem);
+        return broken(e, "make root certificate");
+    }
+    *ret_certificate_pem = certificate_pem;
+    *ret_key_pem = key_pem;
+    return 0;
+}
+
+/* The request's public key, once its signature proved that the asker holds the private one. */
+static EVP_PKEY *request_key(const void *request_der, size_t request_size, struct err *e)
+{
+    const unsigned char *at = request_der;
+    X509_REQ *request = request_size <= CERT_PEM_BYTES_MAX ? d2i_X509_REQ(NULL, &at, (long)request_size) : NULL;
+    EVP_PKEY *key = request ? X509_REQ_get_pubkey(request) : NULL;
+
+    if (!key || at != (const unsigned char *)request_der + request_size || X509_REQ_verify(request, key) != 1) {
+        err_set(e, ERR_INVALID, "malformed certificate request");
+    } else if (EVP_PKEY_get_base_id(key) != EVP_PKEY_EC || EVP_PKEY_get_bits(key) < KEY_BITS_MIN) {
+        err_set(e, ERR_INVALID, "certificate request: the key must be ECDSA of at least %d bits", KEY_BITS_MIN);
+    } else {
+        X509_REQ_free(request);
+        return key;
+    }
+    ERR_clear_error();
+    EVP_PKEY_free(key);
+    X509_REQ_free(request);
+    return NULL;
+}
+
+int ca_issue(const char *root_pem, const char *root_key_pem, const void *request_der, size_t request_size,
+             const struct rpc_identity *identity, int64_t wall_ms, int64_t lifetime_ms, char **ret_certificate_pem,
+             struct err *e)
+{
+    const char *unit = identity->role == RPC_ROLE_MANAGER ? "swarm-manager" : "swarm-worker";
+    char names[256], *certificate_pem = NULL;
+    EVP_PKEY *asker = request_key(request_der, request_size, e);
+
+    if (!asker)
+        return ERR_INVALID;
+    (void)snprintf(names, sizeof(names), "DNS:%s,DNS:%s%s", unit, identity->node_id,
+                   identity->role == RPC_ROLE_MANAGER ? ",DNS:swarm-ca" : ""); /* ids are short */
+    X509 *root = read_certificate(root_pem), *leaf = blank(wall_ms, lifetime_ms);
+    EVP_PKEY *root_key = read_key(root_key_pem);
+    X509_NAME *subject = leaf ? X509_get_subject_name(leaf) : NULL;
+    if (root && root_key && leaf && name_add(subject, "O", identity->cluster_id) && name_add(subject, "OU", unit) &&
+        name_add(subject, "CN", identity->node_id) &&
+        X509_set_issuer_name(leaf, X509_get_subject_name(root)) == 1 && X509_set_pubkey(leaf, asker) == 1 &&
+        extension_add(leaf, root, NID_basic_constraints, "critical,CA:FALSE") &&
+        extension_add(leaf, root, NID_key_usage, "critical,digitalSignature,keyEncipherment") &&
+        extension_add(leaf, root, NID_ext_key_usage, "serverAuth,clientAuth") &&
+        extension_add(leaf, root, NID_subject_key_identifier, "hash") &&
+        extension_add(leaf, root, NID_authority_key_identifier, "keyid") &&
+        extension_add(leaf, root, NID_subject_alt_name, names) && X509_sign(leaf, root_key, EVP_sha256()) > 0)
+        certificate_pem = write_certificate(leaf);
+    EVP_PKEY_free(root_key);
+    EVP_PKEY_free(asker);
+    X509_free(leaf);
+    X509_free(root);
+    if (!certificate_pem)
+        return broken(e, "issue certificate");
+    *ret_certificate_pem = certificate_pem;
+    return 0;
+}
+
+void ca_secret_new(struct entropy *entropy, char ret[CA_SECRET_TEXT + 1])
+{
+    uint8_t bytes[16];
+
+    entropy_fill(entropy, bytes, sizeof(bytes));
+    (void)base36_encode(bytes, sizeof(bytes), CA_SECRET_TEXT, ret); /* 2^128 has 25 digits */
+}
+
+int ca_token(const char *root_pem, const char *secret, char ret[CA_TOKEN_TEXT + 1], struct err *e)
+{
+    uint8_t digest[32];
+    char text[CA_DIGEST_TEXT + 1];
+    int rc = cert_digest(root_pem, digest, e);
+
+    if (rc < 0)
+        return rc;
+    (void)base36_encode(digest, sizeof(digest), CA_DIGEST_TEXT, text); /* 2^256 has 50 digits */
+    (void)snprintf(ret, CA_TOKEN_TEXT + 1, "SWMTKN-1-%s-%s", text, secret);
+    return 0;
+}
+
+int ca_token_parse(const char *token, char ret_digest[CA_DIGEST_TEXT + 1], char ret_secret[CA_SECRET_TEXT + 1],
+                   struct err *e)
+{
+    size_t length = strnlen(token, CA_TOKEN_TEXT + 1);
+
+    if (strncmp(token, "SWMTKN-", 7) != 0)
+        return err_set(e, ERR_INVALID, "invalid join token: it does not begin with SWMTKN-");
+    if (strncmp(token, "SWMTKN-1-", 9) != 0)
+        return err_set(e, ERR_INVALID, "invalid join token: version %.1s is not supported", token + 7);
+    if (length != CA_TOKEN_TEXT || token[9 + CA_DIGEST_TEXT] != '-')
+        return err_set(e, ERR_INVALID, "invalid join token: it should have %d characters", CA_TOKEN_TEXT);
+    for (size_t i = 9; i < length; i++)
+        if (i != 9 + CA_DIGEST_TEXT &&
+            !((token[i] >= '0' && token[i] <= '9') || (token[i] >= 'a' && token[i] <= 'z')))
+            return err_set(e, ERR_INVALID, "invalid join token: character %zu is not of 0-9a-z", i + 1);
+    memcpy(ret_digest, token + 9, CA_DIGEST_TEXT);
+    ret_digest[CA_DIGEST_TEXT] = '\0';
+    memcpy(ret_secret, token + 9 + CA_DIGEST_TEXT + 1, CA_SECRET_TEXT);
+    ret_secret[CA_SECRET_TEXT] = '\0';
+    return 0;
+}

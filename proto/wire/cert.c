@@ -1,0 +1,212 @@
+/* See cert.h. */
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <openssl/bio.h>
+#include <openssl/ec.h>
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+#include <openssl/x509.h>
+
+#include "proto/base/hash.h"
+#include "proto/base/mem.h"
+#include "proto/wire/cert.h"
+
+static int broken(struct err *e, int code, const char *what)
+{
+    char text[128] = "unknown reason";
+    unsigned long number = ERR_get_error();
+
+    if (number)
+        ERR_error_string_n(number, text, sizeof(text));
+    ERR_clear_error();
+    return err_set(e, code, "%s: %s", what, text);
+}
+
+static X509 *read_certificate(const char *pem, struct err *e)
+{
+    BIO *bio = BIO_new_mem_buf(pem, (int)strnlen(pem, CERT_PEM_BYTES_MAX));
+    X509 *certificate = bio ? PEM_read_bio_X509(bio, NULL, NULL, NULL) : NULL;
+
+    BIO_free(bio);
+    if (!certificate)
+        broken(e, ERR_INVALID, "read certificate");
+    return certificate;
+}
+
+static EVP_PKEY *read_key(const char *pem, struct err *e)
+{
+    BIO *bio = BIO_new_mem_buf(pem, (int)strnlen(pem, CERT_PEM_BYTES_MAX));
+    EVP_PKEY *key = bio ? PEM_read_bio_PrivateKey(bio, NULL, NULL, NULL) : NULL;
+
+    BIO_free(bio);
+    if (!key)
+        broken(e, ERR_INVALID, "read private key");
+    return key;
+}
+
+int cert_key_new(char **ret_key_pem, struct err *e)
+{
+    EVP_PKEY *key = EVP_EC_gen("P-256");
+    BIO *bio = BIO_new(BIO_s_secmem());
+    char *text;
+    int rc = 0;
+
+    if (!key || !bio || PEM_write_bio_PKCS8PrivateKey(bio, key, NULL, NULL, 0, NULL, NULL) != 1) {
+        rc = broken(e, ERR_INTERNAL, "make private key");
+    } else {
+        long length = BIO_get_mem_data(bio, &text);
+
+        *ret_key_pem = mem_strndup(text, (size_t)length);
+    }
+    BIO_free(bio);
+    EVP_PKEY_free(key);
+    return rc;
+}
+
+int cert_request_new(const char *key_pem, struct buf *ret_der, struct err *e)
+{
+    EVP_PKEY *key = read_key(key_pem, e);
+    X509_REQ *request = X509_REQ_new();
+    unsigned char *der = NULL;
+    int rc = 0, length = -1;
+
+    if (!key) {
+        rc = ERR_INVALID;
+        goto out;
+    }
+    if (request && X509_REQ_set_version(request, X509_REQ_VERSION_1) == 1 &&
+        X509_REQ_set_pubkey(request, key) == 1 && X509_REQ_sign(request, key, EVP_sha256()) > 0)
+        length = i2d_X509_REQ(request, &der);
+    if (length > 0)
+        buf_append(ret_der, der, (size_t)length);
+    else
+        rc = broken(e, ERR_INTERNAL, "make certificate request");
+out:
+    OPENSSL_free(der);
+    X509_REQ_free(request);
+    EVP_PKEY_free(key);
+    return rc;
+}
+
+/* One subject field that must be there exactly once and be plain ASCII of the expected length. */
+static int subject_field(X509 *certificate, int nid, char *ret, size_t size, struct err *e)
+{
+    X509_NAME *subject = X509_get_subject_name(certificate);
+    int at = X509_NAME_get_index_by_NID(subject, nid, -1);
+
+    if (at < 0 || X509_NAME_get_index_by_NID(subject, nid, at) >= 0)
+        return err_set(e, ERR_INVALID, "certificate subject has no single %s", OBJ_nid2sn(nid));
+    const ASN1_STRING *value = X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at));
+    size_t length = (size_t)ASN1_STRING_length(value);
+    const char *data = (const char *)ASN1_STRING_get0_data(value);
+    if (length >= size || memchr(data, '\0', length))
+        return err_set(e, ERR_INVALID, "certificate subject: %s is malformed", OBJ_nid2sn(nid));
+    memcpy(ret, data, length);
+    ret[length] = '\0';
+    return 0;
+}
+
+static int64_t time_ms(const ASN1_TIME *time)
+{
+    struct tm tm;
+
+    if (ASN1_TIME_to_tm(time, &tm) != 1)
+        return 0;
+    return (int64_t)timegm(&tm) * 1000;
+}
+
+int cert_facts(const char *certificate_pem, struct cert_facts *ret, struct err *e)
+{
+    struct cert_facts facts = {0};
+    char role[32];
+    X509 *certificate = read_certificate(certificate_pem, e);
+
+    if (!certificate)
+        return ERR_INVALID;
+    int rc = subject_field(certificate, NID_commonName, facts.identity.node_id, sizeof(facts.identity.node_id), e);
+    if (rc == 0)
+        rc = subject_field(certificate, NID_organizationName, facts.identity.cluster_id,
+                           sizeof(facts.identity.cluster_id), e);
+    if (rc == 0)
+        rc = subject_field(certificate, NID_organizationalUnitName, role, sizeof(role), e);
+    if (rc == 0) {
+        if (strcmp(role, "swarm-manager") == 0)
+            facts.identity.role = RPC_ROLE_MANAGER;
+        else if (strcmp(role, "swarm-worker") == 0)
+            facts.identity.role = RPC_ROLE_WORKER;
+        else
+            rc = err_set(e, ERR_INVALID, "certificate subject: OU %s is no role", role);
+    }
+    if (rc == 0 && (!ident_valid(facts.identity.node_id) || !ident_valid(facts.identity.cluster_id)))
+        rc = err_set(e, ERR_INVALID, "certificate subject: CN or O is no id");
+    if (rc == 0) {
+        facts.not_before_ms = time_ms(X509_get0_notBefore(certificate));
+        facts.not_after_ms = time_ms(X509_get0_notAfter(certificate));
+        *ret = facts;
+    }
+    X509_free(certificate);
+    return rc;
+}
+
+int cert_check(const char *certificate_pem, const char *key_pem, const char *root_pem, struct err *e)
+{
+    X509 *certificate = read_certificate(certificate_pem, e),
+         *root = certificate ? read_certificate(root_pem, e) : NULL;
+    EVP_PKEY *key = root ? read_key(key_pem, e) : NULL, *signer = root ? X509_get0_pubkey(root) : NULL;
+    int rc = ERR_INVALID;
+
+    if (!key)
+        goto out;
+    if (X509_check_private_key(certificate, key) != 1)
+        err_set(e, ERR_INVALID, "certificate and private key do not belong together");
+    else if (!signer || X509_verify(certificate, signer) != 1)
+        err_set(e, ERR_INVALID, "certificate was not signed by the cluster's root");
+    else
+        rc = 0;
+    ERR_clear_error();
+out:
+    EVP_PKEY_free(key);
+    X509_free(root);
+    X509_free(certificate);
+    return rc;
+}
+
+int cert_issuer(const char *root_pem, struct buf *ret_subject_der, struct buf *ret_public_key_der, struct err *e)
+{
+    X509 *root = read_certificate(root_pem, e);
+    unsigned char *subject = NULL, *key = NULL;
+
+    if (!root)
+        return ERR_INVALID;
+    int subject_size = i2d_X509_NAME(X509_get_subject_name(root), &subject);
+    int key_size = i2d_PUBKEY(X509_get0_pubkey(root), &key);
+    int rc = 0;
+    if (subject_size > 0 && key_size > 0) {
+        buf_append(ret_subject_der, subject, (size_t)subject_size);
+        buf_append(ret_public_key_der, key, (size_t)key_size);
+    } else {
+        rc = broken(e, ERR_INTERNAL, "encode issuer");
+    }
+    OPENSSL_free(subject);
+    OPENSSL_free(key);
+    X509_free(root);
+    return rc;
+}
+
+int cert_digest(const char *certificate_pem, uint8_t ret[32], struct err *e)
+{
+    X509 *certificate = read_certificate(certificate_pem, e);
+    unsigned char *der = NULL;
+
+    if (!certificate)
+        return ERR_INVALID;
+    int size = i2d_X509(certificate, &der);
+    if (size > 0)
+        sha256(der, (size_t)size, ret);
+    OPENSSL_free(der);
+    X509_free(certificate);
+    return size > 0 ? 0 : broken(e, ERR_INTERNAL, "encode certificate");
+}

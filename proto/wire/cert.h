@@ -1,0 +1,36 @@
+/* Keys and certificates as texts: what both sides of a join need (DESIGN.md section 6).
+ *
+ * Keys are ECDSA P-256. A node's certificate says who it is: CN the node's id, OU its role ("swarm-manager",
+ * "swarm-worker"), O the cluster's id; SANs repeat CN and OU, and "swarm-ca" for managers. */
+#pragma once
+
+#include <stdint.h>
+
+#include "proto/base/buf.h"
+#include "proto/base/err.h"
+#include "proto/wire/rpc.h"
+
+#define CERT_PEM_BYTES_MAX 65536
+
+/* A new private key as PEM (PKCS 8). Free it; wipe it first. */
+int cert_key_new(char **ret_key_pem, struct err *e);
+
+/* A certificate request (DER) for this key. The subject is empty: the issuer decides. */
+int cert_request_new(const char *key_pem, struct buf *ret_der, struct err *e);
+
+struct cert_facts {
+    struct rpc_identity identity;
+    int64_t not_before_ms, not_after_ms; /* wall clock */
+};
+
+/* What the first certificate of a PEM text says. ERR_INVALID when the subject is not one of ours. */
+int cert_facts(const char *certificate_pem, struct cert_facts *ret, struct err *e);
+
+/* ERR_INVALID unless the first certificate belongs to this key and a certificate of root_pem signed it. */
+int cert_check(const char *certificate_pem, const char *key_pem, const char *root_pem, struct err *e);
+
+/* DER of the certificate's issuer name and of the issuer's public key, for TLSInfo in inspect. */
+int cert_issuer(const char *root_pem, struct buf *ret_subject_der, struct buf *ret_public_key_der, struct err *e);
+
+/* SHA-256 over the DER of the first certificate: what join tokens pin. */
+int cert_digest(const char *certificate_pem, uint8_t ret[32], struct err *e);
