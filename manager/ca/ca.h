@@ -11,10 +11,11 @@
 #include "proto/base/ident.h"
 #include "proto/wire/rpc.h"
 
-#define CA_DIGEST_TEXT 50                                        /* base 36 of the root's SHA-256 */
-#define CA_SECRET_TEXT 25                                        /* base 36 of 128 random bits */
-#define CA_TOKEN_TEXT  (9 + CA_DIGEST_TEXT + 1 + CA_SECRET_TEXT) /* "SWMTKN-1-<digest>-<secret>", without the zero \
-                                                                  */
+#define CA_DIGEST_TEXT 50 /* base 36 of the root's SHA-256 */
+#define CA_SECRET_TEXT 25 /* base 36 of 128 random bits */
+#define CA_TOKEN_TEXT                                                                           \
+    (9 + CA_DIGEST_TEXT + 1 + CA_SECRET_TEXT) /* "SWMTKN-1-<digest>-<secret>", without the zero \
+                                               */
 
 /* A new root: key and self-signed certificate, CN swarm-ca, 20 years from now (backdated one hour). Free both; wipe
  * the key. */
