@@ -1,11 +1,12 @@
 /* See map.h. Linear probing with backward-shift deletion, so there are no tombstones and a map never degrades. It
- * grows at three quarters full. Text is hashed with SipHash-1-3, because keys come from clients. */
+ * grows at three quarters full. Text is hashed with a keyed hash, because keys come from clients. */
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "proto/base/map.h"
 #include "proto/base/mem.h"
+#include "proto/base/siphash.h"
 
 #define SLOTS_MIN 8
 
@@ -17,50 +18,10 @@ void map_seed(uint64_t seed)
     seed1 ^= seed * 0x9e3779b97f4a7c15;
 }
 
-static inline uint64_t rotate(uint64_t x, int by)
-{
-    return x << by | x >> (64 - by);
-}
-
-static inline void sip_round(uint64_t v[4])
-{
-    v[0] += v[1];
-    v[1] = rotate(v[1], 13) ^ v[0];
-    v[0] = rotate(v[0], 32);
-    v[2] += v[3];
-    v[3] = rotate(v[3], 16) ^ v[2];
-    v[0] += v[3];
-    v[3] = rotate(v[3], 21) ^ v[0];
-    v[2] += v[1];
-    v[1] = rotate(v[1], 17) ^ v[2];
-    v[2] = rotate(v[2], 32);
-}
-
 static uint64_t hash_text(const char *key, size_t length)
 {
-    uint64_t v[4] = {seed0 ^ 0x736f6d6570736575, seed1 ^ 0x646f72616e646f6d, seed0 ^ 0x6c7967656e657261,
-                     seed1 ^ 0x7465646279746573};
-    uint64_t last = (uint64_t)length << 56;
-    size_t whole = length & ~(size_t)7;
+    uint64_t hash = siphash(seed0, seed1, key, length);
 
-    for (size_t i = 0; i < whole; i += 8) {
-        uint64_t word;
-
-        memcpy(&word, key + i, 8);
-        v[3] ^= word;
-        sip_round(v);
-        v[0] ^= word;
-    }
-    for (size_t i = whole; i < length; i++)
-        last |= (uint64_t)(unsigned char)key[i] << (8 * (i - whole));
-    v[3] ^= last;
-    sip_round(v);
-    v[0] ^= last;
-    v[2] ^= 0xff;
-    sip_round(v);
-    sip_round(v);
-    sip_round(v);
-    uint64_t hash = v[0] ^ v[1] ^ v[2] ^ v[3];
     return hash ? hash : 1;
 }
 
