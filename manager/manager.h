@@ -100,3 +100,18 @@ struct manager_facts {
 };
 /* The newest facts the manager sent. */
 void manager_facts(const struct manager *m, struct manager_facts *ret);
+
+/* --- founding a cluster ---------------------------------------------------------------------------- */
+
+struct manager_founding { /* what a new cluster begins with; free with manager_founding_free */
+    char cluster_id[26], node_id[26];
+    char *root_pem, *root_key_pem;   /* the authority */
+    char *certificate_pem, *key_pem; /* the first manager's */
+    uint8_t data_key[32];
+    char worker_secret[26], manager_secret[26]; /* last parts of the join tokens */
+};
+
+/* Make keys, root and the first certificate: a few milliseconds of work, no disk. certificate_lifetime_ms is the
+ * node certificate's. */
+int manager_found(int64_t wall_ms, int64_t certificate_lifetime_ms, struct manager_founding *ret, struct err *e);
+void manager_founding_free(struct manager_founding *f); /* wipes the keys */

@@ -169,10 +169,12 @@ static int remove_entries(int fd, dev_t device, int depth, struct err *e)
 
 int tree_remove(int dir_fd, const char *name, struct err *e)
 {
+    const char *slash = strrchr(name, '/');
+    AUTO_FREE char *parent = slash ? mem_strndup(name, (size_t)(slash - name) + 1) : mem_strdup(".");
     struct stat st;
 
-    if (fstat(dir_fd, &st) < 0)
-        return err_errno(e, "look at directory of %s", name);
+    if (fstatat(dir_fd, parent, &st, 0) < 0)
+        return errno == ENOENT ? 0 : err_errno(e, "look at directory of %s", name);
     return remove_one(dir_fd, name, st.st_dev, 0, e);
 }
 

@@ -1,0 +1,13 @@
+/* The calls of the manager port, by number on the wire: never reused, never renumbered. */
+#pragma once
+
+enum method {
+    METHOD_ROOT = 1,    /* RootRequest -> RootReply; anybody (join.proto) */
+    METHOD_ISSUE = 2,   /* IssueRequest -> IssueReply; a token, or a node that renews (join.proto) */
+    METHOD_SESSION = 3, /* AgentMessage and ManagerMessage both ways; nodes (dispatch.proto) */
+    METHOD_LOGS = 4,    /* LogStart, then LogChunk, from agent to manager; nodes (dispatch.proto) */
+};
+
+#define METHOD_JOIN_BYTES_MAX    (64 * 1024)
+#define METHOD_SESSION_BYTES_MAX (4 * 1024 * 1024)
+#define METHOD_LOGS_BYTES_MAX    (256 * 1024)
