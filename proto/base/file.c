@@ -170,7 +170,8 @@ static int remove_entries(int fd, dev_t device, int depth, struct err *e)
 int tree_remove(int dir_fd, const char *name, struct err *e)
 {
     const char *slash = strrchr(name, '/');
-    AUTO_FREE char *parent = slash ? mem_strndup(name, (size_t)(slash - name) + 1) : mem_strdup(".");
+    AUTO_FREE
+    char *parent = slash ? mem_strndup(name, (size_t)(slash - name) + 1) : mem_strdup(".");
     struct stat st;
 
     if (fstatat(dir_fd, parent, &st, 0) < 0)
