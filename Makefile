@@ -180,11 +180,10 @@ Q := $(if $(V),,@)
 say = $(if $(V),,@printf '  %-5s %s\n' $(1) $@)
 
 # --- how things are made ---------------------------------------------------------------------------------------
-$(B)/gen/%.pb-c.c: %.proto
+$(B)/gen/%.pb-c.c $(B)/gen/%.pb-c.h: %.proto
 	@mkdir -p $(B)/gen
 	$(call say,GEN)
 	$(Q)protoc-c --c_out=$(B)/gen $<
-$(GEN:%.c=%.h): %.h: %.c
 
 # Generated code is not ours to warn about.
 $(B)/gen/%.o: $(B)/gen/%.c

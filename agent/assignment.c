@@ -3,9 +3,9 @@
 #include <string.h>
 
 #include "agent/assignment.h"
-#include "proto/base/arena.h"
 #include "proto/base/map.h"
 #include "proto/base/mem.h"
+#include "proto/base/message.h"
 #include "proto/wire/assigned.h"
 
 struct entry {
@@ -32,7 +32,7 @@ struct assignment *assignment_new(const struct assignment_events *events)
 
 static void entry_free(struct entry *entry)
 {
-    assignment_item__free_unpacked(entry->item, NULL);
+    message_free(entry->item);
     free(entry);
 }
 
@@ -53,20 +53,6 @@ void assignment_new_session(struct assignment *a)
 {
     a->phase = WAITING;
     a->sequence = 0;
-}
-
-/* A copy of our own, that lives as long as the entry. */
-static AssignmentItem *copy(const AssignmentItem *item)
-{
-    size_t size = assignment_item__get_packed_size(item);
-    AUTO_FREE
-    uint8_t *packed = mem_alloc(size);
-
-    assignment_item__pack(item, packed);
-    AssignmentItem *made = assignment_item__unpack(NULL, size, packed);
-    if (!made)
-        abort(); /* what we packed ourselves unpacks */
-    return made;
 }
 
 static int check(const AssignmentItem *item, struct err *e)
@@ -95,7 +81,7 @@ static void set(struct assignment *a, const AssignmentItem *item)
         return;
     }
     struct entry *entry = mem_alloc(sizeof(*entry));
-    entry->item = copy(item);
+    entry->item = message_dup(item);
     entry->digest = digest;
     entry->named = true;
     if (old) /* the key in the table is the old item's */

@@ -17,6 +17,13 @@
 #define RETRY_FIRST_MS 250
 #define RETRY_MAX_MS   30000
 
+const char *task_action_name(enum task_action action)
+{
+    static const char *const names[] = {"nothing", "pull", "cancel", "create", "start", "stop", "remove", "forget"};
+
+    return names[action];
+}
+
 bool task_error_passes(enum task_action action, const struct err *e)
 {
     switch (e->code) {

@@ -56,6 +56,9 @@ struct task_step {
     int64_t wake_ms;     /* look again at this time; INT64_MAX: only on change */
 };
 
+/* "pull", "create"...: for logs. */
+const char *task_action_name(enum task_action action);
+
 void task_next(const struct task_in *in, struct task_step *ret);
 
 /* Whether an error of an action may pass by itself, so that trying again is right. */
