@@ -11,12 +11,12 @@
 #include <sys/stat.h>
 #include <uv.h>
 
-#include "engine/record.h"
 #include "proto/base/buf.h"
 #include "proto/base/file.h"
 #include "proto/base/hash.h"
 #include "proto/base/ident.h"
 #include "proto/base/mem.h"
+#include "proto/base/record.h"
 #include "proto/container.pb-c.h"
 
 static const struct record_format format = {

@@ -22,7 +22,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "engine/record.h"
 #include "proto/base/buf.h"
 #include "proto/base/file.h"
 #include "proto/base/hash.h"
@@ -30,6 +29,7 @@
 #include "proto/base/log.h"
 #include "proto/base/map.h"
 #include "proto/base/mem.h"
+#include "proto/base/record.h"
 
 #define HEADER_BYTES 20
 #define BATCH_MAX    16 /* files one pool job syncs */
