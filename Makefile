@@ -45,7 +45,7 @@ $(error MODE=$(MODE) is unknown: use debug, release, asan, tsan or cov)
 endif
 FORTIFY := $(if $(SANITISE),,-D_FORTIFY_SOURCE=2)
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wwrite-strings \
-	-Wvla -Wundef -Wno-unused-parameter -Wno-format-truncation -Wno-override-init -Werror
+	-Wvla -Wundef -Wno-unused-parameter -Wno-format-truncation -Wno-override-init -Wno-missing-field-initializers -Werror
 CFLAGS := -std=gnu17 -g $(OPTIMISE) $(SANITISE) $(FORTIFY) -fPIE -fstack-protector-strong -ffunction-sections \
 	-fdata-sections $(WARN) $(EXTRA_CFLAGS)
 CPPFLAGS := -D_GNU_SOURCE -DSHOAL_VERSION='"$(VERSION)"' -I. -I$(B)/gen -isystem $(B)/gen
