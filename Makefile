@@ -83,7 +83,9 @@ BENCH := $(patsubst %.c,$(B)/%,$(wildcard tests/bench/*_bench.c))
 FUZZ := $(patsubst %.c,$(B)/%,$(wildcard tests/fuzz/*_fuzz.c))
 PROBES := $(patsubst %.c,$(B)/%,$(wildcard tests/integration/tools/*.c))
 
-LIBS := -luv -lssl -lcrypto -llmdb -ljansson -lprotobuf-c -lcap -lmnl -lhttp_parser
+# llhttp where the distribution has it, else its predecessor (proto/wire/http_parse.c decides the same way).
+HTTP_LIB := $(if $(wildcard /usr/include/llhttp.h),-lllhttp,-lhttp_parser)
+LIBS := -luv -lssl -lcrypto -llmdb -ljansson -lprotobuf-c -lcap -lmnl $(HTTP_LIB)
 # Statically: libraft's two versions share a soname (DESIGN.md section 3), and the keeper must start without a loader's help.
 RAFT := -l:libraft.a
 JOB_LIBS := -lcurl -larchive -lz -lzstd -lseccomp
