@@ -215,7 +215,7 @@ static int apply_change(struct apply *a, const struct change *c, bool own, struc
                           .message = c->message,
                           .message_size = c->size};
     int64_t created_ms = 0;
-    MDB_cursor *cursor;
+    MDB_cursor *cursor = NULL;
     int rc = cursor_of(a, c->kind, &cursor, e);
 
     if (rc == 0)

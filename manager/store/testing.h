@@ -17,6 +17,7 @@
 #include "manager/store/inside.h"
 #include "proto/base/entropy.h"
 #include "proto/base/file.h"
+#include "proto/base/ident.h"
 #include "proto/base/log.h"
 #include "proto/base/mem.h"
 
@@ -225,8 +226,8 @@ TESTING void dump(struct store *s, struct buf *out)
             buf_printf(out, "%s %llu version %llu created %lld updated %lld:", kind_name((enum kind)k),
                        (unsigned long long)n, (unsigned long long)o.version, (long long)o.created_ms,
                        (long long)o.updated_ms);
-            for (size_t i = 0; i < size; i++)
-                buf_printf(out, "%02x", ((const uint8_t *)data)[i]);
+            hex_encode(data, size, buf_reserve(out, 2 * size + 1));
+            buf_added(out, 2 * size);
             buf_append_char(out, '\n');
         }
     view_end(v);
