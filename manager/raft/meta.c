@@ -20,17 +20,8 @@ static const char magic[8] = "shoalTRM";
 #define FILE_BYTES   (COPY_STRIDE + COPY_BYTES)
 
 enum { AT_VERSION = 8, AT_CRC = 12, AT_SALT = 16, AT_CLUSTER = 32, AT_SEALED = 48 };
-enum {
-    S_COUNT = 0,
-    S_ID = 8,
-    S_TERM = 16,
-    S_VOTE = 24,
-    S_SEGMENT = 32,
-    S_OFFSET = 40,
-    S_INDEX = 48,
-    S_MARK_TERM = 56
-};
-enum { S_FLAGS = 64, S_BYTES = 68, USED_BYTES = AT_SEALED + S_BYTES + SEAL_TAG };
+enum { S_COUNT = 0, S_ID = 8, S_TERM = 16, S_VOTE = 24, S_SEGMENT = 32, S_OFFSET = 40, S_FLAGS = 48 };
+enum { S_BYTES = 52, USED_BYTES = AT_SEALED + S_BYTES + SEAL_TAG };
 enum { FLAG_CLEAN = 1 };
 
 static void encode(const struct meta *m, uint64_t count, const struct meta_state *state, uint8_t into[COPY_BYTES])
@@ -48,8 +39,6 @@ static void encode(const struct meta *m, uint64_t count, const struct meta_state
     put_u64(clear + S_VOTE, state->vote);
     put_u64(clear + S_SEGMENT, state->mark_segment);
     put_u64(clear + S_OFFSET, state->mark_offset);
-    put_u64(clear + S_INDEX, state->mark_index);
-    put_u64(clear + S_MARK_TERM, state->mark_term);
     put_u32(clear + S_FLAGS, state->clean ? FLAG_CLEAN : 0);
 
     struct seal *s = seal_new(m->key, into + AT_SALT, "term", m->cluster);
@@ -87,8 +76,6 @@ static int decode(const struct meta *m, const uint8_t *copy, uint64_t *ret_count
         .vote = get_u64(clear + S_VOTE),
         .mark_segment = get_u64(clear + S_SEGMENT),
         .mark_offset = get_u64(clear + S_OFFSET),
-        .mark_index = get_u64(clear + S_INDEX),
-        .mark_term = get_u64(clear + S_MARK_TERM),
         .clean = get_u32(clear + S_FLAGS) & FLAG_CLEAN,
     };
     return 0;
@@ -125,8 +112,11 @@ static int choose(struct meta *m, const uint8_t *bytes, bool *ret_sound, struct 
 
     for (int i = 0; i < 2; i++) {
         rc[i] = decode(m, bytes + (size_t)i * COPY_STRIDE, &count[i], &state[i], e);
-        if (rc[i] == ERR_DENIED)
+        if (rc[i] == ERR_DENIED) {
+            if (e)
+                e->code = ERR_CORRUPT;
             return ERR_CORRUPT;
+        }
     }
     if (rc[0] < 0 && rc[1] < 0)
         return err_set(e, ERR_CORRUPT, "damaged at bytes 0 and %d: both copies", COPY_STRIDE);
@@ -157,8 +147,6 @@ int meta_open(struct meta *m, struct replica_env *env, const char *path, const u
     }
     if (rc < 0) {
         err_wrap(e, "%s", path);
-        if (e && e->code == ERR_DENIED)
-            e->code = ERR_CORRUPT;
         meta_close(m);
     }
     return rc;

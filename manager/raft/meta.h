@@ -19,9 +19,7 @@ struct meta_state {
     uint64_t vote;         /* Raft id; 0: none in this term */
     uint64_t mark_segment; /* the log reaches at least here: sequence of the segment, 0: nothing known */
     uint64_t mark_offset;  /* end of the last durable write in it */
-    uint64_t mark_index;   /* and the last entry then */
-    uint64_t mark_term;
-    bool clean; /* written by closing: nothing was under way after the mark */
+    bool clean;            /* written by closing: nothing was under way after the mark */
 };
 
 struct meta {

@@ -189,6 +189,11 @@ static bool record_sound(const uint8_t *at, size_t room)
            get_u32(at + R_BATCH) > 0 && at[R_FLAGS] <= RECORD_FLAGS && get_u16(at + R_ZERO) == 0;
 }
 
+uint32_t segment_record_size(const uint8_t *at)
+{
+    return get_u32(at + R_SIZE) - SEAL_TAG;
+}
+
 bool segment_record_peek(const uint8_t *at, size_t room, uint64_t index, uint64_t *ret_term, uint8_t *ret_type,
                          uint32_t *ret_size)
 {
@@ -291,6 +296,15 @@ static int scan_tail(struct segment_scan *s, const struct scan_state *state, str
     if (!segment_zero(s->data + end, s->size - end))
         return err_set(e, ERR_CORRUPT, "damaged behind byte %zu: bytes that nobody wrote", end);
     return 0;
+}
+
+bool segment_written_twice(const uint8_t *data, size_t size)
+{
+    for (size_t at = 0; at + SEGMENT_SECTOR <= size; at += SEGMENT_SECTOR)
+        if (record_sound(data + at, size - at) && data[at + R_FLAGS] & RECORD_FIRST &&
+            get_u32(data + at + R_BATCH) > 1)
+            return true;
+    return false;
 }
 
 static int scan_end(struct segment_scan *s, const struct scan_state *state, struct err *e)

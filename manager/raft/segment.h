@@ -15,6 +15,7 @@
 #define SEGMENT_RECORD    40   /* bytes of a record before its sealed contents */
 #define SEGMENT_BYTES_MIN 4096 /* least size of a segment's file */
 #define SEGMENT_BYTES_MAX (256 << 20)
+#define SEGMENT_ENTRY_MAX (2 << 20) /* bytes of an entry */
 #define SEGMENT_VERSION   1
 
 struct segment_header {
@@ -49,6 +50,9 @@ int segment_header_get(const uint8_t *sector, const uint8_t cluster[16], struct 
 /* Whether the header was sealed under this key. */
 bool segment_header_verify(const uint8_t *sector, const uint8_t cluster[16], struct seal *s);
 
+/* In a file without a header: whether a second write ever went into it, so that a header must have been there. */
+bool segment_written_twice(const uint8_t *data, size_t size);
+
 bool segment_zero(const uint8_t *data, size_t size);
 
 uint64_t segment_record_bytes(size_t size); /* room an entry of that size takes in a batch */
@@ -82,6 +86,7 @@ int segment_scan(struct segment_scan *s, struct err *e);
 
 /* One record at `at` with `room` bytes behind it, for reading single entries: opens its contents into `into`, which
  * holds its size (*ret_size of segment_record_peek). False when it is not the entry of that index. */
+uint32_t segment_record_size(const uint8_t *at); /* as the header at `at` claims; not checked */
 bool segment_record_peek(const uint8_t *at, size_t room, uint64_t index, uint64_t *ret_term, uint8_t *ret_type,
                          uint32_t *ret_size);
 bool segment_record_open(const uint8_t *at, const uint8_t cluster[16], struct seal *s, uint64_t sequence,
