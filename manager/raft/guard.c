@@ -209,7 +209,8 @@ void guard_restart(struct guard *g, uint64_t term, uint64_t vote)
     raft_set_heartbeat_timeout(&g->core, c->heartbeat_ms);
     raft_set_install_snapshot_timeout(&g->core, c->install_ms);
     raft_set_max_inflight_entries(&g->core, c->window);
-    raft_set_capacity_threshold(&g->core, 1);
+    /* The core's own capacity threshold stays off: with it a candidate whose voters' disks are full fails in the
+     * middle of becoming leader, since its barrier is refused. The driver refuses proposals instead. */
     raft_set_pre_vote(&g->core, true);
     event.start.term = term;
     event.start.voted_for = vote;
@@ -530,8 +531,6 @@ static int submit(struct guard *g, uint8_t type, const struct raft_buffer *data,
     free(entries);
     if (rv == 0)
         return 0;
-    if (rv == RAFT_NOSPACE)
-        return err_set(e, ERR_LIMIT, "the disks of most managers are full");
     if (rv == RAFT_CANTCHANGE)
         return err_set(e, ERR_CONFLICT, "another change of the managers is under way");
     return err_set(e, ERR_UNAVAILABLE, "this manager does not lead");

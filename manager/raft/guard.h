@@ -86,7 +86,7 @@ void guard_snapshot(struct guard *g, struct raft_snapshot_metadata *metadata, un
 /* Installed one is durable and loaded. Takes the configuration. */
 void guard_installed(struct guard *g, struct raft_snapshot_metadata *metadata);
 
-/* Propose commands or a barrier; leader only. 0, ERR_UNAVAILABLE (not leader), ERR_LIMIT (disks are full). */
+/* Propose commands or a barrier. ERR_UNAVAILABLE: not leader, or handing over. */
 int guard_submit(struct guard *g, uint8_t type, const struct raft_buffer *data, unsigned count, struct err *e);
 
 /* Whether an entry of the leader's own term is committed. */

@@ -105,5 +105,10 @@ size_t replica_members(const struct replica *r, struct replica_member *ret, size
 struct replica_stats { /* for metrics and tests */
     uint64_t log_bytes, writes, syncs, snapshots, entries;
     int64_t longest_write_us;
+    uint64_t cuts;     /* of the log, by a new leader */
+    uint64_t restarts; /* of the core, by its guards */
+    uint64_t installs; /* of a leader's snapshot */
+    uint64_t refused;  /* messages that made no sense */
+    uint64_t fetches;  /* old entries read again for a member that lags */
 };
 void replica_stats(const struct replica *r, struct replica_stats *ret);
