@@ -422,7 +422,7 @@ static void gone_advance(struct replica *r)
 
 static int64_t next_due(struct replica *r)
 {
-    int64_t due = guard_deadline(&r->guard), now = driver_now(r);
+    int64_t due = r->members.removed ? DRIVER_NEVER : guard_deadline(&r->guard), now = driver_now(r);
 
     if (driver_holds(r))
         return now + r->election_ms; /* the writer wakes us */
@@ -442,7 +442,7 @@ static void advance(struct replica *r)
         if (!driver_holds(r))
             guard_persisted(&r->guard, r->written);
         gone_advance(r);
-        if (!driver_holds(r) && driver_now(r) >= guard_deadline(&r->guard))
+        if (!driver_holds(r) && !r->members.removed && driver_now(r) >= guard_deadline(&r->guard))
             guard_timeout(&r->guard);
     }
     if (!driver_holds(r)) {

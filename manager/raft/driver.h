@@ -103,7 +103,8 @@ struct members { /* one change at a time */
     bool answered; /* the callback is due with e */
     struct err e;
 
-    bool removed; /* we were told that we are no member */
+    bool removed;     /* we were told that we are no member */
+    bool removed_due; /* on_removed is due */
 };
 
 struct transfer {
@@ -121,6 +122,7 @@ struct transfer {
 struct take { /* a snapshot being taken */
     struct env_job job;
     bool active, canceled, ended;
+    bool holding; /* the file is whole; a vote must be stored first */
     struct replica_snapshot_source source;
     struct snapshot_info info; /* what it stands for; complete at the end */
     struct snapshot_out *out;
@@ -142,6 +144,7 @@ struct install {
     struct env_job job;
     enum install_state state;
     bool busy;                   /* the job runs */
+    bool loaded;                 /* all of it is in the store */
     uint64_t from;               /* whom we pull from */
     struct snapshot_info wanted; /* of the offer */
     uint64_t next;               /* chunk to be asked for or loaded next */
@@ -274,6 +277,7 @@ int64_t read_due(const struct replica *r);
 void member_advance(struct replica *r);
 void member_answer(struct replica *r);
 void member_cancel(struct replica *r, int code, const char *why);
+void member_heard(struct replica *r, uint64_t from); /* from someone who may be no member */
 void member_receive_removed(struct replica *r, const struct message *m);
 int64_t member_due(const struct replica *r);
 /* Hand over by ourselves: the disk is full or hangs. */
@@ -282,6 +286,7 @@ void transfer_away(struct replica *r, const char *why);
 /* --- take.c */
 void take_advance(struct replica *r);
 void take_cancel(struct replica *r);
+void take_remove_old(struct replica *r, uint32_t segment); /* snapshots before the last, segments before that one */
 int64_t take_due(const struct replica *r);
 
 /* --- install.c */

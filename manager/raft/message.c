@@ -86,6 +86,7 @@ static void put_install(struct buf *out, const struct raft_install_snapshot *s, 
     add_u64(out, s->conf_index);
     add_u64(out, offer->chunks);
     add_u64(out, offer->bytes);
+    add_u32(out, offer->chunk_bytes);
     buf_append(out, offer->digest, sizeof(offer->digest));
     if (raft_configuration_encode(&s->conf, &conf) != 0)
         abort(); /* out of memory */
@@ -331,6 +332,7 @@ static int get_install(struct reader *r, struct message *m, struct err *e)
     s->conf_index = take_index(r);
     m->offer.chunks = take_index(r);
     m->offer.bytes = take_index(r);
+    m->offer.chunk_bytes = take_u32(r);
     digest = take(r, SHA256_BYTES);
     conf.len = take_u32(r);
     conf.base = (void *)take(r, conf.len);
@@ -342,6 +344,11 @@ static int get_install(struct reader *r, struct message *m, struct err *e)
         return err_set(e, ERR_INVALID, "install snapshot: entry %llu of term %llu in term %llu",
                        (unsigned long long)s->last_index, (unsigned long long)s->last_term,
                        (unsigned long long)s->term);
+    if (m->offer.chunk_bytes == 0 || m->offer.chunk_bytes > MESSAGE_CHUNK_MAX ||
+        m->offer.chunks != (m->offer.bytes + m->offer.chunk_bytes - 1) / m->offer.chunk_bytes)
+        return err_set(e, ERR_INVALID, "install snapshot: %llu bytes in %llu chunks of %u",
+                       (unsigned long long)m->offer.bytes, (unsigned long long)m->offer.chunks,
+                       m->offer.chunk_bytes);
     int rc = message_check_configuration(conf.base, conf.len, e);
     if (rc < 0)
         return err_wrap(e, "install snapshot");

@@ -38,6 +38,7 @@ struct message_round { /* READ_ASK, READ_ANSWER */
 struct message_offer { /* with RAFT_INSTALL_SNAPSHOT: what there is to pull */
     uint64_t chunks;
     uint64_t bytes;
+    uint32_t chunk_bytes;
     uint8_t digest[SHA256_BYTES]; /* of the contents */
 };
 

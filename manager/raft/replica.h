@@ -52,6 +52,8 @@ struct replica_events {
                       struct err *e);
     /* The log cannot be trusted or written: the process must stop, loudly. */
     void (*on_fatal)(void *ctx, const struct err *e);
+    /* A leader says that this member was removed. It asks for no votes any more. May be NULL. */
+    void (*on_removed)(void *ctx);
 };
 
 struct replica_config {

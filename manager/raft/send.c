@@ -177,6 +177,10 @@ static void receive(struct replica *r, struct message *m)
         peer->full = m->raft.append_entries_result.features && m->raft.append_entries_result.capacity == 0;
         guard_receive(&r->guard, &m->raft);
         return;
+    case RAFT_REQUEST_VOTE:
+        member_heard(r, m->from);
+        guard_receive(&r->guard, &m->raft);
+        return;
     case RAFT_INSTALL_SNAPSHOT:
         install_receive_offer(r, m);
         return;
