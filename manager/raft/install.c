@@ -374,7 +374,7 @@ static void loaded(struct replica *r)
     r->log_from = 0;
     r->stats.installs++;
     clear(i);
-    take_remove_old(r, tail_place(&r->tail, r->applied + 1).segment);
+    take_remove_old(r, disklog_active(r->log)); /* the one that begins behind the snapshot */
     guard_installed(&r->guard, &metadata);
     log_info("raft snapshot of the leader installed", "member=%llu index=%llu", (unsigned long long)r->id,
              (unsigned long long)r->applied);
@@ -447,7 +447,7 @@ void install_fini(struct replica *r)
 {
     while (!list_empty(&r->serves))
         serve_free(list_first(&r->serves, struct serve, link));
-    if (install_active(r) && !r->install.loaded)
+    if (install_active(r)) /* the core did not get it back yet */
         raft_configuration_close(&r->install.metadata.configuration);
     r->install.busy = false;
     clear(&r->install);

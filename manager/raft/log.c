@@ -407,6 +407,14 @@ static uint64_t locked(struct disklog *l, const uint64_t *value)
     return copy;
 }
 
+uint32_t disklog_active(struct disklog *l)
+{
+    pthread_mutex_lock(&l->lock);
+    uint32_t active = l->active;
+    pthread_mutex_unlock(&l->lock);
+    return active;
+}
+
 unsigned disklog_spares(struct disklog *l)
 {
     pthread_mutex_lock(&l->lock);

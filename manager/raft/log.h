@@ -93,6 +93,7 @@ int disklog_read(struct disklog *l, struct disklog_place place, uint64_t index, 
 
 /* --- anywhere ------------------------------------------------------------------------------------- */
 
+uint32_t disklog_active(struct disklog *l); /* sequence of the segment written last; 0: none yet */
 unsigned disklog_spares(struct disklog *l); /* ready now */
 uint64_t disklog_bytes(struct disklog *l);  /* that the kept segments use */
 uint64_t disklog_writes(struct disklog *l); /* so far */

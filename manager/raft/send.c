@@ -167,12 +167,27 @@ void send_core(struct replica *r, const struct raft_message *core)
 
 /* --- in ------------------------------------------------------------------------------------------- */
 
+/* What our segments cannot hold no leader of ours can have proposed. */
+static bool too_large(const struct replica *r, const struct raft_append_entries *a)
+{
+    for (unsigned i = 0; i < a->n_entries; i++)
+        if (a->entries[i].buf.len > r->entry_max)
+            return true;
+    return false;
+}
+
 static void receive(struct replica *r, struct message *m)
 {
     struct peer *peer = peer_of(r, m->from);
 
     peer->heard_ms = driver_now(r);
     switch (m->type) {
+    case RAFT_APPEND_ENTRIES:
+        if (too_large(r, &m->raft.append_entries))
+            r->stats.refused++;
+        else
+            guard_receive(&r->guard, &m->raft);
+        return;
     case RAFT_APPEND_ENTRIES_RESULT:
         peer->full = m->raft.append_entries_result.features && m->raft.append_entries_result.capacity == 0;
         guard_receive(&r->guard, &m->raft);
