@@ -212,8 +212,13 @@ endef
 
 $(B)/shoald: $(B)/agent/main.o $(foreach a,agent manager engine wire base,$(B)/lib$(a).a)
 	$(call link,$(LIBS) $(RAFT))
+# The client waits for people and nodes: small matters more than fast. Its tables of options are full of pointers, whose
+# relocations shrink to a tenth when packed (glibc 2.36).
+ifeq ($(MODE),release)
+$(cli_OBJ) $(B)/cli/main.o: CFLAGS += -Os -fno-asynchronous-unwind-tables
+endif
 $(B)/shoal: $(B)/cli/main.o $(foreach a,cli base,$(B)/lib$(a).a)
-	$(call link,$(LIBS))
+	$(call link,$(LIBS) -z pack-relative-relocs)
 $(B)/shoal-keeper: $(B)/engine/keeper/main.o $(foreach a,keeper base,$(B)/lib$(a).a)
 	$(call link,$(LIBS))
 $(B)/shoal-job: $(B)/engine/job/main.o $(foreach a,job base,$(B)/lib$(a).a)
