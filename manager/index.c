@@ -33,7 +33,7 @@ struct index *index_new(void)
     table_init(&x->requests, offsetof(struct index_request, number), 8);
     struct list *heads[] = {&x->request_ages, &x->failures,       &x->global_services, &x->changed,
                             &x->dirty_nodes,  &x->dirty_services, &x->dirty_classes,   &x->dirty_specs,
-                            &x->unallocated,  &x->confirm};
+                            &x->unallocated,  &x->confirm,        &x->starved};
     for (size_t i = 0; i < ARRAY_SIZE(heads); i++)
         list_init(heads[i]);
     x->task_history_limit = TASK_HISTORY_DEFAULT;
@@ -90,6 +90,7 @@ void index_free(struct index *x)
     for (size_t i = 0; i < ARRAY_SIZE(tables); i++)
         table_fini(tables[i]);
     map64_fini(&x->ports);
+    map64_fini(&x->host_ports);
     free(x->node_at);
     free(x->node_holes);
     free(x);
@@ -177,6 +178,18 @@ struct index_task *index_node_next(const struct index_node *n, struct index_walk
     return t;
 }
 
+uint64_t index_digest(const ProtobufCMessage *message)
+{
+    if (!message)
+        return 0;
+    size_t size = protobuf_c_message_get_packed_size(message);
+    AUTO_FREE
+    uint8_t *bytes = mem_alloc(size + 1);
+    protobuf_c_message_pack(message, bytes);
+    uint64_t digest = siphash(0, 1, bytes, size);
+    return digest ? digest : 1;
+}
+
 uint32_t index_text_digest(const char *text)
 {
     if (!text || !*text)
@@ -210,7 +223,8 @@ void index_mark_class(struct index *x, struct index_spec *spec)
 
 void index_mark_unallocated(struct index *x, struct index_service *s)
 {
-    index_mark(&x->unallocated, &s->unallocated);
+    list_remove(&s->unallocated); /* it may be starved: then it tries again */
+    list_push(&x->unallocated, &s->unallocated);
 }
 
 static void mark_all_of(struct index *x, struct index_service *s)
@@ -286,23 +300,45 @@ void index_service_needless(struct index *x, struct index_service *s)
     free_service(s);
 }
 
+static void take_mesh_port(struct index *x, struct index_service *s, uint32_t port, bool take)
+{
+    void *owner = map64_get(&x->ports, port);
+
+    if (take && !owner)
+        map64_put(&x->ports, port, s);
+    else if (!take && owner == s)
+        map64_remove(&x->ports, port);
+}
+
+static void count_host_port(struct index *x, uint32_t port, int by)
+{
+    intptr_t count = (intptr_t)map64_get(&x->host_ports, port) + by;
+
+    if (count)
+        map64_put(&x->host_ports, port, (void *)count);
+    else
+        map64_remove(&x->host_ports, port);
+}
+
 static void take_ports(struct index *x, struct index_service *s, bool take)
 {
     for (uint32_t i = 0; i < s->port_count; i++) {
         const struct index_port *p = &s->ports[i];
 
-        if (p->mode != PUBLISH_MODE__INGRESS || !(p->published & 0xffff))
+        if (!(p->published & 0xffff))
             continue;
-        void *owner = map64_get(&x->ports, p->published);
-        if (take && !owner)
-            map64_put(&x->ports, p->published, s);
-        else if (!take && owner == s)
-            map64_remove(&x->ports, p->published);
+        if (p->mode == PUBLISH_MODE__INGRESS)
+            take_mesh_port(x, s, p->published, take);
+        else
+            count_host_port(x, p->published, take ? 1 : -1);
     }
+    if (!take && s->port_count)
+        list_splice(&x->unallocated, &x->starved);
 }
 
 static void set_ports(struct index_service *s, const Endpoint *endpoint)
 {
+    s->endpoint_digest = index_digest(endpoint && endpoint->spec ? &endpoint->spec->base : NULL);
     s->port_count = endpoint ? (uint32_t)endpoint->n_ports : 0;
     free(s->ports);
     s->ports = s->port_count ? mem_array(s->port_count, sizeof(*s->ports)) : NULL;

@@ -117,6 +117,7 @@ struct index_spec {
     uint64_t core_digest[2];   /* of template and endpoint, without placement and registry credentials */
     uint64_t placement_digest; /* of the placement */
     uint64_t auth_digest;      /* of the registry credentials */
+    uint64_t endpoint_digest;  /* of the endpoint; 0: none */
     uint32_t task_count;
     uint32_t holder_count;
     uint32_t unsettled;  /* made by an update, to run, not yet running */
@@ -151,14 +152,15 @@ struct index_service {
     uint32_t share_count;
     struct index_port *ports; /* as given out */
     uint32_t port_count;
-    bool has_update; /* update_status is set */
+    uint64_t endpoint_digest; /* of the endpoint they were given out for; 0: none */
+    bool has_update;          /* update_status is set */
     UpdateState update_state;
     int64_t update_started_ms;
     uint64_t update_slots, update_failures;
     struct list global; /* index->global_services, while its current spec is global */
     struct list dirty;  /* index->dirty_services: itself or a slot changed since the orchestrator looked */
     struct list dirty_slots;
-    struct list unallocated; /* index->unallocated: the allocator's turn */
+    struct list unallocated; /* index->unallocated: the allocator's turn; or index->starved: it had no port left */
     bool scan;               /* orchestrator: every node is to be looked at, from scan_at */
     uint32_t scan_at;
     struct heap_item timer; /* look again */
@@ -225,7 +227,8 @@ struct index {
     uint32_t *node_holes, node_hole_count, node_hole_room;
     uint64_t cluster;           /* number of the cluster object; 0: none yet */
     int64_t task_history_limit; /* 5 */
-    struct map64 ports;         /* protocol << 16 | port -> struct index_service * that publishes it in the mesh */
+    struct map64 ports;         /* protocol << 16 | port -> the service that publishes it in the mesh */
+    struct map64 host_ports;    /* the same -> how many services publish it on their tasks' nodes, as a pointer */
     struct list request_ages;   /* oldest first */
     uint32_t request_count;
     struct list failures;        /* oldest first */
@@ -234,7 +237,7 @@ struct index {
     uint64_t sequence;           /* grows with each change of a node that concerns placing */
     uint64_t eased_at;           /* newest eased_at of any node */
     uint64_t gone_at;            /* sequence when a node's place became free last */
-    struct list dirty_nodes, dirty_services, dirty_classes, dirty_specs, unallocated, confirm;
+    struct list dirty_nodes, dirty_services, dirty_classes, dirty_specs, unallocated, starved, confirm;
     struct heap task_timers, service_timers, node_timers; /* when to look again, by cluster time */
 };
 
@@ -315,4 +318,5 @@ struct index *index_rebuild(struct store *s);
 /* Whether two indexes hold the same facts; if not, `ret` says where they differ. */
 bool index_equal(const struct index *a, const struct index *b, char *ret, size_t size);
 
-uint32_t index_text_digest(const char *text); /* never 0 for a text; 0 for NULL and "" */
+uint64_t index_digest(const ProtobufCMessage *message); /* of its packed form; never 0 for a message; 0 for NULL */
+uint32_t index_text_digest(const char *text);           /* never 0 for a text; 0 for NULL and "" */

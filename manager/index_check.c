@@ -180,7 +180,7 @@ static bool tops_differ(struct compare *c, const struct index *a, const struct i
 {
     return D(tasks.count) || D(tasks_by_id.count) || D(nodes.count) || D(nodes_by_id.count) || D(services.count) ||
            D(services_by_id.count) || D(specs.count) || D(shares.count) || D(requests.count) || D(request_count) ||
-           DLENGTH(request_ages) || D(cluster) || D(task_history_limit) || D(ports.count) ||
+           DLENGTH(request_ages) || D(cluster) || D(task_history_limit) || D(ports.count) || D(host_ports.count) ||
            DLENGTH(global_services);
 }
 

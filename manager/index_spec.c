@@ -58,41 +58,36 @@ void index_spec_needless(struct index *x, struct index_spec *spec)
 /* --- parsing ---------------------------------------------------------------------------------------------------
  */
 
-static void digest_message(const ProtobufCMessage *message, uint64_t ret[2])
+static void set_core(struct index_spec *spec, const TaskSpec *task)
 {
-    size_t size = message ? protobuf_c_message_get_packed_size(message) : 0;
+    size_t size = protobuf_c_message_get_packed_size(&task->base);
     AUTO_FREE
     uint8_t *bytes = mem_alloc(size + 1);
 
-    if (message)
-        protobuf_c_message_pack(message, bytes);
-    ret[0] = siphash(0, 1, bytes, size);
-    ret[1] = siphash(0, 2, bytes, size);
+    protobuf_c_message_pack(&task->base, bytes);
+    for (uint64_t i = 0; i < 2; i++)
+        spec->core_digest[i] = siphash(spec->endpoint_digest, i, bytes, size);
 }
 
 static void set_digests(struct index_spec *spec, const ServiceSpec *from)
 {
+    static const Placement anywhere = PLACEMENT__INIT;
     TaskSpec task = TASK_SPEC__INIT;
     ContainerSpec container = CONTAINER_SPEC__INIT;
-    uint64_t part[2], endpoint[2];
 
     if (from->task)
         task = *from->task;
-    digest_message(task.placement ? &task.placement->base : NULL, part);
-    spec->placement_digest = part[0];
+    spec->placement_digest = index_digest(task.placement ? &task.placement->base : &anywhere.base);
     task.placement = NULL;
+    spec->auth_digest = 0;
     if (task.container) {
-        const char *auth = task.container->registry_auth;
-
-        spec->auth_digest = auth ? siphash(0, 1, auth, strlen(auth)) : 0;
         container = *task.container;
+        spec->auth_digest = index_text_digest(container.registry_auth);
         container.registry_auth = NULL;
         task.container = &container;
     }
-    digest_message(&task.base, spec->core_digest);
-    digest_message(from->endpoint ? &from->endpoint->base : NULL, endpoint);
-    spec->core_digest[0] ^= endpoint[0] * 0x9e3779b97f4a7c15;
-    spec->core_digest[1] ^= endpoint[1] * 0xd6e8feb86659fd93;
+    spec->endpoint_digest = index_digest(from->endpoint ? &from->endpoint->base : NULL);
+    set_core(spec, &task);
 }
 
 static void set_restart(struct index_spec *spec, const RestartPolicy *from)

@@ -132,9 +132,15 @@ static void leave_spec(struct index_task *t)
     t->spec->holder_count--;
 }
 
+/* It is to run, has a node, and did not end. */
+static bool serves(const struct index_task *t)
+{
+    return index_task_live(t) && t->share && !index_task_ended(t);
+}
+
 static void join_spec(struct index_task *t)
 {
-    bool idle = index_task_ended(t) || !t->share;
+    bool idle = !serves(t);
 
     if (idle)
         list_push_front(&t->spec->holders, &t->by_spec);
@@ -174,7 +180,7 @@ static void slot_count(struct index_slot *slot)
     slot->holder = t;
     slot->service->held++;
     join_spec(t);
-    slot->counted = index_task_live(t) && t->share;
+    slot->counted = serves(t);
     if (!slot->counted)
         return;
     slot->counted_running = t->state == TASK_STATE__RUNNING;
