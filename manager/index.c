@@ -33,7 +33,7 @@ struct index *index_new(void)
     table_init(&x->requests, offsetof(struct index_request, number), 8);
     struct list *heads[] = {&x->request_ages, &x->failures,       &x->global_services, &x->changed,
                             &x->dirty_nodes,  &x->dirty_services, &x->dirty_classes,   &x->dirty_specs,
-                            &x->unallocated,  &x->confirm,        &x->starved};
+                            &x->unallocated,  &x->confirm,        &x->starved,         &x->parked};
     for (size_t i = 0; i < ARRAY_SIZE(heads); i++)
         list_init(heads[i]);
     x->task_history_limit = TASK_HISTORY_DEFAULT;
@@ -218,7 +218,8 @@ void index_mark_spec(struct index *x, struct index_spec *spec)
 
 void index_mark_class(struct index *x, struct index_spec *spec)
 {
-    index_mark(&x->dirty_classes, &spec->dirty);
+    list_remove(&spec->dirty); /* it may be parked: then it tries again */
+    list_push(&x->dirty_classes, &spec->dirty);
 }
 
 void index_mark_unallocated(struct index *x, struct index_service *s)
@@ -398,9 +399,9 @@ static void service_apply(struct index *x, uint64_t number, const Service *after
     s->update_failures = update ? update->failures : 0;
     set_ports(s, after ? after->endpoint : NULL);
     take_ports(x, s, true);
-    if (after && strcmp(s->name, after->name) != 0) {
+    if (strcmp(s->name, after ? after->name : "") != 0) {
         free(s->name);
-        s->name = mem_strdup(after->name);
+        s->name = mem_strdup(after ? after->name : "");
     }
     index_service_current(x, s);
     index_mark_service(x, s);

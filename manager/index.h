@@ -33,7 +33,7 @@
 enum index_stage {
     INDEX_STAGE_NONE,
     INDEX_STAGE_NEW,     /* service->fresh: the allocator's turn */
-    INDEX_STAGE_WAITING, /* spec->waiting: wants a node */
+    INDEX_STAGE_WAITING, /* spec->waiting, or spec->explained: wants a node */
     INDEX_STAGE_PINNED,  /* node->pinned: wants to be confirmed on the node it was made for */
     INDEX_STAGE_SETTLED, /* spec->settled: made by an update, reached running or ended */
 };
@@ -56,6 +56,7 @@ struct index_task {
     uint64_t predecessor;
     struct heap_item timer;
     uint32_t err_digest;  /* of the status's Err; 0: none */
+    uint32_t reason;      /* spec->reason when it was last told why it waits */
     uint16_t desired;     /* TaskState */
     uint16_t state;       /* TaskState */
     uint8_t stage_kind;   /* enum index_stage */
@@ -75,6 +76,7 @@ struct index_slot {
     struct list dirty; /* service->dirty_slots: changed since the orchestrator looked */
     uint32_t task_count;
     uint32_t live_count; /* tasks whose desired state is at most RUNNING */
+    uint32_t leaving;    /* tasks whose desired state is REMOVE */
     bool counted;        /* holder is counted in its share and node */
     bool counted_running;
 };
@@ -120,13 +122,17 @@ struct index_spec {
     uint64_t endpoint_digest;  /* of the endpoint; 0: none */
     uint32_t task_count;
     uint32_t holder_count;
-    uint32_t unsettled;  /* made by an update, to run, not yet running */
-    struct list holders; /* idle ones (ended, or without a node) in front */
-    struct list waiting;
+    uint32_t unsettled;      /* made by an update, to run, not yet running */
+    struct list holders;     /* idle ones (ended, or without a node) in front */
+    struct list waiting;     /* tasks that want a node and were not told why they wait, or not the present reason */
+    struct list explained;   /* those that were */
+    uint32_t reason;         /* scheduler: counts the reasons why no node fits; no fact */
+    uint32_t reason_digest;  /* of the present one's text */
+    uint64_t parked_at;      /* scheduler: index->sequence when no node fitted */
     struct list settled;     /* by state_ms */
     struct index_task *walk; /* update: holders before this one are clean; NULL: all are */
-    struct list dirty;       /* index->dirty_classes: gained a waiting task since the scheduler looked */
-    struct list reap;        /* index->dirty_specs: may have become needless */
+    struct list dirty; /* index->dirty_classes: a waiting task is new or changed; or index->parked: none fits */
+    struct list reap;  /* index->dirty_specs: may have become needless */
 };
 
 struct index_port {
@@ -195,7 +201,7 @@ struct index_node {
     uint32_t generic_count;
     void *memory;                            /* all of the texts and arrays above */
     int64_t nano_cpus, memory_bytes;         /* offered */
-    int64_t reserved_cpus, reserved_memory;  /* by tasks whose desired state is at most COMPLETE */
+    int64_t reserved_cpus, reserved_memory;  /* by tasks that are assigned and not told to end */
     struct demand_generic *reserved_generic; /* by kind; own memory, kinds borrowed from nowhere: copied */
     uint32_t reserved_generic_count;
     uint32_t *host_ports; /* in use by such tasks, one entry each; unordered */
@@ -237,7 +243,7 @@ struct index {
     uint64_t sequence;           /* grows with each change of a node that concerns placing */
     uint64_t eased_at;           /* newest eased_at of any node */
     uint64_t gone_at;            /* sequence when a node's place became free last */
-    struct list dirty_nodes, dirty_services, dirty_classes, dirty_specs, unallocated, starved, confirm;
+    struct list dirty_nodes, dirty_services, dirty_classes, parked, dirty_specs, unallocated, starved, confirm;
     struct heap task_timers, service_timers, node_timers; /* when to look again, by cluster time */
 };
 
@@ -306,6 +312,7 @@ void index_forget_failures(struct index *x, int64_t now_ms);
 
 void index_mark_slot(struct index *x, struct index_slot *s);
 void index_mark_service(struct index *x, struct index_service *s);
+void index_mark_class(struct index *x, struct index_spec *spec);
 void index_mark_all(struct index *x); /* everything: for a test that nothing is left to plan */
 
 int64_t index_next_timer(const struct index *x); /* cluster time of the next one; INT64_MAX: none */

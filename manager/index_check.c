@@ -74,7 +74,7 @@ static bool specs_differ(struct compare *c, const struct index_spec *a, const st
 static bool slots_differ(struct compare *c, const struct index_slot *a, const struct index_slot *b)
 {
     return differ(c, "holder", a->holder ? a->holder->number : 0, b->holder ? b->holder->number : 0) ||
-           D(task_count) || DLENGTH(tasks) || D(live_count) || D(counted) || D(counted_running);
+           D(task_count) || DLENGTH(tasks) || D(live_count) || D(leaving) || D(counted) || D(counted_running);
 }
 
 static bool shares_differ(struct compare *c, const struct index_share *a, const struct index_share *b)

@@ -35,7 +35,6 @@ void index_add_failure(struct index *x, struct index_node *n, const struct index
 void index_drop_failure(struct index *x, struct index_node *n, const struct index_spec *spec);
 
 void index_mark_spec(struct index *x, struct index_spec *spec); /* may have become needless in the store */
-void index_mark_class(struct index *x, struct index_spec *spec);
 void index_mark_unallocated(struct index *x, struct index_service *s);
 static inline void index_mark(struct list *head, struct list *link)
 {

@@ -27,7 +27,8 @@ struct index_spec *index_spec_get(struct index *x, struct index_service *s, uint
     spec = mem_alloc(sizeof(*spec));
     spec->version = version;
     spec->service = s;
-    struct list *links[] = {&spec->by_service, &spec->holders, &spec->waiting,
+    spec->reason = 1;
+    struct list *links[] = {&spec->by_service, &spec->holders, &spec->waiting, &spec->explained,
                             &spec->settled,    &spec->dirty,   &spec->reap};
     for (size_t i = 0; i < ARRAY_SIZE(links); i++)
         list_init(links[i]);

@@ -227,7 +227,7 @@ static void join_stage(struct index *x, struct index_task *t)
         list_push(&t->share->node->pinned, &t->stage);
         t->stage_kind = INDEX_STAGE_PINNED;
     } else {
-        list_push(&t->spec->waiting, &t->stage);
+        list_push(t->reason == t->spec->reason ? &t->spec->explained : &t->spec->waiting, &t->stage);
         t->stage_kind = INDEX_STAGE_WAITING;
     }
 }
@@ -244,6 +244,7 @@ static void detach(struct index *x, struct index_task *t)
     t->spec->unsettled -= unsettled(t);
     t->spec->task_count--;
     t->slot->live_count -= index_task_live(t);
+    t->slot->leaving -= t->desired == TASK_STATE__REMOVE;
     t->slot->task_count--;
     list_remove(&t->by_slot);
     if (t->holds_resources)
@@ -262,11 +263,12 @@ static void attach(struct index *x, struct index_task *t)
     list_insert(at, &t->by_slot);
     t->slot->task_count++;
     t->slot->live_count += index_task_live(t);
+    t->slot->leaving += t->desired == TASK_STATE__REMOVE;
     t->spec->task_count++;
     t->spec->unsettled += unsettled(t);
     if (t->share)
         list_push(&t->share->tasks, &t->by_share);
-    t->holds_resources = t->share && t->desired <= TASK_STATE__COMPLETE;
+    t->holds_resources = t->share && t->state >= TASK_STATE__ASSIGNED && t->desired <= TASK_STATE__COMPLETE;
     if (t->holds_resources)
         index_node_reserve(t->share->node, &t->spec->demand, 1);
     join_stage(x, t);
@@ -373,7 +375,7 @@ static void needless(struct index *x, struct index_slot *slot, struct index_spec
 static void marks(struct index *x, struct index_task *t)
 {
     index_mark_slot(x, t->slot);
-    if (t->stage_kind == INDEX_STAGE_WAITING)
+    if (t->stage_kind == INDEX_STAGE_WAITING && t->reason != t->spec->reason)
         index_mark_class(x, t->spec);
 }
 

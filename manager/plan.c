@@ -143,14 +143,14 @@ void plan_assign(struct plan *p, struct index_task *t, const struct index_node *
     const Task *old = plan_task(p, t->number);
 
     assert(old);
-    if (!old->node) {
-        Task task = *old;
-
-        task.has_node = true;
-        task.node = node->number;
-        plan_put(p, KIND_TASK, t->number, &task);
-    }
+    /* The status first: with a node but not yet assigned it would count as pinned there. */
     plan_set_status(p, t, TASK_STATE__ASSIGNED, message, NULL);
+    if (old->node)
+        return;
+    Task task = *old;
+    task.has_node = true;
+    task.node = node->number;
+    plan_put(p, KIND_TASK, t->number, &task);
 }
 
 void plan_remove_task(struct plan *p, struct index_task *t)

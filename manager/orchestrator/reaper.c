@@ -29,26 +29,31 @@ static uint64_t keep_count(const struct plan *p, const struct index_slot *slot)
     return p->index->task_history_limit < 0 ? UINT64_MAX : (uint64_t)p->index->task_history_limit;
 }
 
+/* One that was told to vanish goes whatever the limit. */
+static bool reap(const struct index_task *t, bool too_many)
+{
+    return reapable(t) && (too_many || t->desired == TASK_STATE__REMOVE);
+}
+
 bool reap_slot(struct plan *p, struct index_slot *slot)
 {
-    uint64_t keep = keep_count(p, slot);
+    uint64_t keep = keep_count(p, slot), count = slot->task_count;
     struct index_task *t, *after;
-    uint32_t count = slot->task_count;
 
-    if (count <= keep)
+    if (count <= keep && !slot->leaving)
         return true;
     list_each_safe (t, after, &slot->tasks, by_slot) {
-        bool last = list_empty(&slot->tasks) || t->by_slot.next == &slot->tasks;
+        bool last = t->by_slot.next == &slot->tasks;
 
         if (plan_room(p) < PLAN_STEP_OBJECTS / 4) {
             index_mark_slot(p->index, slot);
             return false;
         }
-        if (reapable(t)) {
+        if (reap(t, count > keep)) {
             count--;
             plan_remove_task(p, t);
         }
-        if (last || count <= keep)
+        if (last)
             break; /* with its last task the slot is gone */
     }
     return true;

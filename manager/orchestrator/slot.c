@@ -120,16 +120,23 @@ static void replace_ended(struct plan *p, struct index_task *t)
         give_up(p, slot);
 }
 
+/* From the newest, because tasks that are to run come before a long history there. */
 static bool restarts(struct plan *p, struct index_slot *slot)
 {
-    struct index_task *t, *after;
+    uint32_t live = slot->live_count;
+    struct list *at, *before;
 
     if (!slot->service->current)
         return true;
-    list_each_safe (t, after, &slot->tasks, by_slot) {
+    for (at = slot->tasks.prev; live && at != &slot->tasks; at = before) {
+        struct index_task *t = list_entry(at, struct index_task, by_slot);
         const struct index_node *node = index_task_node(t);
 
-        if (!index_task_live(t) || (!index_task_ended(t) && (!node || index_node_valid(node))))
+        before = at->prev;
+        if (!index_task_live(t))
+            continue;
+        live--;
+        if (!index_task_ended(t) && (!node || index_node_valid(node)))
             continue;
         if (plan_room(p) < PLAN_STEP_OBJECTS / 2)
             return again(p, slot);
