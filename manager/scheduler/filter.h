@@ -1,0 +1,37 @@
+/* The filters of placement, in Docker's order and with its texts (reference/swarm-surface.md section 14). Pure. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "manager/index.h"
+#include "proto/base/arena.h"
+
+enum filter {
+    FILTER_NONE, /* fits */
+    FILTER_READY,
+    FILTER_RESOURCES,
+    FILTER_PLUGIN,
+    FILTER_CONSTRAINT,
+    FILTER_PLATFORM,
+    FILTER_HOST_PORT,
+    FILTER_MAX_REPLICAS,
+    FILTER_COUNT,
+};
+
+/* The first filter that keeps a task of this spec off the node; `share` is of the spec's service on it, or NULL. */
+enum filter filter_check(const struct index_spec *spec, const struct index_node *node,
+                         const struct index_share *share);
+
+/* The same for one task that has its node already and is counted there: whether it may stay. */
+enum filter filter_check_pinned(const struct index_task *t);
+
+/* Whether `new`, which waits, would fit on the node of `old` if that were gone. */
+bool filter_fits_without(const struct index_task *new, const struct index_task *old);
+
+/* "no suitable node (insufficient resources on 2 nodes; unsupported platform on 1 node)" from how many nodes each
+ * filter refused: most frequent first. */
+const char *filter_explain(struct arena *a, const uint32_t refused[FILTER_COUNT]);
+/* "insufficient resources on 1 node". */
+const char *filter_text(struct arena *a, enum filter f, uint32_t nodes);
