@@ -6,7 +6,7 @@
  * told. Until then nobody reads the new file, and a load that ends early leaves nothing but a file that the next
  * opening removes.
  *
- * Records are appended in order; a transaction takes some thousands of them, so a turn of the loop that feeds one
+ * Records are appended in order; a transaction takes some hundreds of them, so a turn of the loop that feeds one
  * piece stays short. */
 #include <assert.h>
 #include <stdlib.h>
@@ -19,7 +19,7 @@
 #include "proto/base/mem.h"
 #include "proto/base/siphash.h"
 
-#define COMMIT_RECORDS 4096         /* a transaction ends after the frame that reaches this */
+#define COMMIT_RECORDS 512          /* a transaction ends after the frame that reaches this: a few milliseconds */
 #define FRAME_RECORDS  STREAM_FRAME /* no frame holds more */
 #define ROOM           (128u << 20) /* of the map, more than a transaction can use */
 
@@ -49,8 +49,10 @@ struct store_load *store_load_begin(struct store *s)
     assert(!s->load); /* one at a time */
     l->store = s;
     arena_init(&l->arena);
-    if (disk_create(&s->config, DISK_LOAD, &l->disk, &l->failure) < 0)
+    if (disk_create(&s->config, DISK_LOAD, &l->disk, &l->failure) < 0) {
         l->phase = PHASE_FAILED;
+        l->failure.code = ERR_IO; /* whatever the system called it */
+    }
     s->load = l;
     return l;
 }
@@ -77,7 +79,7 @@ void store_load_cancel(struct store_load *l)
     disk_remove(&s->config, DISK_LOAD);
 }
 
-/* --- writing ------------------------------------------------------------------------------------------- */
+/* --- writing --------------------------------------------------------------------------------------------- */
 
 static int commit(struct store_load *l, struct err *e)
 {
@@ -134,7 +136,7 @@ static int write_record(struct store_load *l, const struct row *r, const uint8_t
     return rc;
 }
 
-/* --- reading -------------------------------------------------------------------------------------------- */
+/* --- reading --------------------------------------------------------------------------------------------- */
 
 static int malformed(struct err *e, const char *fault)
 {
@@ -337,7 +339,9 @@ static int finish(struct store_load *l, struct err *e)
     if (rc)
         return disk_error(e, rc, "write the state");
     rc = commit(l, e);
-    return rc < 0 ? rc : disk_rename(&l->store->config, DISK_LOAD, e);
+    if (rc == 0 && disk_rename(&l->store->config, DISK_LOAD, e) < 0)
+        rc = e->code = ERR_IO;
+    return rc;
 }
 
 int store_load_end(struct store_load *l, struct err *e)

@@ -87,7 +87,7 @@ struct store_stats { /* for metrics */
 };
 void store_stats(const struct store *s, struct store_stats *ret);
 
-/* --- applying ------------------------------------------------------------------------------------ */
+/* --- applying -------------------------------------------------------------------------------------------- */
 
 struct store_entry {
     uint64_t index;   /* Raft's; grows */
@@ -118,7 +118,7 @@ uint64_t store_discarded(const struct store *s);
 /* Whether the entry of that index was discarded; kept for the last 64. */
 bool store_was_discarded(const struct store *s, uint64_t index);
 
-/* --- views --------------------------------------------------------------------------------------- */
+/* --- views ----------------------------------------------------------------------------------------------- */
 
 struct view;
 
@@ -144,7 +144,7 @@ int view_get_packed(struct view *v, enum kind k, uint64_t number, const void **r
  */
 size_t view_find_prefix(struct view *v, enum kind k, const char *prefix, uint64_t *ret, size_t max);
 
-/* --- drafts -------------------------------------------------------------------------------------- */
+/* --- drafts ---------------------------------------------------------------------------------------------- */
 
 struct draft;
 
@@ -199,7 +199,7 @@ void draft_end(struct draft *d, bool keep);
  * Should the entry come after all, `changed` tells it like any other. Nothing happens when there is none. */
 void store_drop_proposed(struct store *s);
 
-/* --- feed ---------------------------------------------------------------------------------------- */
+/* --- feed ------------------------------------------------------------------------------------------------ */
 
 /* Applied change sets since `after`, oldest first: for consumers that keep an index. `each` gets every changed
  * object (message unpacked into the arena; NULL message: deleted). Returns 0 and sets *ret_index to the last
@@ -207,7 +207,7 @@ void store_drop_proposed(struct store *s);
 typedef void feed_each(void *ctx, uint64_t index, const struct object *object);
 int store_feed(struct store *s, uint64_t after, struct arena *a, feed_each *each, void *ctx, uint64_t *ret_index);
 
-/* --- snapshots ----------------------------------------------------------------------------------- */
+/* --- snapshots ------------------------------------------------------------------------------------------- */
 
 /* One stable state as a stream of bytes (format, applied index, records as stored but in clear: the snapshot file
  * seals them itself). begin and end on the manager loop, read on one other thread. Several may be open. NULL: there
