@@ -96,8 +96,9 @@ struct store_entry {
 };
 
 /* Every changed record of an entry, as it was and as it is: for index_apply. before/after NULL: absent. `index` is
- * the entry's; 0 from a draft. The objects are borrowed for the call (from a draft: until the draft ends). At apply
- * it comes while the transaction is open: views opened in it show the state before the whole call. */
+ * the entry's; 0 from a draft. The objects are borrowed for the call (from a draft: until the draft ends). From a
+ * draft `after` has version 0, and the version it gets is not told. At apply it comes while the transaction is
+ * open: views opened in it show the state before the whole call. */
 typedef void store_changed(void *ctx, uint64_t index, const struct object *before, const struct object *after);
 
 /* Apply entries in one transaction, unconditionally, in order. No view may be open.
@@ -154,8 +155,8 @@ struct draft;
  * nothing of an earlier term can come any more. */
 struct draft *draft_begin(struct store *s, int64_t cluster_ms, store_changed *changed, void *ctx);
 
-/* Another change set was applied since it began, or the state was replaced: everything put before is undone, and
- * what it would be packed to is void. End it. */
+/* A change set was applied since it began (its own or another), or the state was replaced: nothing that was put
+ * before is pending any more, and what it would be packed to now is void. End it. */
 bool draft_stale(const struct draft *d);
 
 int64_t draft_ms(const struct draft *d);
@@ -195,8 +196,8 @@ void draft_pack(struct draft *d, struct buf *out);
  */
 void draft_end(struct draft *d, bool keep);
 
-/* Undo a proposed draft whose entry is not expected any more, or may be: for the leader that is none any more.
- * Should the entry come after all, `changed` tells it like any other. Nothing happens when there is none. */
+/* Undo a proposed draft: the leader lost its place, and nobody knows whether the entry will still come. If it does,
+ * `changed` tells it like any other. Nothing happens when no draft is proposed. */
 void store_drop_proposed(struct store *s);
 
 /* --- feed ------------------------------------------------------------------------------------------------ */
@@ -221,8 +222,9 @@ long store_snapshot_read(struct store_snapshot *p, void *into, size_t size, stru
 void store_snapshot_end(struct store_snapshot *p); /* also after store_close; NULL is fine */
 
 /* Replace everything by a snapshot's bytes, given piece by piece; the state changes only at load_end, to exactly
- * the snapshot's, with its applied index. Until then the store is used as before. One at a time. ERR_CORRUPT: the
- * bytes are no snapshot of ours. At load_end no view is open; an open draft is forgotten without `changed`,
+ * the snapshot's, with its applied index. Until then the store is used as before. One at a time. Pieces are of any
+ * size; one of 32 KiB takes a few milliseconds. ERR_CORRUPT: the bytes are no snapshot of ours. ERR_IO: the file
+ * could not be made or written. At load_end no view is open; an open draft is forgotten without `changed`,
  * consumers of the feed resync, indexes are to be rebuilt. */
 struct store_load;
 struct store_load *store_load_begin(struct store *s);
