@@ -186,7 +186,7 @@ static void no_flipped_bit_is_silently_wrong(void **state)
     print_message("seed %llu\n", (unsigned long long)seed);
     entropy_seeded_init(&random, seed);
     victim_make(&v);
-    for (size_t at = 0; at < v.image.length; at += all ? 1 : 1 + entropy_below(&random.base, 800))
+    for (size_t at = 0; at < v.image.length; at += all ? 1 : 1 + entropy_below(&random.base, 1200))
         flip(&v, at, (uint8_t)(1 << entropy_below(&random.base, 8)));
     for (size_t at = 0; at < 160; at++) { /* the meta pages, every bit of what means something */
         flip(&v, at, (uint8_t)(1 << at % 8));
