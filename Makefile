@@ -38,6 +38,7 @@ OPTIMISE := -O0
 SANITISE := --coverage
 else ifeq ($(MODE),fuzz)
 CC := clang
+EXTRA_CFLAGS += -Wno-unknown-warning-option -Wno-initializer-overrides
 OPTIMISE := -O1 -fno-omit-frame-pointer
 SANITISE := -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined
 else ifneq ($(MODE),release)

@@ -79,7 +79,7 @@ void store_load_cancel(struct store_load *l)
     disk_remove(&s->config, DISK_LOAD);
 }
 
-/* --- writing ------------------------------------------------------------------------------------------- */
+/* --- writing --------------------------------------------------------------------------------------------- */
 
 static int commit(struct store_load *l, struct err *e)
 {
@@ -136,7 +136,7 @@ static int write_record(struct store_load *l, const struct row *r, const uint8_t
     return rc;
 }
 
-/* --- reading -------------------------------------------------------------------------------------------- */
+/* --- reading --------------------------------------------------------------------------------------------- */
 
 static int malformed(struct err *e, const char *fault)
 {
