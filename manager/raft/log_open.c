@@ -32,7 +32,7 @@ struct opening {
     struct segment_header *headers; /* of the run's segments; owned */
     size_t run, run_count;          /* which of the numbers have headers, in the last run */
     uint64_t last;                  /* index of the last entry so far; 0: none yet */
-    uint64_t least;                 /* a cut may not reach below it */
+    uint64_t least;                 /* behind a reset: a cut may not reach below it */
     uint32_t sequence;              /* segment being read */
     uint64_t first_index;           /* its header's, until its first record has come; then 0 */
     struct buf data;                /* bytes of the segment being read */
@@ -178,8 +178,6 @@ static int on_record(void *ctx, const struct segment_record *record, struct err 
         return err_set(e, ERR_CORRUPT, "at byte %llu: entry %llu does not follow entry %llu",
                        (unsigned long long)record->offset, (unsigned long long)record->index,
                        (unsigned long long)o->last);
-    if (o->last == 0)
-        o->least = record->index;
     o->first_index = 0;
     o->last = record->index;
     int rc = o->found->entry(o->found->ctx, record, place, e);

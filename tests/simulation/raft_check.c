@@ -214,6 +214,35 @@ void check_make_first(struct world *w, const struct replica_config *config)
 
 /* --- messages ------------------------------------------------------------------------------------- */
 
+/* RAFT_SIM_TRACE=1: every message to stderr, for looking into a failure. */
+static void trace(const struct world *w, const struct message *m)
+{
+    const struct raft_append_entries *a = &m->raft.append_entries;
+    const struct raft_append_entries_result *r = &m->raft.append_entries_result;
+    const struct raft_request_vote *v = &m->raft.request_vote;
+    const struct raft_request_vote_result *vr = &m->raft.request_vote_result;
+
+    fprintf(stderr, "%9.3f %" PRIu64 "->%" PRIu64 " %s", (double)w->now_us / 1000, m->from, m->to,
+            message_name(m->type));
+    if (m->type == RAFT_APPEND_ENTRIES)
+        fprintf(stderr, " term %llu after %llu/%llu +%u commit %llu", a->term, a->prev_log_index, a->prev_log_term,
+                a->n_entries, a->leader_commit);
+    else if (m->type == RAFT_APPEND_ENTRIES_RESULT)
+        fprintf(stderr, " term %llu rejected %llu last %llu", r->term, r->rejected, r->last_log_index);
+    else if (m->type == RAFT_REQUEST_VOTE)
+        fprintf(stderr, " term %llu last %llu/%llu%s%s", v->term, v->last_log_index, v->last_log_term,
+                v->pre_vote ? " pre" : "", v->disrupt_leader ? " disrupt" : "");
+    else if (m->type == RAFT_REQUEST_VOTE_RESULT)
+        fprintf(stderr, " term %llu %s%s", vr->term, vr->vote_granted ? "granted" : "refused",
+                vr->pre_vote ? " pre" : "");
+    else if (m->type == RAFT_INSTALL_SNAPSHOT)
+        fprintf(stderr, " term %llu index %llu/%llu", m->raft.install_snapshot.term,
+                m->raft.install_snapshot.last_index, m->raft.install_snapshot.last_term);
+    else if (m->type == MESSAGE_PULL || m->type == MESSAGE_CHUNK)
+        fprintf(stderr, " of %" PRIu64 " number %" PRIu64, m->chunk.index, m->chunk.number);
+    fprintf(stderr, "\n");
+}
+
 bool check_sent(struct world *w, uint64_t from, uint64_t to, const void *data, size_t size)
 {
     struct message m;
@@ -234,6 +263,8 @@ bool check_sent(struct world *w, uint64_t from, uint64_t to, const void *data, s
                        *vote, to, m.raft.request_vote_result.term);
         *vote = to;
     }
+    if (w->trace)
+        trace(w, &m);
     if (w->filter)
         passes = w->filter(w, from, to, &m);
     message_fini(&m);

@@ -528,6 +528,7 @@ void world_init(struct world *w, uint64_t seed, const struct world_options *opti
     w->options.heartbeat_ms = options->heartbeat_ms ? options->heartbeat_ms : 30;
     w->options.segment_bytes = options->segment_bytes ? options->segment_bytes : 16384;
     w->options.snapshot_bytes = options->snapshot_bytes ? options->snapshot_bytes : 8192;
+    w->trace = getenv("RAFT_SIM_TRACE") != NULL;
     entropy_seeded_init(&w->entropy, seed);
     memset(w->key, 0x5a, sizeof(w->key));
     memset(w->cluster, 0xc1, sizeof(w->cluster));

@@ -133,6 +133,7 @@ struct world {
     uint64_t top, acked_top; /* highest index applied, acknowledged */
     uint64_t payload;        /* number of the next proposal */
 
+    bool trace; /* print every message (RAFT_SIM_TRACE) */
     bool failed;
     char why[600];
     struct world_counts counts;
