@@ -23,6 +23,7 @@
 #include "proto/base/mem.h"
 
 #define SEGMENTS_MAX 65536
+#define FIRST_BYTES  (256 << 10) /* the very first segment: quick to make and to read */
 
 struct opening {
     struct disklog *l;
@@ -409,6 +410,17 @@ static int make_sign(struct disklog *l, const char *sign, const char *dir, struc
     return l->env->dir_sync(l->env, dir, e);
 }
 
+/* The first segment, waiting like a spare. */
+static int make_first(struct disklog *l, struct err *e)
+{
+    AUTO_FREE
+    char *path = disklog_path(l, 1);
+    int rc = disklog_make_file(l, path, true, e);
+
+    l->spares = rc == 0;
+    return rc < 0 ? rc : l->env->dir_sync(l->env, l->dir, e);
+}
+
 int disklog_create(const struct disklog_config *config, uint64_t term, const struct segment_record *first,
                    struct err *e)
 {
@@ -432,9 +444,13 @@ int disklog_create(const struct disklog_config *config, uint64_t term, const str
         struct disklog_place place;
         size_t written;
 
-        rc = disklog_write(l, &record, 1, &place, &written, e);
+        l->segment_bytes = MIN(l->segment_bytes, FIRST_BYTES);
+        rc = make_first(l, e);
+        if (rc == 0)
+            rc = disklog_write(l, &record, 1, &place, &written, e);
         state.mark_segment = l->sequence;
         state.mark_offset = l->at;
+        state.clean = true;
     }
     if (rc == 0)
         rc = meta_create(l->env, path, l->key, l->cluster, config->id, &state, e);
