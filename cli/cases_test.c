@@ -176,10 +176,10 @@ static void put_frame(struct buf *out, const char *text, size_t length, char str
 static void put_expanded(struct buf *out, const char *text)
 {
     while (*text) {
-        const char *close = strncmp(text, "@{", 2) == 0 ? strrchr(text, '}') : NULL;
+        bool macro = strncmp(text, "@{", 2) == 0, frame = strncmp(text, "@{frame", 7) == 0;
+        size_t line = strcspn(text, "\n");
+        const char *close = !macro ? NULL : frame ? memrchr(text, '}', line) : memchr(text, '}', line);
 
-        if (close && strncmp(text + 2, "frame", 5) != 0)
-            close = strchr(text, '}');
         if (!close) {
             buf_append_char(out, *text++);
             continue;
@@ -188,11 +188,11 @@ static void put_expanded(struct buf *out, const char *text)
 
         if (meant)
             put_expanded(out, meant);
-        else if (strncmp(text + 2, "frame", 5) == 0)
+        else if (frame)
             put_frame(out, text + 9, (size_t)(close - text) - 9, text[7]);
         else
             put_moment(out, text + 2);
-        text = close + 1;
+        text = close + 1 + (frame && close[1] == '\n');
     }
 }
 
@@ -269,11 +269,9 @@ static void parse_line(struct scenario *s, const char *line)
         parse_request(s, line + 2);
     else if (strncmp(line, "< ", 2) == 0)
         parse_answer(x, line + 2);
-    else if (strncmp(line, "| ", 2) == 0) {
-        buf_append_str(&x->answer, line + 2);
-        if (!strstr(line, "@{frame"))
-            buf_append_char(&x->answer, '\n');
-    } else if (strncmp(line, "1-| ", 4) == 0)
+    else if (strncmp(line, "| ", 2) == 0)
+        add_line(&x->answer, line + 2);
+    else if (strncmp(line, "1-| ", 4) == 0)
         buf_append_str(&s->out, line + 4);
     else if (strncmp(line, "2-| ", 4) == 0)
         buf_append_str(&s->err, line + 4);
@@ -415,6 +413,11 @@ static void even_text(struct buf *text)
         char *whole = mem_printf("\n%s\n", line);
         bool progress = strstr(line, "overall progress:") || strstr(line, "verify:");
 
+        char *meant = strstr(line, " (did you mean ");
+        if (meant) { /* docker does not help here */
+            *meant = '\0';
+            length = strlen(line);
+        }
         while (length && line[length - 1] == ' ')
             line[--length] = '\0';
         if (strstr(line, "Did you mean") || strstr(line, " containerd version:") ||
@@ -445,6 +448,25 @@ static bool is_zero(const json_t *value)
     }
 }
 
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(json_string_value(*(json_t *const *)a), json_string_value(*(json_t *const *)b));
+}
+
+/* Docker sends an environment in any order. */
+static void sort_texts(json_t *array)
+{
+    size_t count = json_array_size(array), i;
+    AUTO_FREE
+    json_t **texts = mem_array(count, sizeof(*texts));
+
+    for (i = 0; i < count; i++)
+        texts[i] = json_incref(json_array_get(array, i));
+    qsort(texts, count, sizeof(*texts), by_text);
+    for (i = 0; i < count; i++)
+        (void)json_array_set_new(array, i, texts[i]);
+}
+
 /* A body without what is zero or the API's own default: absent and zero mean the same. */
 static void even_json(json_t *value)
 {
@@ -462,6 +484,8 @@ static void even_json(json_t *value)
 
         iterator = json_object_iter_next(value, iterator);
         even_json(member);
+        if (strcmp(name, "Env") == 0)
+            sort_texts(member);
         bool swappiness = strcmp(name, "MemorySwappiness") == 0 && json_integer_value(member) == -1;
         bool console = strcmp(name, "ConsoleSize") == 0;
         bool restart = strcmp(name, "RestartPolicy") == 0 && json_object_size(member) == 1 &&
@@ -579,7 +603,10 @@ static void answer(struct server *sv, int fd, const char *method, const char *pa
 
     if (strstr(path, "/_ping")) {
         buf_append_str(&text, "OK");
+    } else if (strstr(path, "condition=next-exit") || strstr(path, "condition=removed")) {
+        buf_append_str(&text, "{\"StatusCode\":0}"); /* docker run waits also when it will not show the end */
     } else {
+        replace_all(body, directory, "/here");
         x = find_exchange(sv->scenario, method, path);
         assert_true(sv->result->seen_count < SEEN_MAX);
         sv->result->seen[sv->result->seen_count++] = (struct seen){.method = mem_strdup(method),
@@ -758,6 +785,7 @@ static void write_files(struct scenario *s)
 
     assert_int_equal(dir_open(directory, &dir, NULL), 0);
     (void)unlinkat(dir, "config/config.json", 0);
+    (void)unlinkat(dir, "id.txt", 0); /* that a case before wrote */
     for (size_t i = 0; i < ARRAY_SIZE(s->files) && s->files[i].name; i++) {
         const struct buf *text = &s->files[i].text;
         int fd = openat(dir, s->files[i].name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
@@ -979,8 +1007,6 @@ static void even_requests(const struct result *r, struct buf *out)
         AUTO_FREE
         char *body = even_body(r->seen[i].body);
 
-        if (strstr(path, "condition=next-exit") || strstr(path, "condition=removed"))
-            continue; /* docker run waits for the end also when it will not show it */
         lines[count++] = mem_printf("%s %s %s %s\n", r->seen[i].method, path, body, r->seen[i].auth);
     }
     qsort(lines, count, sizeof(*lines), by_name);
