@@ -193,6 +193,8 @@ static bool may_stop(const struct index_task *old, const struct index_task *new)
 {
     if (!old->share || old->desired == TASK_STATE__READY)
         return true; /* it serves nobody */
+    if (index_task_ended(new))
+        return false; /* it waits for its own successor */
     if (update_config(new->slot->service)->order == UPDATE_ORDER__START_FIRST)
         return new->state == TASK_STATE__RUNNING;
     if (new->state >= TASK_STATE__READY)
