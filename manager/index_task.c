@@ -268,7 +268,8 @@ static void attach(struct index *x, struct index_task *t)
     t->spec->unsettled += unsettled(t);
     if (t->share)
         list_push(&t->share->tasks, &t->by_share);
-    t->holds_resources = t->share && t->state >= TASK_STATE__ASSIGNED && t->desired <= TASK_STATE__COMPLETE;
+    t->holds_resources =
+        t->share && t->state >= TASK_STATE__ASSIGNED && !index_task_ended(t) && t->desired <= TASK_STATE__COMPLETE;
     if (t->holds_resources)
         index_node_reserve(t->share->node, &t->spec->demand, 1);
     join_stage(x, t);

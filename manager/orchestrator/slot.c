@@ -191,7 +191,7 @@ static void start(struct plan *p, struct index_slot *slot)
 /* Whether `old` may stop now that `new` is to take its place. */
 static bool may_stop(const struct index_task *old, const struct index_task *new)
 {
-    if (!old->share || old->desired == TASK_STATE__READY)
+    if (never_ran(old) || old->desired == TASK_STATE__READY)
         return true; /* it serves nobody */
     if (index_task_ended(new))
         return false; /* it waits for its own successor */
