@@ -13,6 +13,7 @@
 #include "proto/base/arena.h"
 #include "proto/base/buf.h"
 #include "proto/base/err.h"
+#include "proto/base/jwrite.h"
 #include "proto/object.pb-c.h"
 #include "proto/wire/mailbox.h"
 
@@ -91,15 +92,10 @@ void manager_ask(struct manager *m, struct manager_request *r);
 void manager_more(struct manager_request *r); /* the client took the page: the next one please */
 void manager_drop(struct manager_request *r); /* the client is gone: no further on_reply; frees it in time */
 
-/* --- facts for /info, readable at any time --------------------------------------------------------- */
+/* --- facts for /info, from what the manager sent last ------------------------------------------------ */
 
-struct manager_facts {
-    bool is_leader, has_leader;
-    unsigned nodes, managers;
-    char leader_address[128];
-};
-/* The newest facts the manager sent. */
-void manager_facts(const struct manager *m, struct manager_facts *ret);
+/* Write the members "Nodes", "Managers" and "Cluster" of /info's "Swarm" object. Nothing before on_ready. */
+void manager_info(const struct manager *m, struct jwrite *j);
 
 /* --- founding a cluster ---------------------------------------------------------------------------- */
 
@@ -115,3 +111,13 @@ struct manager_founding { /* what a new cluster begins with; free with manager_f
  * node certificate's. */
 int manager_found(int64_t wall_ms, int64_t certificate_lifetime_ms, struct manager_founding *ret, struct err *e);
 void manager_founding_free(struct manager_founding *f); /* wipes the keys */
+
+struct manager_init { /* what `swarm init` asks for, checked; in the arena */
+    const char *listen_address, *advertise_address, *data_path_address; /* as given; "" when absent */
+    bool force_new_cluster;
+    NodeAvailability availability;
+    Cluster *cluster; /* spec, pools, subnet size, data path port; without id and authority */
+};
+
+/* Read the body of POST /swarm/init. Pure. Errors name the field and the value. */
+int manager_init_parse(const char *body, size_t size, struct arena *a, struct manager_init *ret, struct err *e);

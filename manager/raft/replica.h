@@ -52,6 +52,8 @@ struct replica_events {
                       struct err *e);
     /* The log cannot be trusted or written: the process must stop, loudly. */
     void (*on_fatal)(void *ctx, const struct err *e);
+    /* A leader says that this member was removed. It asks for no votes any more. May be NULL. */
+    void (*on_removed)(void *ctx);
 };
 
 struct replica_config {
@@ -105,5 +107,10 @@ size_t replica_members(const struct replica *r, struct replica_member *ret, size
 struct replica_stats { /* for metrics and tests */
     uint64_t log_bytes, writes, syncs, snapshots, entries;
     int64_t longest_write_us;
+    uint64_t cuts;     /* of the log, by a new leader */
+    uint64_t restarts; /* of the core, by its guards */
+    uint64_t installs; /* of a leader's snapshot */
+    uint64_t refused;  /* messages that made no sense */
+    uint64_t fetches;  /* old entries read again for a member that lags */
 };
 void replica_stats(const struct replica *r, struct replica_stats *ret);

@@ -34,12 +34,15 @@ enum kind { /* on disk and in change sets: never renumber. 8 secret, 9 config, 1
             KIND_MAX = 15,
 };
 
-/* The message type, whether it has an id and a name, per kind. */
+#define STORE_FEATURE_LEVEL 1 /* the highest that this program offers; change sets say what they need */
+
+/* Every kind but spec and status has an id (field 1, 16 bytes). Named are: service (name), network (spec.name), and
+ * node (description.hostname, which need not be unique). Both indexes follow from the messages. */
 const ProtobufCMessageDescriptor *kind_message(enum kind k); /* NULL for no kind of ours */
 const char *kind_name(enum kind k);                          /* "service" */
 
 /* One object as a view or draft shows it. The message is borrowed from the arena it was read into (or from the
- * draft). */
+ * draft). Fields that this program does not know are in its unknown_fields and survive being put again. */
 struct object {
     enum kind kind;
     uint64_t number;    /* order of creation; never reused */
@@ -53,7 +56,7 @@ struct store;
 
 struct store_config {
     const char *dir;        /* holds store.mdb */
-    const uint8_t *key;     /* SEAL_KEY bytes, borrowed during open */
+    const uint8_t *key;     /* SEAL_KEY bytes; copied, wiped at close */
     const uint8_t *cluster; /* 16 bytes */
     const char *boot_id;    /* a file of another boot is discarded; NULL: read from the kernel */
     uint64_t map_bytes;     /* first size of the map; 0: 64 MiB. It grows as needed */
@@ -61,14 +64,28 @@ struct store_config {
     struct entropy *entropy;
 };
 
+/* Every record is verified, about a microsecond each. A file that does not pass is logged and replaced by an empty
+ * one. ERR_CONFLICT: another process has the directory's store open. */
 int store_open(const struct store_config *config, struct store **ret, struct err *e);
+/* No view is open; an open or proposed draft is forgotten, a load canceled. Snapshots may be read on and ended
+ * later. NULL is fine. */
 void store_close(struct store *s);
 
 uint64_t store_applied(const struct store *s);   /* index of the last applied entry; 0: empty */
 int64_t store_cluster_ms(const struct store *s); /* cluster time of the last change set */
-uint64_t store_digest(
-    const struct store *s); /* of all records, order-independent, kept at apply; equal on managers at equal index */
+/* Of all records and counters, order-independent, kept at apply; equal on managers at equal index. */
+uint64_t store_digest(const struct store *s);
 uint64_t store_count(const struct store *s, enum kind k);
+
+/* 0, or why the file cannot be trusted or had: a record did not open while it was read, or the disk is full. What
+ * is read may be missing objects. The next store_apply discards the file and returns ERR_IO. */
+int store_failed(const struct store *s, struct err *e);
+
+struct store_stats { /* for metrics */
+    uint64_t file_bytes, map_bytes;
+    size_t feed_bytes;
+};
+void store_stats(const struct store *s, struct store_stats *ret);
 
 /* --- applying ------------------------------------------------------------------------------------ */
 
@@ -78,13 +95,23 @@ struct store_entry {
     size_t size;
 };
 
-/* Every changed record of an entry, as it was and as it is: for index_apply. before/after NULL: absent. */
+/* Every changed record of an entry, as it was and as it is: for index_apply. before/after NULL: absent. `index` is
+ * the entry's; 0 from a draft. The objects are borrowed for the call (from a draft: until the draft ends). At apply
+ * it comes while the transaction is open: views opened in it show the state before the whole call. */
 typedef void store_changed(void *ctx, uint64_t index, const struct object *before, const struct object *after);
 
-/* Apply entries in one transaction, unconditionally, in order. A change set that was planned on another state than
- * the one it meets is discarded whole (counted in store_discarded; on_discard tells its index). ERR_CORRUPT: the
- * bytes are no change set of ours (feature level too high, damaged): the manager must stop. ERR_IO: LMDB failed;
- * the file is discarded and must be rebuilt. Bytes of messages are stored as received, never re-packed. */
+/* Apply entries in one transaction, unconditionally, in order. No view may be open.
+ *
+ * A change set that was planned on another state than the one it meets is discarded whole (counted in
+ * store_discarded; store_was_discarded tells which). A draft that is open or proposed (draft_end) is settled: if
+ * this is its own entry, `changed` is not called for it; if another change set comes first, the draft is undone
+ * through its own `changed` before that one is applied. Bytes of messages are stored as received, never re-packed.
+ *
+ * ERR_CORRUPT: the bytes are no change set of ours (feature level too high, damaged, out of order): the manager
+ * must stop; what was applied before stays. ERR_IO: LMDB failed; the file was discarded, the store is empty at
+ * index 0, an open draft is forgotten without `changed`; whoever keeps indexes empties them and feeds snapshot and
+ * log again. If no new file can be made either (full disk) every call tries again, and returns ERR_IO until it can.
+ */
 int store_apply(struct store *s, const struct store_entry *entries, size_t count, store_changed *changed, void *ctx,
                 struct err *e);
 uint64_t store_discarded(const struct store *s);
@@ -95,14 +122,18 @@ bool store_was_discarded(const struct store *s, uint64_t index);
 
 struct view;
 
+/* Cheap (no system call). Several may be open. */
 struct view *view_begin(struct store *s);
 void view_end(struct view *v);
 
-/* ERR_NOT_FOUND when absent. The message is unpacked into the arena. */
+/* ERR_NOT_FOUND when absent, ERR_CORRUPT when the record is damaged (store_failed). The message is unpacked into
+ * the arena. */
 int view_get(struct view *v, enum kind k, uint64_t number, struct arena *a, struct object *ret);
-/* Numbers; 0 when absent. Names compare without regard to case. */
+/* Numbers; 0 when absent. Names compare without regard to case; of several objects with the name, the oldest. */
 uint64_t view_find_id(struct view *v, enum kind k, const uint8_t id[16]);
 uint64_t view_find_name(struct view *v, enum kind k, const char *name);
+/* All of that name, oldest first; returns how many there are, at most max. */
+size_t view_find_names(struct view *v, enum kind k, const char *name, uint64_t *ret, size_t max);
 /* The least number above `after`; 0 at the end. For listing in order of creation, in slices. */
 uint64_t view_next(struct view *v, enum kind k, uint64_t after);
 /* The stored bytes of the message, borrowed until the view ends or the next call on it: for copying packed objects.
@@ -117,9 +148,15 @@ size_t view_find_prefix(struct view *v, enum kind k, const char *prefix, uint64_
 
 struct draft;
 
-/* One at a time. Begins from the last applied state, for cluster time `cluster_ms`. `changed` is called as the
- * draft grows (and, arguments swapped, as it shrinks), so that warm indexes follow it. */
+/* One at a time. Begins from the last applied state, for cluster time `cluster_ms` (or the store's, if that is
+ * later). `changed` is called as the draft grows (and, arguments swapped, as it shrinks), so that warm indexes
+ * follow it. A proposed draft that is still waiting for its entry is dropped first: a leader opens drafts only when
+ * nothing of an earlier term can come any more. */
 struct draft *draft_begin(struct store *s, int64_t cluster_ms, store_changed *changed, void *ctx);
+
+/* Another change set was applied since it began, or the state was replaced: everything put before is undone, and
+ * what it would be packed to is void. End it. */
+bool draft_stale(const struct draft *d);
 
 int64_t draft_ms(const struct draft *d);
 /* As the view functions, seeing what was put. Messages in the draft's arena, valid until it ends. */
@@ -128,48 +165,65 @@ uint64_t draft_find_id(struct draft *d, enum kind k, const uint8_t id[16]);
 uint64_t draft_find_name(struct draft *d, enum kind k, const char *name);
 struct arena *draft_arena(struct draft *d);
 
-/* Put a new object; returns its number. The message is copied. For KIND_STATUS use draft_put with the task's
- * number. */
+/* Put a new object; returns its number. The message is copied; it must be complete (required fields, 16 bytes of
+ * id). Names are not checked for uniqueness: look with draft_find_name before. For KIND_STATUS use draft_put with
+ * the task's number. */
 uint64_t draft_create(struct draft *d, enum kind k, const ProtobufCMessage *message);
 void draft_put(struct draft *d, enum kind k, uint64_t number, const ProtobufCMessage *message);
+/* A task's status goes with it. Nothing happens when there is no such object. */
 void draft_delete(struct draft *d, enum kind k, uint64_t number);
 
 /* Marks: undo everything put since, e.g. when one of many requests in a draft fails. */
 size_t draft_mark(const struct draft *d);
 void draft_undo(struct draft *d, size_t mark);
 
-size_t draft_objects(const struct draft *d);
-size_t draft_bytes(const struct draft *d); /* about the size of the change set */
+size_t draft_objects(const struct draft *d); /* that the change set would write or delete */
+size_t draft_bytes(const struct draft *d);   /* about the size of the change set */
 bool draft_empty(const struct draft *d);
 
-/* The change set, appended to `out`. */
+/* The change set, appended to `out`. Pack last: what is put afterwards needs another packing. */
 void draft_pack(struct draft *d, struct buf *out);
 
-/* End it. keep false: undo all first (indexes follow). keep true: it was proposed; the indexes already show it and
- * `changed` must not be repeated for it at apply: the store hands NULL, NULL objects' changes of that entry to
- * nobody. */
+/* End it.
+ *
+ * keep false: everything is undone, indexes follow.
+ *
+ * keep true: it was packed and proposed. The indexes go on showing it, and the store keeps what it needs to undo
+ * it, until one of these settles it: its entry is applied (`changed` is silent for that one); another change set is
+ * applied first, or draft_begin or store_drop_proposed is called (it is undone through its `changed`); the state is
+ * replaced or discarded (it is forgotten). It may be called right after proposing, or when the entry was applied.
+ */
 void draft_end(struct draft *d, bool keep);
+
+/* Undo a proposed draft whose entry is not expected any more, or may be: for the leader that is none any more.
+ * Should the entry come after all, `changed` tells it like any other. Nothing happens when there is none. */
+void store_drop_proposed(struct store *s);
 
 /* --- feed ---------------------------------------------------------------------------------------- */
 
 /* Applied change sets since `after`, oldest first: for consumers that keep an index. `each` gets every changed
- * object (message unpacked into the arena; NULL message: deleted). Returns 0 and sets *ret_index to the last one
- * seen, or ERR_LIMIT: fell out of the ring, read everything again. */
+ * object (message unpacked into the arena; NULL message: deleted). Returns 0 and sets *ret_index to the last
+ * applied index, or ERR_LIMIT: fell out of the ring (or the state was replaced), read everything again. */
 typedef void feed_each(void *ctx, uint64_t index, const struct object *object);
 int store_feed(struct store *s, uint64_t after, struct arena *a, feed_each *each, void *ctx, uint64_t *ret_index);
 
 /* --- snapshots ----------------------------------------------------------------------------------- */
 
 /* One stable state as a stream of bytes (format, applied index, records as stored but in clear: the snapshot file
- * seals them itself). begin and end on the manager loop, read on one other thread. */
+ * seals them itself). begin and end on the manager loop, read on one other thread. Several may be open. NULL: there
+ * is no file to read (store_failed). */
 struct store_snapshot;
 struct store_snapshot *store_snapshot_begin(struct store *s);
 uint64_t store_snapshot_index(const struct store_snapshot *p);
-/* Fill; returns bytes, 0 at the end, or a code. */
+/* Fill; returns bytes, 0 at the end, or a code. ERR_CANCELED: the file had to grow under it (rare: room is made
+ * when it begins); begin another. ERR_CORRUPT: a record is damaged. */
 long store_snapshot_read(struct store_snapshot *p, void *into, size_t size, struct err *e);
-void store_snapshot_end(struct store_snapshot *p);
+void store_snapshot_end(struct store_snapshot *p); /* also after store_close; NULL is fine */
 
-/* Replace everything by a snapshot's bytes, given piece by piece; the state changes only at load_end. */
+/* Replace everything by a snapshot's bytes, given piece by piece; the state changes only at load_end, to exactly
+ * the snapshot's, with its applied index. Until then the store is used as before. One at a time. ERR_CORRUPT: the
+ * bytes are no snapshot of ours. At load_end no view is open; an open draft is forgotten without `changed`,
+ * consumers of the feed resync, indexes are to be rebuilt. */
 struct store_load;
 struct store_load *store_load_begin(struct store *s);
 int store_load_add(struct store_load *l, const void *data, size_t size, struct err *e);

@@ -88,9 +88,9 @@ static void put_escaped(struct buf *out, unsigned char c)
     }
 }
 
-static bool plain(unsigned char c)
+static bool plain(const struct jwrite *j, unsigned char c)
 {
-    return c >= 0x20 && c < 0x7f && c != '"' && c != '\\' && c != '<' && c != '>' && c != '&';
+    return c >= 0x20 && c < 0x7f && c != '"' && c != '\\' && (j->keep_markup || (c != '<' && c != '>' && c != '&'));
 }
 
 static void put_text(struct jwrite *j, const char *text, size_t length)
@@ -101,7 +101,7 @@ static void put_text(struct jwrite *j, const char *text, size_t length)
     for (size_t i = 0; i < length;) {
         size_t run = i;
 
-        while (run < length && plain(bytes[run]))
+        while (run < length && plain(j, bytes[run]))
             run++;
         buf_append(j->out, text + i, run - i);
         i = run;

@@ -17,13 +17,14 @@
 
 #include "proto/base/buf.h"
 
-#define JWRITE_DEPTH_MAX 32
+#define JWRITE_DEPTH_MAX 72 /* more than jread takes, so that what was read can be written */
 
 struct jwrite {
     struct buf *out;                /* borrowed */
     char closers[JWRITE_DEPTH_MAX]; /* ']' or '}' of each open level */
     int depth;                      /* open levels */
     bool need_comma;                /* something stands before on this level */
+    bool keep_markup;               /* leave < > & as they are: for terminals, not for pages */
 };
 
 #define JWRITE_TO(buffer) \

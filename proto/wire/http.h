@@ -28,13 +28,13 @@ struct http_server;
 struct http_exchange;
 
 struct http_limits {
-    size_t head_bytes;  /* request line and header fields; 0: 64 KiB */
-    size_t body_bytes;  /* collected bodies; 0: 8 MiB. Streamed bodies have no limit of ours */
-    int head_ms;        /* from first byte to complete head; 0: 10 s */
-    int idle_ms;        /* between requests; 0: 300 s */
-    int body_stall_ms;  /* without a byte of an expected body, or with an answer no byte of which is taken; 0: 300 s
-                         */
-    unsigned clients;   /* connections at once, over all listeners of the server; 0: 1024 */
+    size_t head_bytes; /* request line and header fields; 0: 64 KiB */
+    size_t body_bytes; /* collected bodies; 0: 8 MiB. Streamed bodies have no limit of ours */
+    int head_ms;       /* from first byte to complete head; 0: 10 s */
+    int idle_ms;       /* between requests; 0: 300 s */
+    int body_stall_ms; /* without a byte of an expected body, or with an answer no byte of which is taken; 0: 300 s.
+                        * Hijacked connections may stand still for ever */
+    unsigned clients;  /* connections at once, over all listeners of the server; 0: 1024 */
     size_t write_bytes; /* queued towards one client before streams are told to stop; 0: 256 KiB */
 };
 
@@ -44,6 +44,7 @@ struct http_handler {
     const char *server_header;                              /* value of "Server:", borrowed */
 };
 
+/* Makes the process ignore SIGPIPE. The limits are copied, NULL for all defaults. */
 int http_server_open(uv_loop_t *loop, const struct http_limits *limits, const struct http_handler *handler,
                      struct http_server **ret, struct err *e);
 
@@ -53,6 +54,9 @@ int http_server_listen(struct http_server *s, const char *url, mode_t mode, gid_
 
 /* Listen on a descriptor that is bound and listening already (socket activation). Takes it. */
 int http_server_listen_fd(struct http_server *s, int fd, struct err *e);
+
+/* The port of the first TCP listener, for port 0; 0 when there is none. */
+int http_server_port(const struct http_server *s);
 
 /* Stop listening, end all exchanges (their on_close comes), remove socket files, then call `closed` and free the
  * server. */
@@ -74,8 +78,12 @@ void *http_data(const struct http_exchange *x);
 /* Docker's rule for booleans in queries: absent, "", 0, no, false, none are false. */
 bool http_query_bool(const struct http_exchange *x, const char *key);
 
-/* The client went away, or the server closes: called at most once, before the exchange is freed, and not after a
- * completed answer. From then on no function may be called with x. */
+/* The client went away, the request was refused for its body, or the server closes: called at most once, before the
+ * exchange is freed, and not after a completed answer. From then on no function may be called with x.
+ *
+ * A client that only closed its sending half is not gone: it gets its answer. An exchange without on_close is kept
+ * until its handler has answered, into nothing if need be; every call stays allowed (but one that still waits for
+ * its body just ends). Closing the server waits for such exchanges. */
 void http_on_close(struct http_exchange *x, void (*on_close)(struct http_exchange *x));
 
 /* The exchange has ended in any way (after the answer is complete, or after on_close): the last thing that happens
@@ -89,13 +97,17 @@ void http_on_end(struct http_exchange *x, void (*on_end)(struct http_exchange *x
 void http_collect(struct http_exchange *x,
                   void (*on_body)(struct http_exchange *x, const char *body, size_t length));
 
-/* Take the body in pieces. on_data returns false to be paused; http_body_resume goes on. data NULL, size 0 is the
- * end. */
+/* Take the body in pieces. on_data returns false to be paused after this piece (it has taken it); http_body_resume
+ * goes on, never call it from inside on_data. data NULL, size 0 is the end. After the answer is complete no piece
+ * comes any more. */
 void http_body_stream(struct http_exchange *x,
                       bool (*on_data)(struct http_exchange *x, const char *data, size_t size));
 void http_body_resume(struct http_exchange *x);
 
 /* --- the answer ---------------------------------------------------------------------------------- */
+
+/* All of these may be called from the handler or later; what they say is sent at the end of the loop's turn. An
+ * answer that is complete before the request's body was read ends the connection. */
 
 /* A header of the answer; before the answer begins. Both strings are copied. CR and LF in the value are refused by
  * assertion. */
@@ -111,8 +123,9 @@ void http_reply_empty(struct http_exchange *x, int status);
 void http_reply_error(struct http_exchange *x, const struct err *e);
 int http_status_of(int err_code);
 
-/* A chunked stream. http_write returns false once more than `write_bytes` are queued: stop until on_writable. The
- * data is copied. Headers are sent at once, before the first chunk. */
+/* A chunked stream (to a client of HTTP/1.0: until the connection ends). http_write returns false once more than
+ * `write_bytes` are queued: stop until on_writable. The data is copied. Headers are sent at once, before the first
+ * chunk. */
 void http_stream(struct http_exchange *x, int status, const char *content_type,
                  void (*on_writable)(struct http_exchange *x));
 bool http_write(struct http_exchange *x, const void *data, size_t size);

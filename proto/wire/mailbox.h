@@ -6,11 +6,13 @@
  * every posted message has its room.
  *
  * A mailbox can live without libuv (simulation, tests): then `wake` is called, from any thread, when it becomes
- * non-empty and the owner calls mailbox_deliver. */
+ * non-empty and the owner calls mailbox_deliver. `wake` runs with the box locked: it notes that there is mail and
+ * touches the box in no other way. */
 #pragma once
 
 #include <pthread.h>
 #include <stdbool.h>
+#include <stddef.h>
 
 #include <uv.h>
 
@@ -28,6 +30,9 @@ struct mailbox {
     uv_async_t async;                /* wakes the owner's loop */
     void (*wake)(struct mailbox *m); /* how the owner is woken */
     void (*closed)(struct mailbox *m);
+    bool has_loop;   /* opened on a loop, not by hand */
+    bool delivering; /* mailbox_deliver is on the stack */
+    bool closing;    /* mailbox_close was called */
 };
 
 /* Open on a loop. Call on that loop's thread. */
@@ -39,10 +44,15 @@ void mailbox_open_manual(struct mailbox *m, void *owner, void (*wake)(struct mai
 /* Any thread. */
 void mailbox_post(struct mailbox *m, struct mail *mail);
 
-/* Deliver everything that waits; returns how many. On the owner's thread. */
+/* Deliver what waits at the time of the call; returns how many. On the owner's thread, not from inside a
+ * delivery. What is posted meanwhile waits for the next wake-up, so that a loop that writes to itself still turns.
+ */
 size_t mailbox_deliver(struct mailbox *m);
 
-/* No post may follow. What still waits is delivered first; `closed` comes last and exactly once. */
+/* No post may follow, but by the owner from inside the last deliveries. What still waits is delivered first;
+ * `closed` comes last and exactly once, after the call has returned; the box is the caller's again from then on.
+ * (Without a loop there is nothing to come back from: `closed` comes before mailbox_close returns or, when it was
+ * called from inside a delivery, at the end of that mailbox_deliver.) */
 void mailbox_close(struct mailbox *m, void (*closed)(struct mailbox *m));
 
 /* Credit of one class of message, owned by the sender's loop. */
@@ -50,15 +60,17 @@ struct mail_credit {
     unsigned limit;      /* messages that may be under way */
     unsigned used;       /* under way now */
     struct list waiters; /* of struct mail_waiter, first come first served */
+    bool granting;       /* mail_credit_give is on the stack */
 };
 
 struct mail_waiter {
-    struct list link;
+    struct list link;                       /* all zeroes while never used */
     void (*granted)(struct mail_waiter *w); /* a credit was taken for this waiter */
 };
 
 void mail_credit_init(struct mail_credit *c, unsigned limit);
-bool mail_credit_take(struct mail_credit *c);                          /* false when none is left */
-void mail_credit_wait(struct mail_credit *c, struct mail_waiter *w);   /* none left: be called when one is free */
+bool mail_credit_take(struct mail_credit *c); /* false when none is left or others wait for one */
+void mail_credit_wait(struct mail_credit *c,
+                      struct mail_waiter *w); /* take returned false: be called when one is free */
 void mail_credit_cancel(struct mail_credit *c, struct mail_waiter *w); /* stop waiting; no-op when not waiting */
-void mail_credit_give(struct mail_credit *c); /* the reply is there; may grant the first waiter */
+void mail_credit_give(struct mail_credit *c); /* the reply is there; may grant the first waiters, in order */

@@ -1,0 +1,22 @@
+/* Addresses of this node as users give them: "10.0.0.1", "10.0.0.1:2377", "eth0", "eth0:2377", "[fd00::1]:2377"
+ * (reference/swarm-surface.md section 1, `swarm init`). */
+#pragma once
+
+#include <stddef.h>
+
+#include "proto/base/err.h"
+
+#define ADDRESS_TEXT 96 /* bytes "host:port" needs at most */
+
+/* Where to listen: an interface name becomes its address; a missing port becomes `port`; "" is 0.0.0.0. `field`
+ * names it in errors. */
+int address_listen(const char *text, int port, const char *field, char ret[ADDRESS_TEXT], struct err *e);
+
+/* What to tell others: as address_listen, but it must be an address that others can use. "" takes the listen
+ * address, or if that is unspecified the only address of this machine; several are an error that lists them. A
+ * missing port is that of `listen`. */
+int address_advertise(const char *text, const char *listen, char ret[ADDRESS_TEXT], struct err *e);
+
+/* "host" of "host:port" or "[host]:port". */
+void address_host(const char *address, char *ret, size_t size);
+int address_port(const char *address); /* 0 when there is none */

@@ -1,0 +1,41 @@
+/* The agent: runs the tasks that managers assign to this node (DESIGN.md section 9).
+ *
+ * It ties together the session (agent/session), what is assigned (assignment), the tasks' lives (worker), statuses
+ * on their way (report), what is remembered on disk (ledger), and logs. It needs no manager to keep going: what the
+ * ledger remembers runs on. On the node loop. */
+#pragma once
+
+#include <uv.h>
+
+#include "engine/engine.h"
+#include "proto/base/clock.h"
+#include "proto/base/entropy.h"
+#include "proto/base/err.h"
+#include "proto/identity.pb-c.h"
+#include "proto/wire/rpc.h"
+
+struct agent;
+
+struct agent_config {
+    uv_loop_t *loop;
+    struct engine *engine; /* ready */
+    struct clock *clock;
+    struct entropy *entropy;
+    const char *data_dir;     /* the ledger lies in <data-dir>/swarm/tasks */
+    const Identity *identity; /* what is needed of it is copied */
+    struct tls *tls;          /* a reference is taken */
+    void *ctx;
+    /* The managers of the cluster, when they changed. */
+    void (*on_managers)(void *ctx, char *const *managers, size_t count);
+};
+
+/* Read the ledger, adopt what runs, carry on. No manager is dialed yet. */
+int agent_open(const struct agent_config *config, struct agent **ret, struct err *e);
+
+/* Dial these managers, now and whenever the session is lost. */
+int agent_connect(struct agent *a, const char *const *managers, size_t count, struct err *e);
+
+void agent_set_tls(struct agent *a, struct tls *tls);
+
+/* End the session; containers go on. */
+void agent_close(struct agent *a, void (*closed)(void *ctx), void *ctx);

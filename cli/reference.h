@@ -1,0 +1,19 @@
+/* Names of images: "nginx", "registry:5000/team/app:1.2", "busybox@sha256:...". Pure. */
+#pragma once
+
+#include "proto/base/err.h"
+
+struct reference {
+    char domain[260]; /* "docker.io" when none is written */
+    char path[260];   /* with "library/" in front for Docker's official images */
+    char tag[132];    /* "" when none is written */
+    char digest[140]; /* "" when none is written */
+};
+
+int reference_parse(const char *text, struct reference *ret, struct err *e);
+
+/* As people write it: without docker.io/ and library/. ret holds REFERENCE_TEXT bytes. */
+#define REFERENCE_TEXT 800
+void reference_name(const struct reference *r, char ret[REFERENCE_TEXT]);      /* "nginx" */
+void reference_familiar(const struct reference *r, char ret[REFERENCE_TEXT]);  /* "nginx:1.2@sha256:..." */
+void reference_full_name(const struct reference *r, char ret[REFERENCE_TEXT]); /* "docker.io/library/nginx" */

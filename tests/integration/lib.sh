@@ -1,0 +1,183 @@
+# Machines from namespaces, nodes from the real programs, and stories told about them. Sourced by the tests:
+#
+#     . "$(dirname "$0")/lib.sh"
+#     node_start a
+#     check "it answers" api a GET /_ping
+#     finish
+#
+# Sourcing runs the test again inside network, mount and pid namespaces of its own, so whatever it leaves dies with it: when the test's shell ends,
+# for whatever reason, the kernel ends every process in its pid namespace. What can outlive that (cgroups, files) is removed by the outer shell,
+# which also compares the machine before and after.
+#
+# check NAME COMMAND...    one test: prints "ok NAME" or "not ok NAME" with what the command said
+# eventually SECONDS COMMAND...   tries again until it succeeds; deadlines are for correctness, and SHOAL_SLOW multiplies them
+
+set -u
+here=$(cd "$(dirname "${BASH_SOURCE[1]}")" && pwd)
+build=$(cd "${1:?usage: $0 BUILD}" && pwd)
+name=$(basename "$0" .sh)
+slow=${SHOAL_SLOW:-1}
+
+skip_all() { # REASON: nothing here can be tested on this machine
+    echo "skip $name: $1"
+    exit 0
+}
+
+[ "$(id -u)" -eq 0 ] || skip_all "needs root"
+
+# --- the outer shell: make the namespaces, clean up after them, compare ----------------------------------------------
+
+machine_state() { # what a test must leave as it was
+    echo "mounts $(wc -l </proc/self/mountinfo)"
+    ls /proc/*/ns/net 2>/dev/null | xargs -r -n1 readlink 2>/dev/null | sort -u | wc -l | sed 's/^/netns /'
+    find /sys/fs/cgroup -maxdepth 2 -name 'shoaltest-*' 2>/dev/null | wc -l | sed 's/^/cgroups /'
+}
+
+remove_cgroups() { # of this test, deepest first; what is still in them was killed with the pid namespace
+    local tries
+    for tries in 1 2 3 4 5 6 7 8 9 10; do
+        find /sys/fs/cgroup -depth -type d -path "*/$cgroup*" -exec rmdir {} + 2>/dev/null
+        [ -z "$(find /sys/fs/cgroup -maxdepth 2 -name "$cgroup" 2>/dev/null)" ] && return
+        read -r -t 0.2 <> <(:)
+    done
+}
+
+if [ -z "${SHOAL_TEST_DIR:-}" ]; then
+    export SHOAL_TEST_DIR=$(mktemp -d "/tmp/shoal-$name.XXXXXX") SHOAL_TEST_CGROUP=shoaltest-$name-$$
+    cgroup=$SHOAL_TEST_CGROUP
+    before=$(machine_state)
+    unshare --net --mount --propagation private --pid --fork --kill-child --mount-proc \
+        bash "$0" "$@"
+    rc=$?
+    remove_cgroups
+    rm -rf --one-file-system "$SHOAL_TEST_DIR"
+    # The kernel takes namespaces down a moment after their last process.
+    for i in 1 2 3 4 5 6 7 8 9 10; do
+        after=$(machine_state)
+        [ "$before" = "$after" ] && break
+        read -r -t 0.3 <> <(:)
+    done
+    if [ "$before" = "$after" ]; then
+        echo "ok $name leaves the machine as it was"
+    else
+        echo "# before: $before"
+        echo "# after:  $after"
+        echo "not ok $name leaves the machine as it was"
+        rc=1
+    fi
+    exit $rc
+fi
+
+# --- inside ----------------------------------------------------------------------------------------------------------
+
+work=$SHOAL_TEST_DIR
+cgroup=$SHOAL_TEST_CGROUP
+failures=0
+ip link set lo up
+export PATH=$build:$PATH
+
+say() { printf '# %s\n' "$*"; }
+
+check() { # NAME COMMAND...
+    local what=$1 out
+    shift
+    if out=$("$@" 2>&1); then
+        echo "ok $what"
+    else
+        failures=$((failures + 1))
+        printf '%s\n' "$out" | tail -n 15 | sed 's/^/#   /'
+        echo "not ok $what ($*)" | tr '\n' ' '
+        echo
+    fi
+}
+
+skip() { echo "skip $1: $2"; } # NAME REASON
+
+eventually() { # SECONDS COMMAND...
+    local until=$(($(date +%s%N) + $1 * slow * 1000000000))
+    shift
+    while :; do
+        "$@" >"$work/eventually.out" 2>&1 && return 0
+        [ "$(date +%s%N)" -lt "$until" ] || break
+        read -r -t 0.05 <> <(:)
+    done
+    cat "$work/eventually.out"
+    echo "not within the time: $*"
+    return 1
+}
+
+equals() { [ "$1" = "$2" ] || { echo "expected \"$2\", got \"$1\""; return 1; }; }
+contains() { case $1 in *"$2"*) ;; *) echo "\"$2\" is not in \"$1\""; return 1 ;; esac; }
+refuses() { ! "$@"; }
+
+# --- nodes -----------------------------------------------------------------------------------------------------------
+
+declare -A node_pid
+
+node_start() { # NODE [shoald's options...]: start it and wait until it serves
+    local node=$1 pid
+    shift
+    mkdir -p "$work/$node"
+    shoald --data-dir "$work/$node/data" --run-dir "$work/$node/run" --host "unix://$work/$node/api.sock" \
+        --cgroup-parent "$cgroup/$node" "$@" >>"$work/$node/log" 2>&1 &
+    pid=$!
+    node_pid[$node]=$pid
+    eventually 20 api "$node" GET /_ping >/dev/null || {
+        echo "node $node does not serve:"
+        tail -n 20 "$work/$node/log"
+        return 1
+    }
+}
+
+node_kill() { # NODE [SIGNAL]: end shoald alone; keeper and containers go on
+    kill "-${2:-KILL}" "${node_pid[$1]}" 2>/dev/null
+    wait "${node_pid[$1]}" 2>/dev/null
+    unset "node_pid[$1]"
+}
+
+node_stop() { node_kill "$1" TERM; }
+
+keeper_pid() { cat "$work/$1/run/keeper/keeper.pid"; }
+
+api() { # NODE METHOD PATH [BODY]: the answer's body; fails on 4xx and 5xx, printing it
+    local node=$1 method=$2 path=$3 out code
+    shift 3
+    out=$(curl -sS --max-time $((60 * slow)) --unix-socket "$work/$node/api.sock" -X "$method" -w '\n%{http_code}' \
+        ${1:+-H 'Content-Type: application/json' -d "$1"} "http://node$path") || return 1
+    code=${out##*$'\n'}
+    printf '%s' "${out%$'\n'*}"
+    [ "$code" -lt 400 ]
+}
+
+status_of() { # NODE METHOD PATH [BODY]: the HTTP status alone
+    local node=$1 method=$2 path=$3
+    shift 3
+    curl -sS --max-time $((60 * slow)) --unix-socket "$work/$node/api.sock" -X "$method" -o /dev/null -w '%{http_code}' \
+        ${1:+-H 'Content-Type: application/json' -d "$1"} "http://node$path"
+}
+
+sh_() { # NODE shoal's arguments...
+    local node=$1
+    shift
+    shoal --host "unix://$work/$node/api.sock" "$@"
+}
+
+docker_() { # NODE docker's arguments...
+    local node=$1
+    shift
+    DOCKER_CONFIG=$work/docker docker -H "unix://$work/$node/api.sock" "$@"
+}
+
+have_docker() { command -v docker >/dev/null; }
+
+# --- the end -----------------------------------------------------------------------------------------------------------
+
+finish() {
+    local node
+    if [ $failures -gt 0 ]; then
+        for node in "$work"/*/log; do
+            [ -f "$node" ] && { echo "# --- last lines of $node"; tail -n 30 "$node" | sed 's/^/#   /'; }
+        done
+    fi
+    exit $((failures > 0))
+}
