@@ -191,7 +191,7 @@ static void start(struct plan *p, struct index_slot *slot)
 /* Whether `old` may stop now that `new` is to take its place. */
 static bool may_stop(const struct index_task *old, const struct index_task *new)
 {
-    if (never_ran(old) || old->desired == TASK_STATE__READY)
+    if (old->state < TASK_STATE__RUNNING)
         return true; /* it serves nobody */
     if (index_task_ended(new))
         return false; /* it waits for its own successor */
@@ -226,7 +226,7 @@ bool slot_step(struct plan *p, struct index_slot *slot)
     start(p, slot);
     if (!reap_slot(p, slot))
         return false;
-    if (service_is_global(s) && index_slot(s, key) == slot && !slot->holder) {
+    if (service_is_global(s)) {
         struct index_node *node = index_node(p->index, key & ~INDEX_SLOT_NODE);
 
         if (node)
