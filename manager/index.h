@@ -297,6 +297,8 @@ static inline bool index_task_ended(const struct index_task *t)
 /* Whether a task is what the present spec of its service would make (swarm-surface.md section 12); false when the
  * service is gone. This is what the filter `_up-to-date` asks. */
 bool index_task_clean(const struct index_task *t);
+/* Two versions that differ at most in placement and registry credentials. */
+bool index_same_core(const struct index_spec *a, const struct index_spec *b);
 
 /* The node may hold tasks at all: it is there, not down and not drained. */
 static inline bool index_node_valid(const struct index_node *n)

@@ -67,7 +67,9 @@ static bool specs_differ(struct compare *c, const struct index_spec *a, const st
            D(restart_delay_ms) || D(restart_window_ms) || D(update.parallelism) || D(update.delay_ms) ||
            D(core_digest[0]) || D(core_digest[1]) || D(placement_digest) || D(auth_digest) || D(demand.digest[0]) ||
            D(demand.digest[1]) || D(task_count) || D(holder_count) || D(unsettled) || DLENGTH(holders) ||
-           differ(c, "holders listed", length(&a->holders), a->holder_count) || DLENGTH(waiting) ||
+           differ(c, "holders listed", length(&a->holders), a->holder_count) ||
+           differ(c, "waiting", length(&a->waiting) + length(&a->explained),
+                  length(&b->waiting) + length(&b->explained)) ||
            DLENGTH(settled);
 }
 

@@ -170,6 +170,11 @@ void index_apply_spec(struct index *x, uint64_t number, const Spec *before, cons
         index_spec_needless(x, spec);
 }
 
+bool index_same_core(const struct index_spec *a, const struct index_spec *b)
+{
+    return a->core_digest[0] == b->core_digest[0] && a->core_digest[1] == b->core_digest[1];
+}
+
 bool index_task_clean(const struct index_task *t)
 {
     const struct index_spec *now = t->spec->service->current, *old = t->spec;
@@ -177,7 +182,7 @@ bool index_task_clean(const struct index_task *t)
 
     if (!now || old == now)
         return now != NULL;
-    if (old->core_digest[0] != now->core_digest[0] || old->core_digest[1] != now->core_digest[1])
+    if (!index_same_core(old, now))
         return false;
     if (old->placement_digest != now->placement_digest &&
         !(n && constraints_hold(now->demand.constraints, now->demand.constraint_count, n)))

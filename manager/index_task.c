@@ -96,6 +96,12 @@ static void slot_needless(struct index *x, struct index_slot *slot)
         s->slot_walk = slot->by_service.next == &s->all_slots
                            ? NULL
                            : list_entry(slot->by_service.next, struct index_slot, by_service);
+    if (slot->key & INDEX_SLOT_NODE && s->exists) {
+        struct index_node *n = index_node(x, slot->key & ~INDEX_SLOT_NODE);
+
+        if (n)
+            index_mark(&x->dirty_nodes, &n->dirty); /* its making was undone: it may be wanted still */
+    }
     table_remove(&s->slots, &slot->key);
     list_remove(&slot->by_service);
     list_remove(&slot->dirty);
@@ -210,6 +216,12 @@ static void join_settled(struct index_task *t)
     t->stage_kind = INDEX_STAGE_SETTLED;
 }
 
+/* It was told the present reason, and what it was told was not undone since. */
+static bool explained(const struct index_task *t)
+{
+    return t->reason == t->spec->reason && t->err_digest == t->spec->reason_digest;
+}
+
 static void join_stage(struct index *x, struct index_task *t)
 {
     if (t->state >= TASK_STATE__RUNNING) {
@@ -227,7 +239,7 @@ static void join_stage(struct index *x, struct index_task *t)
         list_push(&t->share->node->pinned, &t->stage);
         t->stage_kind = INDEX_STAGE_PINNED;
     } else {
-        list_push(t->reason == t->spec->reason ? &t->spec->explained : &t->spec->waiting, &t->stage);
+        list_push(explained(t) ? &t->spec->explained : &t->spec->waiting, &t->stage);
         t->stage_kind = INDEX_STAGE_WAITING;
     }
 }
@@ -268,7 +280,8 @@ static void attach(struct index *x, struct index_task *t)
     t->spec->unsettled += unsettled(t);
     if (t->share)
         list_push(&t->share->tasks, &t->by_share);
-    t->holds_resources = t->share && t->state >= TASK_STATE__ASSIGNED && t->desired <= TASK_STATE__COMPLETE;
+    t->holds_resources =
+        t->share && t->state >= TASK_STATE__ASSIGNED && !index_task_ended(t) && t->desired <= TASK_STATE__COMPLETE;
     if (t->holds_resources)
         index_node_reserve(t->share->node, &t->spec->demand, 1);
     join_stage(x, t);
@@ -375,7 +388,7 @@ static void needless(struct index *x, struct index_slot *slot, struct index_spec
 static void marks(struct index *x, struct index_task *t)
 {
     index_mark_slot(x, t->slot);
-    if (t->stage_kind == INDEX_STAGE_WAITING && t->reason != t->spec->reason)
+    if (t->stage_kind == INDEX_STAGE_WAITING && (!explained(t) || list_empty(&t->spec->dirty)))
         index_mark_class(x, t->spec);
 }
 
@@ -452,6 +465,8 @@ void index_apply_status(struct index *x, uint64_t number, const Status *before, 
     if (!t)
         return; /* its task went first */
     struct footprint was = footprint(t->slot, t);
+    if (t->share && after && after->state < t->state)
+        index_mark(&x->dirty_nodes, &t->share->node->dirty); /* undone: what the node's change asked for is open */
     detach(x, t);
     t->state = after ? (uint16_t)after->state : TASK_STATE__NEW;
     t->state_ms = after ? after->applied_ms : 0;

@@ -187,7 +187,8 @@ bool plan_report(struct plan *p, const struct index_node *node, const uint8_t ta
     struct index_task *t = index_task_by_id(p->index, task_id);
     const Status *old = t && index_task_node(t) == node ? plan_status(p, t->number) : NULL;
 
-    if (!old || said->state < old->state || said->state >= TASK_STATE__REMOVE || !says_more(old, said))
+    if (!old || old->state < TASK_STATE__ASSIGNED || said->state < old->state ||
+        said->state >= TASK_STATE__REMOVE || !says_more(old, said))
         return false;
     Status status = *said;
     if (!status.container)

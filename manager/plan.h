@@ -88,6 +88,6 @@ void plan_set_status(struct plan *p, struct index_task *t, TaskState state, cons
 /* Both records. */
 void plan_remove_task(struct plan *p, struct index_task *t);
 
-/* What an agent on `node` says of a task. Ignored (false) when the task is not there or not on that node, when the
- * state goes back, or when nothing is new. One object. */
+/* What an agent on `node` says of a task. Ignored (false) when the task is not there or not assigned to that
+ * node, when the state goes back, or when nothing is new. One object. */
 bool plan_report(struct plan *p, const struct index_node *node, const uint8_t task_id[16], const Status *status);

@@ -24,8 +24,13 @@ void global_node_step(struct plan *p, struct index_service *s, struct index_node
             shut_down(p, slot);
         return;
     }
-    if (n->availability == NODE_AVAILABILITY__PAUSE || (slot && slot->holder))
+    if (n->availability == NODE_AVAILABILITY__PAUSE)
         return;
+    if (slot && slot->holder) {
+        if (!index_task_clean(slot->holder))
+            index_mark_service(p->index, s); /* the update passed over it while the node was paused */
+        return;
+    }
     plan_new_task(p, &(struct plan_new_task){.service = s, .node = n->number, .desired = TASK_STATE__RUNNING});
 }
 

@@ -4,7 +4,7 @@
  *  - Down for 24 hours: its tasks are orphaned; before, they may come back with it.
  *  - Removed, down or drained: the slots of its tasks are marked, and the restart policy decides there.
  *  - Active, but labels, role or resources changed: tasks whose constraints or reservations no longer hold are
- *    rejected, so that they are replaced elsewhere. The constraints are those of the service's present spec.
+ *    rejected, so that they are replaced elsewhere.
  *  - Global services get a task there, or lose it.
  *
  * All of it costs what is on the node, and the number of global services. */
@@ -78,12 +78,27 @@ static bool generic_offered(const struct index_node *n, const struct demand *d)
     return true;
 }
 
+/* The constraints that count for a task: its own, and those of the service's present spec if the two differ in
+ * their placement alone. But while an update runs, what is outdated is replaced at its pace. */
+static bool constraints_allow(const struct index_task *t, const struct index_node *n)
+{
+    const struct index_service *s = t->spec->service;
+    const struct demand *own = &t->spec->demand;
+    bool updating = s->has_update && s->update_state != UPDATE_STATE__COMPLETED &&
+                    s->update_state != UPDATE_STATE__ROLLBACK_COMPLETED;
+
+    if (!constraints_hold(own->constraints, own->constraint_count, n))
+        return false;
+    if (!s->current || updating || !index_same_core(t->spec, s->current))
+        return true;
+    return constraints_hold(s->current->demand.constraints, s->current->demand.constraint_count, n);
+}
+
 static bool may_stay(const struct index_task *t, const struct index_node *n, struct room *room)
 {
-    const struct index_spec *now = t->spec->service->current ? t->spec->service->current : t->spec;
     const struct demand *d = &t->spec->demand;
 
-    if (!constraints_hold(now->demand.constraints, now->demand.constraint_count, n))
+    if (!constraints_allow(t, n))
         return false;
     if (d->nano_cpus > room->nano_cpus || d->memory_bytes > room->memory_bytes || !generic_offered(n, d))
         return false;

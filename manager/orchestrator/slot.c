@@ -191,8 +191,10 @@ static void start(struct plan *p, struct index_slot *slot)
 /* Whether `old` may stop now that `new` is to take its place. */
 static bool may_stop(const struct index_task *old, const struct index_task *new)
 {
-    if (!old->share || old->desired == TASK_STATE__READY)
+    if (old->state < TASK_STATE__RUNNING)
         return true; /* it serves nobody */
+    if (index_task_ended(new))
+        return false; /* it waits for its own successor */
     if (update_config(new->slot->service)->order == UPDATE_ORDER__START_FIRST)
         return new->state == TASK_STATE__RUNNING;
     if (new->state >= TASK_STATE__READY)
@@ -224,7 +226,7 @@ bool slot_step(struct plan *p, struct index_slot *slot)
     start(p, slot);
     if (!reap_slot(p, slot))
         return false;
-    if (service_is_global(s) && index_slot(s, key) == slot && !slot->holder) {
+    if (service_is_global(s)) {
         struct index_node *node = index_node(p->index, key & ~INDEX_SLOT_NODE);
 
         if (node)

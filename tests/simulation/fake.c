@@ -658,10 +658,13 @@ void fake_check(struct fake *f)
 void fake_check_settled(struct fake *f)
 {
     fake_check(f);
+    size_t mark = f->journal_count;
     index_mark_all(f->index);
-    size_t written = fake_settle(f);
-    if (written) {
-        fprintf(stderr, "a settled state was planned again: %zu writing rounds\n", written);
-        abort();
-    }
+    fake_settle(f);
+    if (f->journal_count == mark)
+        return;
+    const struct object *o = &f->journal[mark].object->now;
+    fprintf(stderr, "a settled state was planned again: %zu writes, first %s %llu\n", f->journal_count - mark,
+            o->message ? o->message->descriptor->name : "removal of", (unsigned long long)o->number);
+    abort();
 }
