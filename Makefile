@@ -189,7 +189,7 @@ $(B)/gen/%.pb-c.c $(B)/gen/%.pb-c.h: %.proto
 	$(Q)protoc-c --c_out=$(B)/gen $<
 
 # Generated code is not ours to warn about.
-$(B)/gen/%.o: $(B)/gen/%.c
+$(B)/gen/%.o: $(B)/gen/%.c | $(GEN)
 	$(call say,CC)
 	$(Q)$(CC) $(filter-out -W%,$(CFLAGS)) $(CPPFLAGS) -MMD -MP -c -o $@ $<
 
