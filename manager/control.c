@@ -347,13 +347,20 @@ static void rebuild(struct control *c)
     scheduler_forget(c->scheduler);
 }
 
+static void drop_load(struct control *c)
+{
+    if (c->load)
+        store_load_cancel(c->load);
+    c->load = NULL;
+}
+
 static int on_restore(void *ctx, const void *data, size_t size, bool first, bool last, uint64_t index,
                       struct err *e)
 {
     struct control *c = ctx;
 
     if (first) {
-        store_load_cancel(c->load);
+        drop_load(c);
         c->load = store_load_begin(c->store);
     }
     int rc = store_load_add(c->load, data, size, e);
@@ -400,7 +407,7 @@ int control_open(const struct control_config *config, struct control **ret, stru
     replica.applied = store_applied(c->store);
     int rc = replica_open(&replica, &events, &c->replica, e);
     if (rc < 0) {
-        store_load_cancel(c->load);
+        drop_load(c);
         free(c);
         return rc;
     }
@@ -424,7 +431,7 @@ static void on_closed(void *ctx)
     answer_all(&c->queue, &e, false, 0);
     answer_all(&c->background, &e, false, 0);
     store_drop_proposed(c->store);
-    store_load_cancel(c->load);
+    drop_load(c);
     scheduler_free(c->scheduler);
     index_free(c->index);
     buf_fini(&c->packed);
@@ -498,4 +505,5 @@ void control_stats(const struct control *c, struct control_stats *ret)
 {
     *ret = c->stats;
     ret->discarded = store_discarded(c->store);
+    ret->under_way = c->under_way;
 }

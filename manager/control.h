@@ -141,5 +141,6 @@ struct control_stats {
     uint64_t writes, lost;           /* writes executed; drafts whose outcome was not learned */
     uint64_t discarded;              /* of store_discarded */
     int64_t longest_turn_us;
+    bool under_way; /* a draft is proposed: the index is ahead of the store */
 };
 void control_stats(const struct control *c, struct control_stats *ret);
