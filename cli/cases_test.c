@@ -301,6 +301,9 @@ static size_t load_file(const char *name, struct scenario **list, size_t count)
         if (strncmp(line, "let ", 4) == 0) {
             let(line + 4);
         } else if (strncmp(line, "== ", 3) == 0) {
+            for (size_t i = 0; i < count; i++)
+                if (strcmp((*list)[i].title, line + 3) == 0)
+                    fail_msg("two cases have the title \"%s\"", line + 3);
             *list = mem_grow(*list, count + 1, sizeof(**list));
             (*list)[count++] = (struct scenario){.title = mem_strdup(line + 3), .file = current_file};
         } else if (count) {
