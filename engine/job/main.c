@@ -17,6 +17,7 @@ static const struct {
     int (*run)(void);
     const char *what;
 } verbs[] = {
+    {"fetch", fetch_main, "manifests and blobs from a registry"},
     {"remove", remove_main, "directory trees that nobody needs any more"},
     {"spool", spool_main, "an uploaded archive into files"},
     {"unpack", unpack_main, "a layer into a directory"},

@@ -53,61 +53,95 @@ static void child(const char *verb, int in, int out, const int *fds, unsigned co
     _exit(127);
 }
 
-static void read_frames(int fd, void (*on_frame)(void *ctx, const void *data, size_t size), void *ctx)
+void job_start(struct job *j, const char *verb, const int *fds, unsigned count)
 {
-    struct buf in = {0};
-    ssize_t got;
+    int to[2], from[2];
 
-    while ((got = read(fd, buf_reserve(&in, 65536), 65536)) > 0) {
-        buf_added(&in, (size_t)got);
-        for (;;) {
-            const uint8_t *at = (const uint8_t *)buf_bytes(&in);
-            size_t size;
+    if (pipe2(to, O_CLOEXEC) < 0 || pipe2(from, O_CLOEXEC) < 0)
+        abort();
+    j->pid = fork();
+    if (j->pid < 0)
+        abort();
+    if (j->pid == 0)
+        child(verb, to[0], from[1], fds, count);
+    close(to[0]);
+    close(from[1]);
+    j->in = to[1];
+    j->out = from[0];
+}
 
-            if (in.length < 4)
-                break;
-            size = (size_t)at[0] | (size_t)at[1] << 8 | (size_t)at[2] << 16 | (size_t)at[3] << 24;
-            if (in.length < 4 + size)
-                break;
-            if (on_frame)
-                on_frame(ctx, at + 4, size);
-            buf_consume(&in, 4 + size);
-        }
+void job_send(struct job *j, const ProtobufCMessage *message)
+{
+    size_t size = protobuf_c_message_get_packed_size(message);
+    AUTO_FREE
+    uint8_t *frame = mem_alloc(4 + size);
+
+    for (int i = 0; i < 4; i++)
+        frame[i] = (uint8_t)(size >> (8 * i));
+    protobuf_c_message_pack(message, frame + 4);
+    if (write_all(j->in, frame, 4 + size, NULL) < 0)
+        abort();
+}
+
+static bool read_exactly(int fd, void *into, size_t size)
+{
+    char *at = into;
+
+    while (size) {
+        ssize_t got = read(fd, at, size);
+
+        if (got <= 0)
+            return false;
+        at += got;
+        size -= (size_t)got;
     }
-    buf_fini(&in);
+    return true;
+}
+
+void *job_receive(struct job *j, size_t *ret_size)
+{
+    uint8_t head[4];
+
+    if (!read_exactly(j->out, head, 4))
+        return NULL;
+    *ret_size = (size_t)head[0] | (size_t)head[1] << 8 | (size_t)head[2] << 16 | (size_t)head[3] << 24;
+    void *body = mem_alloc(*ret_size);
+    if (!read_exactly(j->out, body, *ret_size))
+        abort();
+    return body;
+}
+
+int job_end(struct job *j)
+{
+    size_t size;
+    void *frame;
+    int status;
+
+    close(j->in);
+    while ((frame = job_receive(j, &size)))
+        free(frame);
+    close(j->out);
+    if (waitpid(j->pid, &status, 0) < 0)
+        abort();
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
 int job_run(const char *verb, const ProtobufCMessage *request, const int *fds, unsigned count,
             void (*on_frame)(void *ctx, const void *data, size_t size), void *ctx)
 {
-    int to[2], from[2], status;
+    struct job j;
+    size_t size;
+    void *frame;
 
-    if (pipe2(to, O_CLOEXEC) < 0 || pipe2(from, O_CLOEXEC) < 0)
-        abort();
-    pid_t pid = fork();
-    if (pid < 0)
-        abort();
-    if (pid == 0)
-        child(verb, to[0], from[1], fds, count);
-    close(to[0]);
-    close(from[1]);
-    if (request) {
-        size_t size = protobuf_c_message_get_packed_size(request);
-        uint8_t *frame = mem_alloc(4 + size);
-
-        for (int i = 0; i < 4; i++)
-            frame[i] = (uint8_t)(size >> (8 * i));
-        protobuf_c_message_pack(request, frame + 4);
-        if (write_all(to[1], frame, 4 + size, NULL) < 0)
-            abort();
+    job_start(&j, verb, fds, count);
+    if (request)
+        job_send(&j, request);
+    while ((frame = job_receive(&j, &size))) {
+        if (on_frame)
+            on_frame(ctx, frame, size);
         free(frame);
     }
-    read_frames(from[0], on_frame, ctx);
-    close(to[1]);
-    close(from[0]);
-    if (waitpid(pid, &status, 0) < 0)
-        abort();
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    return job_end(&j);
 }
 
 /* --- what a directory holds
