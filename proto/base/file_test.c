@@ -170,14 +170,14 @@ static void tree_goes_and_what_links_lead_to_stays(void **state)
     assert_true(present("outside"));
 }
 
-/* A container may nest deeper than there are descriptors. */
+/* A container may nest deeper than there are descriptors: 300 levels are several times what is held open. */
 static void tree_of_any_depth_goes(void **state)
 {
     struct err e;
     int at = dup(dir_fd);
 
     for (int branch = 0; branch < 2; branch++) {
-        for (int level = 0; level < 3000; level++) {
+        for (int level = 0; level < 300; level++) {
             const char *name = level ? "d" : branch ? "t2" : "t";
 
             (void)mkdirat(at, name, 0755);
