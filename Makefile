@@ -202,6 +202,9 @@ $(B)/%.o: %.c Makefile | $(GEN)
 	$(call say,CC)
 	$(Q)$(CC) $(CFLAGS) $(CPPFLAGS) -MMD -MP -c -o $@ $<
 
+# The default seccomp profile is put into the program as it is.
+$(B)/engine/job/profile.o: engine/job/seccomp.json
+
 define archive_rule
 $(B)/lib$(1).a: $($(1)_OBJ)
 	@mkdir -p $$(@D)
@@ -215,7 +218,7 @@ $(call say,LINK)
 $(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) -Wl,--start-group $(filter %.a,$^) -Wl,--end-group $(1)
 endef
 
-$(B)/shoald: $(B)/agent/main.o $(foreach a,agent manager engine wire base,$(B)/lib$(a).a)
+$(B)/shoald: $(B)/agent/main.o $(foreach a,agent manager engine keeper wire base,$(B)/lib$(a).a)
 	$(call link,$(LIBS) $(RAFT))
 # The client waits for people and nodes: small matters more than fast. Its tables of options are full of pointers, whose
 # relocations shrink to a tenth when packed (glibc 2.36).
@@ -224,8 +227,9 @@ $(cli_OBJ) $(B)/cli/main.o: CFLAGS += -Os -fno-asynchronous-unwind-tables
 endif
 $(B)/shoal: $(B)/cli/main.o $(foreach a,cli base,$(B)/lib$(a).a)
 	$(call link,$(LIBS) -z pack-relative-relocs)
-$(B)/shoal-keeper: $(B)/engine/keeper/main.o $(foreach a,keeper base,$(B)/lib$(a).a)
-	$(call link,$(LIBS))
+# Of the engine it takes cgroup.o alone; the lists of libraries are trimmed by --as-needed.
+$(B)/shoal-keeper: $(B)/engine/keeper/main.o $(foreach a,keeper engine base,$(B)/lib$(a).a)
+	$(call link,-lprotobuf-c -lcap)
 $(B)/shoal-job: $(B)/engine/job/main.o $(foreach a,job base,$(B)/lib$(a).a)
 	$(call link,$(JOB_LIBS) $(LIBS))
 
@@ -234,6 +238,9 @@ $(patsubst %,$(B)/engine/job/%_test,unpack hostile spool fetch) $(B)/engine/imag
 
 $(UNIT) $(SIM) $(BENCH): $(B)/%: $(B)/%.o $(ARCHIVES)
 	$(call link,-lcmocka $(JOB_LIBS) $(LIBS) $(RAFT))
+# Tests that start the programs beside them.
+$(B)/engine/container/seccomp_test: | $(B)/shoal-job
+$(B)/engine/keeper/keeper%_test: | $(B)/shoal-keeper $(B)/shoal-job
 $(FUZZ): $(B)/%: $(B)/%.o $(ARCHIVES)
 	$(call link,-fsanitize=fuzzer $(JOB_LIBS) $(LIBS) $(RAFT))
 $(PROBES): $(B)/%: %.c

@@ -18,6 +18,7 @@ static const struct {
     const char *what;
 } verbs[] = {
     {"fetch", fetch_main, "manifests and blobs from a registry"},
+    {"profile", profile_main, "a seccomp profile into a program"},
     {"remove", remove_main, "directory trees that nobody needs any more"},
     {"spool", spool_main, "an uploaded archive into files"},
     {"unpack", unpack_main, "a layer into a directory"},

@@ -11,3 +11,4 @@ int unpack_main(void);
 int spool_main(void);
 int remove_main(void);
 int fetch_main(void);
+int profile_main(void);
