@@ -11,7 +11,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "engine/record.h"
 #include "engine/sweep.h"
 #include "engine/volume/volume.h"
 #include "proto/base/file.h"
@@ -20,6 +19,7 @@
 #include "proto/base/map.h"
 #include "proto/base/mem.h"
 #include "proto/base/message.h"
+#include "proto/base/record.h"
 
 #define LABELS_MAX 1024
 
