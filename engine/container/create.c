@@ -206,6 +206,8 @@ static void fill_defaults(struct creation *cr, HostConfig *host)
         host->log_driver = arena_strdup(cr->a, "json-file");
     if (!host->ipc_mode || !*host->ipc_mode)
         host->ipc_mode = arena_strdup(cr->a, "private");
+    if (!host->cgroupns_mode || !*host->cgroupns_mode)
+        host->cgroupns_mode = arena_strdup(cr->a, "private");
     if (!host->shm_size_bytes) {
         host->has_shm_size_bytes = true;
         host->shm_size_bytes = SHM_SIZE_DEFAULT;

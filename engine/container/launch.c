@@ -20,6 +20,7 @@
 
 #include "engine/container/bundle.h"
 #include "engine/container/container.h"
+#include "engine/container/devices.h"
 #include "engine/container/mounts.h"
 #include "proto/base/file.h"
 #include "proto/base/mem.h"
@@ -37,7 +38,10 @@ struct launch {
     struct container *container; /* NULL: abandoned */
     struct container *held;      /* while the pool reads its record */
     struct engine *en;
-    uv_work_t work; /* opening of bind sources */
+    uv_work_t work;     /* opening of bind sources, finding of devices */
+    struct arena arena; /* for the devices */
+    struct bundle_device *devices;
+    size_t device_count;
     int fds[FDS_MAX];
     unsigned fd_count;
     unsigned layers, upper, work_dir, resolv_conf, hostname, hosts, log_directory;
@@ -58,6 +62,7 @@ static void launch_free(struct launch *l)
 {
     for (unsigned i = 0; i < l->fd_count; i++)
         close(l->fds[i]);
+    arena_fini(&l->arena);
     free(l->mounts);
     free(l);
 }
@@ -214,13 +219,25 @@ static int open_bind(struct launch *l, struct launch_mount *m, struct err *e)
     return add_fd(l, fd, &m->position, e);
 }
 
-static void open_binds(uv_work_t *work)
+static void open_foreign(uv_work_t *work)
 {
     struct launch *l = work->data;
 
     for (size_t i = 0; i < l->mount_count; i++)
         if (l->mounts[i].point->type == MOUNT_TYPE__BIND && open_bind(l, &l->mounts[i], &l->failure) < 0)
             return;
+    (void)devices_find(l->held->record->config->host, &l->arena, &l->devices, &l->device_count,
+                       &l->failure); /* looked at when it is done */
+}
+
+static bool has_foreign(const ContainerRecord *record)
+{
+    const HostConfig *host = record->config->host;
+
+    for (size_t i = 0; i < record->n_mounts; i++)
+        if (record->mounts[i]->type == MOUNT_TYPE__BIND)
+            return true;
+    return host->privileged || host->n_devices;
 }
 
 /* --- the plan ------------------------------------------------------------------------------------ */
@@ -282,6 +299,8 @@ static int hand_over(struct launch *l, struct err *e)
         .seccomp = UINT_MAX,
         .log_directory = l->log_directory,
         .id = c->record->id,
+        .devices = l->devices,
+        .device_count = l->device_count,
     };
     int rc = bundle_make(&in, &a, &plan, e);
     if (rc < 0)
@@ -289,7 +308,7 @@ static int hand_over(struct launch *l, struct err *e)
     return keeper_launch(l->en->keeper, plan, l->fds, l->fd_count, on_launched, l, e);
 }
 
-static void binds_opened(uv_work_t *work, int status)
+static void foreign_opened(uv_work_t *work, int status)
 {
     struct launch *l = work->data;
 
@@ -325,7 +344,6 @@ static int open_all(struct launch *l, struct err *e)
 static int begin(struct container *c, struct err *e)
 {
     struct launch *l;
-    bool binds = false;
     int rc = container_hold_volumes(c, e);
 
     if (rc < 0)
@@ -340,16 +358,15 @@ static int begin(struct container *c, struct err *e)
     l->en = c->en;
     l->mount_count = c->record->n_mounts;
     l->mounts = mem_array(l->mount_count, sizeof(*l->mounts));
-    for (size_t i = 0; i < l->mount_count; i++) {
+    arena_init(&l->arena);
+    for (size_t i = 0; i < l->mount_count; i++)
         l->mounts[i].point = c->record->mounts[i];
-        binds |= l->mounts[i].point->type == MOUNT_TYPE__BIND;
-    }
     rc = open_all(l, e);
-    if (rc == 0 && binds) {
+    if (rc == 0 && has_foreign(c->record)) {
         l->work.data = l;
         l->held = c;
         c->held++;
-        if (uv_queue_work(c->en->loop, &l->work, open_binds, binds_opened) < 0)
+        if (uv_queue_work(c->en->loop, &l->work, open_foreign, foreign_opened) < 0)
             abort(); /* only for a missing callback */
     } else if (rc == 0) {
         rc = hand_over(l, e);

@@ -168,7 +168,11 @@ static int begin(struct container *c, struct err *e)
     struct err why = {0};
 
     sm_move(&container_machine, &c->life, LIFE_STARTING);
-    if (launch_begin(c, &why) == 0)
+    if (c->forget_exit)
+        container_save(c); /* the keeper still holds the last end, until it is written */
+    if (c->forget_exit)
+        err_set(&why, ERR_IO, "the record of its last end cannot be written");
+    else if (launch_begin(c, &why) == 0)
         return 0;
     start_failed(c, &why);
     return err_set(e, why.code, "%s", why.text);
