@@ -198,6 +198,9 @@ $(B)/%.o: %.c Makefile | $(GEN)
 	$(call say,CC)
 	$(Q)$(CC) $(CFLAGS) $(CPPFLAGS) -MMD -MP -c -o $@ $<
 
+# The default seccomp profile is put into the program as it is.
+$(B)/engine/job/profile.o: engine/job/seccomp.json
+
 define archive_rule
 $(B)/lib$(1).a: $($(1)_OBJ)
 	@mkdir -p $$(@D)
@@ -228,6 +231,9 @@ $(B)/shoal-job: $(B)/engine/job/main.o $(foreach a,job base,$(B)/lib$(a).a)
 
 $(UNIT) $(SIM) $(BENCH): $(B)/%: $(B)/%.o $(ARCHIVES)
 	$(call link,-lcmocka $(JOB_LIBS) $(LIBS) $(RAFT))
+# Tests that start the programs beside them.
+$(B)/engine/container/seccomp_test: | $(B)/shoal-job
+$(B)/engine/keeper/keeper%_test: | $(B)/shoal-keeper $(B)/shoal-job
 $(FUZZ): $(B)/%: $(B)/%.o $(ARCHIVES)
 	$(call link,-fsanitize=fuzzer $(JOB_LIBS) $(LIBS) $(RAFT))
 $(PROBES): $(B)/%: %.c

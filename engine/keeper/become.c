@@ -194,25 +194,14 @@ static int read_plain(struct child *c, const char *path, struct buf *into, struc
         return 0;
     if (rc < 0 || fstat(look, &st) < 0 || !S_ISREG(st.st_mode))
         return err_set(e, ERR_INVALID, "%s in the container is not a plain file", path);
-    if (st.st_size > USER_FILE_MAX)
-        return err_set(e, ERR_LIMIT, "%s in the container is larger than %d bytes", path, USER_FILE_MAX);
     /* Nonblocking, in case somebody who shares a volume exchanges it for a pipe right now. */
     AUTO_CLOSE
     int fd = -1;
     rc = root_open(c->root, path, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0, &fd, e);
     if (rc < 0)
         return rc;
-    for (;;) {
-        ssize_t got = read(fd, buf_reserve(into, 16384), 16384);
-
-        if (got < 0)
-            return err_errno(e, "read %s in the container", path);
-        buf_added(into, (size_t)got);
-        if (into->length > USER_FILE_MAX)
-            return err_set(e, ERR_LIMIT, "%s in the container is larger than %d bytes", path, USER_FILE_MAX);
-        if (got == 0)
-            return 0;
-    }
+    rc = file_read_all(fd, USER_FILE_MAX, into, e);
+    return rc < 0 ? err_wrap(e, "%s in the container", path) : 0;
 }
 
 static int find_user(struct child *c, struct user *ret, struct err *e)

@@ -15,28 +15,35 @@
 
 #define TREE_DEPTH_MAX 512 /* descriptors a removal may hold open */
 
-int file_read(int dir_fd, const char *path, size_t size_max, struct buf *into, struct err *e)
+int file_read_all(int fd, size_t size_max, struct buf *into, struct err *e)
 {
-    AUTO_CLOSE
-    int fd = openat(dir_fd, path, O_RDONLY | O_CLOEXEC);
     size_t total = 0;
 
-    if (fd < 0)
-        return err_errno(e, "open %s", path);
     for (;;) {
         ssize_t got = read(fd, buf_reserve(into, 16384), 16384);
 
         if (got < 0 && errno == EINTR)
             continue;
         if (got < 0)
-            return err_errno(e, "read %s", path);
+            return err_errno(e, "read");
         if (got == 0)
             return 0;
         total += (size_t)got;
         if (total > size_max)
-            return err_set(e, ERR_LIMIT, "%s is larger than %zu bytes", path, size_max);
+            return err_set(e, ERR_LIMIT, "larger than %zu bytes", size_max);
         buf_added(into, (size_t)got);
     }
+}
+
+int file_read(int dir_fd, const char *path, size_t size_max, struct buf *into, struct err *e)
+{
+    AUTO_CLOSE
+    int fd = openat(dir_fd, path, O_RDONLY | O_CLOEXEC);
+
+    if (fd < 0)
+        return err_errno(e, "open %s", path);
+    int rc = file_read_all(fd, size_max, into, e);
+    return rc < 0 ? err_wrap(e, "%s", path), rc : 0;
 }
 
 int write_all(int fd, const void *data, size_t size, struct err *e)
