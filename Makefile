@@ -47,6 +47,9 @@ endif
 FORTIFY := $(if $(SANITISE),,-D_FORTIFY_SOURCE=2)
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wwrite-strings \
 	-Wvla -Wundef -Wno-unused-parameter -Wno-format-truncation -Wno-override-init -Wno-missing-field-initializers -Werror
+ifeq ($(MODE),fuzz)
+WARN += -Wno-unknown-warning-option -Wno-initializer-overrides # clang has other names than gcc
+endif
 CFLAGS := -std=gnu17 -g $(OPTIMISE) $(SANITISE) $(FORTIFY) -fPIE -fstack-protector-strong -ffunction-sections \
 	-fdata-sections $(WARN) $(EXTRA_CFLAGS)
 CPPFLAGS := -D_GNU_SOURCE -DSHOAL_VERSION='"$(VERSION)"' -I. -I$(B)/gen -isystem $(B)/gen
@@ -69,8 +72,9 @@ agent_SRC := $(call sources,agent agent/network)
 cli_SRC := $(call sources,cli cli/compose)
 sim_SRC := $(filter-out %_sim.c,$(wildcard tests/simulation/*.c))
 bench_SRC := $(filter-out %_bench.c,$(wildcard tests/bench/*.c))
+support_SRC := $(call sources,tests/support)
 
-AREAS := base wire keeper job engine manager agent cli sim bench
+AREAS := base wire keeper job engine manager agent cli sim bench support
 $(foreach a,$(AREAS),$(eval $(a)_OBJ := $(call objects,$($(a)_SRC))))
 base_OBJ += $(GEN:%.c=%.o)
 ARCHIVES := $(AREAS:%=$(B)/lib%.a)
@@ -189,7 +193,7 @@ $(B)/gen/%.pb-c.c $(B)/gen/%.pb-c.h: %.proto
 	$(Q)protoc-c --c_out=$(B)/gen $<
 
 # Generated code is not ours to warn about.
-$(B)/gen/%.o: $(B)/gen/%.c
+$(B)/gen/%.o: $(B)/gen/%.c | $(GEN)
 	$(call say,CC)
 	$(Q)$(CC) $(filter-out -W%,$(CFLAGS)) $(CPPFLAGS) -MMD -MP -c -o $@ $<
 
@@ -228,6 +232,9 @@ $(B)/shoal-keeper: $(B)/engine/keeper/main.o $(foreach a,keeper engine base,$(B)
 	$(call link,-lprotobuf-c -lcap)
 $(B)/shoal-job: $(B)/engine/job/main.o $(foreach a,job base,$(B)/lib$(a).a)
 	$(call link,$(JOB_LIBS) $(LIBS))
+
+# These start the real program, which lies beside them.
+$(patsubst %,$(B)/engine/job/%_test,unpack hostile spool fetch) $(B)/engine/image/image_test: $(B)/shoal-job
 
 $(UNIT) $(SIM) $(BENCH): $(B)/%: $(B)/%.o $(ARCHIVES)
 	$(call link,-lcmocka $(JOB_LIBS) $(LIBS) $(RAFT))

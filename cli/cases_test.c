@@ -12,6 +12,7 @@
  *     in text                  a line of its standard input
  *     file NAME text           a line of a file where it runs ("config/config.json" is its configuration)
  *     tty COLUMNS              its output is a terminal
+ *     interrupt N              Ctrl-C after N requests
  *     > METHOD /path           it sends this request (the same one again: the next answer; the last answer repeats)
  *     >> text                  ... with this body, and no other
  *     >: Name: value           ... with this header
@@ -78,6 +79,7 @@ struct scenario {
         struct buf text;
     } files[4];
     int exit, columns, file;
+    size_t interrupt;
     struct exchange exchanges[EXCHANGES_MAX];
     size_t exchanges_count;
     bool differs_out, differs_err, differs_exit, differs_requests;
@@ -261,6 +263,8 @@ static void parse_line(struct scenario *s, const char *line)
         parse_file(s, line + 5);
     else if (strncmp(line, "tty ", 4) == 0)
         s->columns = (int)strtol(line + 4, NULL, 10);
+    else if (strncmp(line, "interrupt ", 10) == 0)
+        s->interrupt = strtoul(line + 10, NULL, 10);
     else if (strncmp(line, ">> ", 3) == 0)
         x->body = mem_strdup(line + 3);
     else if (strncmp(line, ">: ", 3) == 0)
@@ -301,6 +305,9 @@ static size_t load_file(const char *name, struct scenario **list, size_t count)
         if (strncmp(line, "let ", 4) == 0) {
             let(line + 4);
         } else if (strncmp(line, "== ", 3) == 0) {
+            for (size_t i = 0; i < count; i++)
+                if (strcmp((*list)[i].title, line + 3) == 0)
+                    fail_msg("two cases have the title \"%s\"", line + 3);
             *list = mem_grow(*list, count + 1, sizeof(**list));
             (*list)[count++] = (struct scenario){.title = mem_strdup(line + 3), .file = current_file};
         } else if (count) {
@@ -841,6 +848,7 @@ static void drain(int *fd, struct buf *into)
 static void attend(struct server *sv, struct process *p, const char *title)
 {
     time_t deadline = time(NULL) + DEADLINE_S;
+    size_t interrupt = sv->scenario->interrupt;
 
     while (p->out >= 0 || p->err >= 0) {
         struct pollfd pollers[CONNS_MAX + 3] = {{.fd = sv->listener, .events = POLLIN},
@@ -850,6 +858,10 @@ static void attend(struct server *sv, struct process *p, const char *title)
         for (size_t i = 0; i < CONNS_MAX; i++)
             pollers[3 + i] = (struct pollfd){.fd = sv->conns[i].fd, .events = POLLIN};
         (void)poll(pollers, ARRAY_SIZE(pollers), 1000);
+        if (interrupt && sv->result->seen_count >= interrupt) {
+            (void)kill(p->pid, SIGINT);
+            interrupt = 0;
+        }
         if (time(NULL) > deadline) {
             (void)kill(p->pid, SIGKILL);
             print_message("case \"%s\" did not end within %d s\n", title, DEADLINE_S);

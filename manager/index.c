@@ -257,10 +257,23 @@ void index_mark_all(struct index *x)
     }
 }
 
+bool index_marked(const struct index *x)
+{
+    const struct list *marks[] = {&x->dirty_nodes, &x->dirty_services, &x->dirty_classes,
+                                  &x->dirty_specs, &x->unallocated,    &x->confirm};
+    const struct index_spec *parked = list_first(&x->parked, struct index_spec, dirty);
+
+    for (size_t i = 0; i < ARRAY_SIZE(marks); i++)
+        if (!list_empty(marks[i]))
+            return true;
+    return parked && parked->parked_at < x->eased_at;
+}
+
 int64_t index_next_timer(const struct index *x)
 {
     const struct heap *heaps[] = {&x->task_timers, &x->service_timers, &x->node_timers};
-    int64_t next = INT64_MAX;
+    const struct index_request *oldest = list_first(&x->request_ages, struct index_request, by_age);
+    int64_t next = oldest ? oldest->at_ms + INDEX_REQUEST_MS : INT64_MAX;
 
     for (size_t i = 0; i < ARRAY_SIZE(heaps); i++)
         if (heap_first(heaps[i]))

@@ -27,7 +27,9 @@
 #include "proto/base/table.h"
 #include "proto/object.pb-c.h"
 
-#define INDEX_FAILURE_MS 300000 /* how long a failure counts against a node (swarm-surface.md section 14) */
+#define INDEX_REQUEST_MS  600000 /* how long an answer is stored, and how many at most (DESIGN.md section 4) */
+#define INDEX_REQUEST_MAX 100000
+#define INDEX_FAILURE_MS  300000 /* how long a failure counts against a node (swarm-surface.md section 14) */
 
 /* Where task->stage is linked. */
 enum index_stage {
@@ -317,6 +319,7 @@ void index_mark_service(struct index *x, struct index_service *s);
 void index_mark_class(struct index *x, struct index_spec *spec);
 void index_mark_all(struct index *x); /* everything: for a test that nothing is left to plan */
 
+bool index_marked(const struct index *x);        /* there is something for planners to look at, timers aside */
 int64_t index_next_timer(const struct index *x); /* cluster time of the next one; INT64_MAX: none */
 
 /* --- comparing --------------------------------------------------------------------------------------- */

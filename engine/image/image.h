@@ -12,6 +12,7 @@
 
 #include <uv.h>
 
+#include "engine/image/name.h"
 #include "proto/base/arena.h"
 #include "proto/base/buf.h"
 #include "proto/base/err.h"
@@ -58,19 +59,7 @@ int image_layers_open(struct images *s, const char *image_id, int *fds, unsigned
 void image_hold(struct images *s, const char *image_id);
 void image_release(struct images *s, const char *image_id);
 
-/* --- names --------------------------------------------------------------------------------------- */
-
-struct image_name {       /* in an arena */
-    const char *domain;   /* "docker.io", "127.0.0.1:5000" */
-    const char *path;     /* "library/web" */
-    const char *tag;      /* NULL when a digest was given without a tag; "latest" when neither was given */
-    const char *digest;   /* "sha256:...", or NULL */
-    const char *full;     /* "docker.io/library/web:latest" */
-    const char *familiar; /* as people see it: "web:latest" */
-};
-
-/* Parse and normalise a reference; pure. Names field and value in the error. */
-int image_name_parse(const char *ref, struct arena *a, struct image_name *ret, struct err *e);
+/* image_name_parse and struct image_name: engine/image/name.h */
 
 /* --- operations: each answers once with `done`; cancel by image_job_cancel ----------------------- */
 

@@ -1,4 +1,8 @@
-/* shoal-job: short-lived helpers of shoald, one verb each. */
+/* shoal-job: short-lived helpers of shoald, one verb each, confined before they read anything from outside.
+ *
+ * shoald links neither the libraries that speak to registries nor those that read archives; it starts `shoal-job
+ * VERB` with pipes for requests and events (proto/job.proto) and with the descriptors the verb works on. Verbs take
+ * no arguments: what they may do is decided by which descriptors they get. */
 #include <stdio.h>
 #include <string.h>
 
@@ -13,7 +17,11 @@ static const struct {
     int (*run)(void);
     const char *what;
 } verbs[] = {
+    {"fetch", fetch_main, "manifests and blobs from a registry"},
     {"profile", profile_main, "a seccomp profile into a program"},
+    {"remove", remove_main, "directory trees that nobody needs any more"},
+    {"spool", spool_main, "an uploaded archive into files"},
+    {"unpack", unpack_main, "a layer into a directory"},
 };
 
 int main(int argc, char **argv)

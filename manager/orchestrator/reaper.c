@@ -7,9 +7,6 @@
 #include "manager/orchestrator/orchestrator.h"
 #include "manager/orchestrator/restart.h"
 
-#define REQUEST_KEEP_MS  600000
-#define REQUEST_KEEP_MAX 100000
-
 static bool reapable(const struct index_task *t)
 {
     if (t->slot->holder == t || index_task_live(t))
@@ -86,7 +83,7 @@ bool reap_requests(struct plan *p)
     struct index_request *r;
 
     while ((r = list_first(&p->index->request_ages, struct index_request, by_age)) &&
-           (r->at_ms + REQUEST_KEEP_MS <= p->now_ms || p->index->request_count > REQUEST_KEEP_MAX)) {
+           (r->at_ms + INDEX_REQUEST_MS <= p->now_ms || p->index->request_count > INDEX_REQUEST_MAX)) {
         if (plan_stop(p))
             return false;
         plan_remove(p, KIND_REQUEST, r->number);

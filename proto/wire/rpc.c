@@ -235,12 +235,23 @@ static void on_data(struct conn *link, const uint8_t *data, size_t size)
 
 /* --- the peer is judged -------------------------------------------------------------------------- */
 
+/* Keep the certificate as bytes: the library's object is ten times as large. */
+static void keep_certificate(struct rpc_conn *c)
+{
+    X509 *cert = SSL_get0_peer_certificate(c->link.session);
+    int size = cert ? i2d_X509(cert, &c->certificate) : 0;
+
+    c->certificate_size = size > 0 ? (size_t)size : 0;
+    tls_forget_peer(c->link.session);
+}
+
 static int judge_peer(struct rpc_conn *c, struct err *e)
 {
     int rc = tls_identify(c->tls, c->link.session, &c->peer, e);
 
     if (rc < 0)
         return rc;
+    keep_certificate(c);
     if (c->server)
         return rpc_server_admit(c, e);
     if (c->expect_roles && !(c->expect_roles & c->peer.role))
@@ -415,16 +426,8 @@ const char *rpc_conn_address(const struct rpc_conn *c)
 
 const uint8_t *rpc_conn_certificate(const struct rpc_conn *c, size_t *ret_size)
 {
-    struct rpc_conn *cache = (struct rpc_conn *)c;
-    X509 *cert = c->link.ready && c->state != RPC_CLOSING ? SSL_get0_peer_certificate(c->link.session) : NULL;
-
-    if (!cache->certificate && cert) {
-        int size = i2d_X509(cert, &cache->certificate);
-
-        cache->certificate_size = size > 0 ? (size_t)size : 0;
-    }
-    *ret_size = cache->certificate_size;
-    return cache->certificate;
+    *ret_size = c->certificate_size;
+    return c->certificate;
 }
 
 int rpc_conn_fd(const struct rpc_conn *c)

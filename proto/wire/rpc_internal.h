@@ -61,7 +61,7 @@ struct rpc_conn {
     size_t queued_seen;        /* at the last beat */
     bool heard;                /* a byte came since the last beat */
     struct err *why;           /* owned; the reason of closing */
-    uint8_t *certificate;      /* owned; DER, made on demand */
+    uint8_t *certificate;      /* owned; DER; NULL when the peer showed none */
     size_t certificate_size;
     uv_timer_t timer;
     uv_idle_t soon; /* active: rpc_conn_work is due in this turn */

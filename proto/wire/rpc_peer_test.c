@@ -829,6 +829,32 @@ static void frames_of_unknown_streams_mean_nothing(void **state)
     net_close(&n);
 }
 
+/* The session object is changed in place after the handshake (tls_forget_peer): everything TLS still does with it.
+ */
+static void keys_may_be_updated_at_any_time(void **state)
+{
+    static const uint8_t nonce[8] = "12345678";
+    struct net n;
+    struct raw r;
+
+    open_net(&n, NULL);
+    raw_open(&n, &r);
+    AUTO_BUF struct buf b = {0};
+    frame_put_hello(&b);
+    raw_send(&r, buf_bytes(&b), b.length);
+    buf_clear(&b);
+    frame_put(&b, FRAME_PING, 0, nonce, 8);
+    for (unsigned i = 0; i < 5; i++) {
+        assert_int_equal(
+            SSL_key_update(r.link.session, i % 2 ? SSL_KEY_UPDATE_REQUESTED : SSL_KEY_UPDATE_NOT_REQUESTED), 1);
+        raw_send(&r, buf_bytes(&b), b.length);
+        net_until(&n, r.got.length >= 20 + 20 * (i + 1));
+    }
+    assert_false(r.broken);
+    raw_close(&n, &r);
+    net_close(&n);
+}
+
 static void too_long_a_claim_ends_the_stream_at_once(void **state)
 {
     AUTO_BUF struct buf b = {0};
@@ -953,6 +979,7 @@ int main(void)
         TEST(quiet_connection_is_kept_by_pings),
         TEST(broken_rules_end_the_connection_with_a_reason),
         TEST(frames_of_unknown_streams_mean_nothing),
+        TEST(keys_may_be_updated_at_any_time),
         TEST(too_long_a_claim_ends_the_stream_at_once),
         TEST(peer_that_asks_and_does_not_read_is_read_no_further),
         TEST(random_bytes_under_tls_do_no_harm),

@@ -125,6 +125,36 @@ static int on_verify(int ok, X509_STORE_CTX *store)
     return 1;
 }
 
+/* Verify without leaving the verified chain in the session, which would keep the peer's certificate alive. */
+static int on_verify_chain(X509_STORE_CTX *store, void *arg)
+{
+    int ok = X509_verify_cert(store);
+
+    (void)arg;
+    X509_STORE_CTX_set0_verified_chain(store, NULL);
+    return ok;
+}
+
+/* There is no call for it: the session object is read anew, in place, from an encoding that has no certificate.
+ * What else the encoding holds is only ever used for resuming, which is off. */
+void tls_forget_peer(SSL *session)
+{
+    SSL_SESSION *live = SSL_get_session(session), *plain = SSL_SESSION_new();
+    unsigned char *encoded = NULL;
+
+    if (!plain)
+        abort();                                                                           /* out of memory */
+    (void)SSL_SESSION_set_protocol_version(plain, SSL_SESSION_get_protocol_version(live)); /* these cannot fail */
+    (void)SSL_SESSION_set_cipher(plain, SSL_SESSION_get0_cipher(live));
+    int size = i2d_SSL_SESSION(plain, &encoded);
+    const unsigned char *at = encoded;
+    if (size > 0)
+        (void)d2i_SSL_SESSION(&live, &at, size); /* or it stays as it is, which is only larger */
+    OPENSSL_free(encoded);
+    SSL_SESSION_free(plain);
+    ERR_clear_error();
+}
+
 static int on_choose_protocol(SSL *session, const unsigned char **ret, unsigned char *ret_length,
                               const unsigned char *offered, unsigned offered_length, void *arg)
 {
@@ -154,7 +184,9 @@ static SSL_CTX *make_context(void)
         abort(); /* out of memory, or not the library we were built with */
     SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
     SSL_CTX_set_options(context, SSL_OP_NO_TICKET | SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION);
-    SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS);
+    /* Without the second one each handshake builds our own chain anew, and sends the root along. */
+    SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_NO_AUTO_CHAIN);
+    SSL_CTX_set_cert_verify_callback(context, on_verify_chain, NULL);
     SSL_CTX_set_verify_depth(context, CHAIN_DEPTH_MAX);
     SSL_CTX_set_max_cert_list(context, CHAIN_BYTES_MAX);
     SSL_CTX_set_alpn_select_cb(context, on_choose_protocol, NULL);

@@ -24,5 +24,9 @@ SSL *tls_session(struct tls *t, bool accepting);
  * but names nobody we know how to treat; RPC_ROLE_NONE when it showed none or nothing was verified. */
 int tls_identify(const struct tls *t, SSL *session, struct rpc_identity *ret, struct err *e);
 
+/* After the handshake and tls_identify: free the peer's certificate, a quarter of what an idle connection holds
+ * (nothing is ever resumed from the session object that owns it). */
+void tls_forget_peer(SSL *session);
+
 /* Describe why a TLS call failed, from OpenSSL's queue and the result of verifying; clears the queue. */
 int tls_error(SSL *session, struct err *e);

@@ -472,6 +472,29 @@ void world_close(struct world *w, uint64_t id)
     end_life(w, m);
 }
 
+void world_set_term(struct world *w, uint64_t id, uint64_t term)
+{
+    struct world_member *m = &w->members[id];
+    struct world_env *env;
+    struct meta meta;
+    struct err e;
+
+    assert(!m->replica);
+    disk_restart(&m->disk);
+    env = env_new(w, (unsigned)id);
+    if (meta_open(&meta, &env->base, "raft/term", w->key, w->cluster, id, &e) < 0) {
+        world_fail(w, "open: %s", e.text);
+    } else {
+        struct meta_state state = meta.state;
+
+        state.term = term;
+        state.vote = 0;
+        (void)meta_write(&meta, &state, NULL);
+        meta_close(&meta);
+    }
+    free(env);
+}
+
 /* A life may have ended inside an event: at an operation on the disk, or because it gave up. */
 static void world_reap(struct world *w, struct world_member *m)
 {

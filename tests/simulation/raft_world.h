@@ -151,6 +151,8 @@ void world_make(struct world *w, uint64_t id, bool voter);
 void world_start(struct world *w, uint64_t id);
 void world_crash(struct world *w, uint64_t id, bool power); /* no-op when down */
 void world_close(struct world *w, uint64_t id);             /* in order; it ends within the call */
+/* Of a member that is down: as if elections had raised its term. */
+void world_set_term(struct world *w, uint64_t id, uint64_t term);
 bool world_up(const struct world *w, uint64_t id);
 struct replica *world_replica(const struct world *w, uint64_t id);
 

@@ -1,0 +1,526 @@
+/* See manager_world.h: who uses the cluster.
+ *
+ * An agent is a machine with containers. It looks at what the leader's store assigns to its node, moves each task a
+ * few states on, and reports, as the dispatcher will do for real ones. It outlives managers; when its machine loses
+ * power its tasks fail, when it is merely cut off they run on.
+ *
+ * A client owns two service names and does one thing after the other with them. It keeps a request id until it has
+ * a definite answer, whoever leads meanwhile, and knows exactly what must be there afterwards. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "manager/orchestrator/intent.h"
+#include "proto/base/mem.h"
+#include "tests/simulation/manager_world.h"
+
+enum { REPORTS = 64, NAMES = 2 };
+
+/* --- agents
+ * ------------------------------------------------------------------------------------------------------------ */
+
+struct report {
+    uint8_t task[16];
+    TaskState state;
+};
+
+struct agent {
+    struct world *world;
+    unsigned number;
+    uint8_t node_id[16];
+    bool up;            /* the machine */
+    struct map64 tasks; /* task number -> state here + 1 */
+    bool busy;          /* `write` is submitted */
+    struct control_write write;
+    struct report reports[REPORTS];
+    size_t report_count;
+};
+
+static void agent_tick(struct world *w, struct event *e);
+
+static void agent_soon(struct agent *a)
+{
+    world_schedule(a->world, 20000 + (int64_t)world_below(a->world, 80000),
+                   (struct event){.fire = agent_tick, .number = a->number});
+}
+
+static void agent_done(struct control_write *write, const struct err *e, uint64_t index)
+{
+    (void)e; /* it looks again */
+    (void)index;
+    container_of(write, struct agent, write)->busy = false;
+}
+
+static int agent_make_node(struct control_write *write, struct draft *d, struct plan *p, struct err *e)
+{
+    struct agent *a = container_of(write, struct agent, write);
+    Node node = NODE__INIT;
+    NodeDescription description = NODE_DESCRIPTION__INIT;
+    char hostname[16];
+
+    if (draft_find_id(d, KIND_NODE, a->node_id))
+        return 0;
+    (void)snprintf(hostname, sizeof(hostname), "agent%u", a->number);
+    description.hostname = hostname;
+    node.id = (ProtobufCBinaryData){.len = 16, .data = a->node_id};
+    node.description = &description;
+    plan_create(p, KIND_NODE, &node);
+    return 0;
+}
+
+static int agent_set_state(struct control_write *write, struct draft *d, struct plan *p, struct err *e)
+{
+    struct agent *a = container_of(write, struct agent, write);
+    uint64_t number = draft_find_id(d, KIND_NODE, a->node_id);
+
+    return number ? node_set_state(p, number, a->up ? NODE_STATE__UP : NODE_STATE__DOWN, "", NULL, e) : 0;
+}
+
+static int agent_report(struct control_write *write, struct draft *d, struct plan *p, struct err *e)
+{
+    struct agent *a = container_of(write, struct agent, write);
+    struct index_node *node = index_node_by_id(p->index, a->node_id);
+
+    for (size_t i = 0; node && i < a->report_count; i++) {
+        Status status = STATUS__INIT;
+
+        status.state = a->reports[i].state;
+        plan_report(p, node, a->reports[i].task, &status);
+    }
+    return 0;
+}
+
+static void agent_submit(struct agent *a, struct manager *m,
+                         int (*execute)(struct control_write *w, struct draft *d, struct plan *p, struct err *e))
+{
+    a->write = (struct control_write){.background = true, .execute = execute, .done = agent_done};
+    a->busy = true;
+    control_submit(m->control, &a->write);
+}
+
+/* What a task becomes next, if it does. */
+static TaskState agent_move(struct agent *a, TaskState state, TaskState desired)
+{
+    struct world *w = a->world;
+
+    if (state > TASK_STATE__RUNNING || world_chance(w, 30))
+        return state;
+    if (desired >= TASK_STATE__SHUTDOWN)
+        return TASK_STATE__SHUTDOWN;
+    switch (state) {
+    case TASK_STATE__ASSIGNED:
+        return TASK_STATE__PREPARING;
+    case TASK_STATE__PREPARING:
+        return w->faults && world_chance(w, 4) ? TASK_STATE__REJECTED : TASK_STATE__READY;
+    case TASK_STATE__READY:
+        return desired > TASK_STATE__READY ? TASK_STATE__STARTING : TASK_STATE__READY;
+    case TASK_STATE__STARTING:
+        return w->plant == PLANT_CONVERGE ? TASK_STATE__STARTING : TASK_STATE__RUNNING;
+    case TASK_STATE__RUNNING:
+        if (w->faults && world_chance(w, 1))
+            return world_chance(w, 50) ? TASK_STATE__FAILED : TASK_STATE__COMPLETE;
+        return TASK_STATE__RUNNING;
+    default:
+        return state;
+    }
+}
+
+static void agent_see(struct agent *a, struct map64 *kept, const Task *task, const Status *status, uint64_t number)
+{
+    uint64_t here = (uint64_t)(uintptr_t)map64_get(&a->tasks, number);
+    TaskState state = (TaskState)MAX(here ? here - 1 : 0, (uint64_t)status->state);
+
+    if (status->state < TASK_STATE__ASSIGNED)
+        return;
+    state = agent_move(a, state, task->desired_state);
+    map64_put(kept, number, (void *)(uintptr_t)((uint64_t)state + 1));
+    if (state <= status->state || a->report_count == REPORTS)
+        return;
+    struct report *r = &a->reports[a->report_count++];
+    memcpy(r->task, task->id.data, sizeof(r->task));
+    r->state = state;
+}
+
+/* Look at all tasks of the node, as applied. What is not assigned any more is forgotten. */
+static void agent_look(struct agent *a, struct manager *m, uint64_t node)
+{
+    struct index_node *n = index_node(control_index(m->control), node);
+    struct view *v = view_begin(m->store);
+    struct map64 kept = {0};
+    struct index_walk walk = {0};
+    struct index_task *t;
+    struct arena arena;
+
+    arena_init(&arena);
+    a->report_count = 0;
+    while (n && (t = index_node_next(n, &walk))) {
+        struct object task, status;
+
+        if (view_get(v, KIND_TASK, t->number, &arena, &task) == 0 &&
+            view_get(v, KIND_STATUS, t->number, &arena, &status) == 0 && ((const Task *)task.message)->node == node)
+            agent_see(a, &kept, (const Task *)task.message, (const Status *)status.message, t->number);
+    }
+    map64_fini(&a->tasks);
+    a->tasks = kept;
+    view_end(v);
+    arena_fini(&arena);
+}
+
+/* Power is lost: what ran has failed when the machine is back. */
+static void agent_power_off(struct agent *a)
+{
+    for (size_t at = 0; a->tasks.slots && at <= a->tasks.mask; at++) {
+        struct map64_slot *slot = &a->tasks.slots[at];
+
+        if (slot->value && (uint64_t)(uintptr_t)slot->value <= TASK_STATE__RUNNING + 1)
+            slot->value = (void *)(uintptr_t)(TASK_STATE__FAILED + 1);
+    }
+}
+
+static void agent_fate(struct agent *a)
+{
+    struct world *w = a->world;
+
+    if (!w->faults) {
+        a->up = true;
+    } else if (a->up && world_chance(w, 1)) {
+        a->up = false;
+        if (world_chance(w, 50))
+            agent_power_off(a);
+    } else if (!a->up && world_chance(w, 3)) {
+        a->up = true;
+    }
+}
+
+static void agent_tick(struct world *w, struct event *e)
+{
+    struct agent *a = w->agents[e->number];
+    struct manager *m = world_leader(w);
+
+    agent_soon(a);
+    agent_fate(a);
+    if (!m || a->busy)
+        return;
+    struct view *v = view_begin(m->store);
+    uint64_t node = view_find_id(v, KIND_NODE, a->node_id);
+    view_end(v);
+    const struct index_node *n = node ? index_node(control_index(m->control), node) : NULL;
+    if (!node) {
+        agent_submit(a, m, agent_make_node);
+    } else if (n && n->state != (a->up ? NODE_STATE__UP : NODE_STATE__DOWN)) {
+        agent_submit(a, m, agent_set_state);
+    } else if (a->up) {
+        agent_look(a, m, node);
+        if (a->report_count)
+            agent_submit(a, m, agent_report);
+    }
+}
+
+/* --- clients
+ * ------------------------------------------------------------------------------------------------------------ */
+
+enum op { OP_NONE, OP_CREATE, OP_UPDATE, OP_REMOVE };
+
+struct name { /* what must be there */
+    char text[16];
+    bool exists;
+    uint64_t version, replicas;
+    unsigned image;
+};
+
+struct client {
+    struct world *world;
+    unsigned number;
+    struct name names[NAMES];
+    struct name *target; /* of the request under way */
+    enum op op;
+    unsigned image;
+    uint64_t replicas;
+    bool submitted;
+    bool finishing, finished;
+    uint8_t request_id[16];
+    struct manager *asked;
+    struct control_write write;
+};
+
+static bool is_global(const struct client *c)
+{
+    return c->number == WORLD_CLIENTS - 1;
+}
+
+static void client_tick(struct world *w, struct event *e);
+
+static void client_soon(struct client *c, int64_t most_us)
+{
+    world_schedule(c->world, 1000 + (int64_t)world_below(c->world, (uint64_t)most_us),
+                   (struct event){.fire = client_tick, .number = c->number});
+}
+
+static ServiceSpec *client_spec(struct client *c, struct arena *a)
+{
+    ServiceSpec *spec = ARENA_NEW(a, ServiceSpec);
+    TaskSpec *task = ARENA_NEW(a, TaskSpec);
+    ContainerSpec *container = ARENA_NEW(a, ContainerSpec);
+    RestartPolicy *restart = ARENA_NEW(a, RestartPolicy);
+    UpdateConfig *update = ARENA_NEW(a, UpdateConfig);
+
+    service_spec__init(spec);
+    task_spec__init(task);
+    container_spec__init(container);
+    restart_policy__init(restart);
+    update_config__init(update);
+    container->image = arena_printf(a, "image:%u", c->image);
+    restart->has_delay_ns = true;
+    restart->delay_ns = 300000000;
+    update->has_parallelism = update->has_monitor_ns = true;
+    update->parallelism = c->image % 3;
+    update->monitor_ns = 500000000;
+    task->container = container;
+    task->restart = restart;
+    spec->name = c->target->text;
+    spec->task = task;
+    spec->update = update;
+    spec->has_mode = spec->has_replicas = true;
+    spec->mode = is_global(c) ? SERVICE_MODE__GLOBAL : SERVICE_MODE__REPLICATED;
+    spec->replicas = c->replicas;
+    return spec;
+}
+
+static int client_execute(struct control_write *write, struct draft *d, struct plan *p, struct err *e)
+{
+    struct client *c = container_of(write, struct client, write);
+    uint64_t number = draft_find_name(d, KIND_SERVICE, c->target->text), made;
+    int rc = 0;
+
+    if (c->op == OP_CREATE && number)
+        return err_set(e, ERR_EXISTS, "service %s exists", c->target->text);
+    if (c->op != OP_CREATE && !number)
+        return err_set(e, ERR_NOT_FOUND, "service %s not found", c->target->text);
+    if (c->op == OP_CREATE)
+        rc = service_create(p, client_spec(c, p->arena), &made, e);
+    else if (c->op == OP_UPDATE)
+        rc = service_update(p, number, client_spec(c, p->arena), e);
+    else
+        rc = service_remove(p, number, e);
+    write->http_status = 200;
+    buf_printf(&write->reply, "%s %u", c->target->text, c->image);
+    return rc;
+}
+
+/* It is done: from now on this is what must be there. */
+static void client_believe(struct client *c)
+{
+    struct name *n = c->target;
+
+    n->version = c->op == OP_CREATE ? 1 : n->version + 1;
+    n->exists = c->op != OP_REMOVE;
+    n->image = c->image;
+    n->replicas = c->replicas;
+}
+
+static bool name_there(struct manager *m, const struct name *n, char *why, size_t size)
+{
+    struct view *v = view_begin(m->store);
+    uint64_t number = view_find_name(v, KIND_SERVICE, n->text);
+    struct arena arena;
+    struct object o;
+    uint64_t version = 0;
+
+    arena_init(&arena);
+    if (number && view_get(v, KIND_SERVICE, number, &arena, &o) == 0)
+        version = ((const Service *)o.message)->spec_version;
+    view_end(v);
+    arena_fini(&arena);
+    if (n->exists == (number != 0) && (!n->exists || version == n->version))
+        return true;
+    (void)snprintf(why, size, "%s is %s at version %" PRIu64 ", must be %s at %" PRIu64, n->text,
+                   number ? "there" : "absent", version, n->exists ? "there" : "absent", n->version);
+    return false;
+}
+
+static void client_done(struct control_write *write, const struct err *e, uint64_t index)
+{
+    struct client *c = container_of(write, struct client, write);
+    struct world *w = c->world;
+    char why[256], expected[64];
+
+    (void)index; /* the store is looked at */
+    c->submitted = false;
+    w->counts.unknown += write->unknown;
+    if (e->code == ERR_UNAVAILABLE || e->code == ERR_CANCELED) {
+        client_soon(c, 60000); /* the same request again, to whoever leads */
+        return;
+    }
+    if (e->code) {
+        world_fail(w, "answer", "client %u was told: %s", c->number, e->text);
+        return;
+    }
+    (void)snprintf(expected, sizeof(expected), "%s %u", c->target->text, c->image);
+    if (write->reply.length != strlen(expected) ||
+        memcmp(buf_bytes(&write->reply), expected, strlen(expected)) != 0)
+        world_fail(w, "answer", "client %u was answered something else than \"%s\"", c->number, expected);
+    client_believe(c);
+    w->counts.acked++;
+    w->counts.replayed += write->replayed;
+    if (c->asked->up && !name_there(c->asked, c->target, why, sizeof(why)))
+        world_fail(w, "acked", "%s", why);
+    bool repeat = w->plant == PLANT_ANSWER && w->faults && c->op == OP_CREATE && !w->planted;
+    if (repeat) {
+        w->planted = true;
+        entropy_fill(&w->random.base, c->request_id, sizeof(c->request_id));
+    } else {
+        c->op = OP_NONE;
+        c->finished = c->finishing && c->target == &c->names[NAMES - 1];
+    }
+    client_soon(c, c->finishing ? 50000 : 900000);
+}
+
+static void client_submit(struct client *c)
+{
+    struct world *w = c->world;
+    struct manager *m = world_leader(w);
+    uint64_t any = 1 + world_below(w, w->manager_count);
+
+    if (world_chance(w, 10) && w->managers[any].up)
+        m = &w->managers[any];
+    if (!m) {
+        client_soon(c, 50000);
+        return;
+    }
+    buf_fini(&c->write.reply);
+    c->write = (struct control_write){.has_request_id = true, .execute = client_execute, .done = client_done};
+    memcpy(c->write.request_id, c->request_id, sizeof(c->request_id));
+    c->asked = m;
+    c->submitted = true;
+    control_submit(m->control, &c->write);
+}
+
+static void client_choose(struct client *c)
+{
+    struct world *w = c->world;
+
+    if (c->finishing)
+        c->target = c->target == &c->names[0] ? &c->names[1] : &c->names[0];
+    else
+        c->target = &c->names[world_below(w, NAMES)];
+    if (c->finishing && !c->target->exists) {
+        c->finished = c->target == &c->names[NAMES - 1];
+        client_soon(c, 10000);
+        return;
+    }
+    c->op = !c->target->exists ? OP_CREATE : world_chance(w, c->finishing ? 0 : 15) ? OP_REMOVE : OP_UPDATE;
+    c->image = c->target->image + (c->finishing || world_chance(w, 60));
+    c->replicas = is_global(c) ? 0 : 1 + world_below(w, 6);
+    entropy_fill(&w->random.base, c->request_id, sizeof(c->request_id));
+    client_submit(c);
+}
+
+static void client_tick(struct world *w, struct event *e)
+{
+    struct client *c = w->clients[e->number];
+
+    if (c->submitted || c->finished)
+        return;
+    if (w->plant == PLANT_ACKED && w->faults && c->names[0].exists && !w->planted && c->op == OP_NONE) {
+        w->planted = true;
+        c->names[0].version++;
+    }
+    if (c->op == OP_NONE)
+        client_choose(c);
+    else
+        client_submit(c);
+}
+
+/* --- all of them
+ * ---------------------------------------------------------------------------------------------------------- */
+
+static void name_make(struct name *n, unsigned client, unsigned number)
+{
+    (void)snprintf(n->text, sizeof(n->text), "c%un%u", client, number);
+}
+
+void actors_make(struct world *w)
+{
+    for (unsigned i = 0; i < WORLD_AGENTS; i++) {
+        struct agent *a = w->agents[i] = mem_alloc(sizeof(*a));
+
+        a->world = w;
+        a->number = i;
+        a->up = true;
+        memset(a->node_id, 'a' + (int)i, sizeof(a->node_id));
+        agent_soon(a);
+    }
+    for (unsigned i = 0; i < WORLD_CLIENTS; i++) {
+        struct client *c = w->clients[i] = mem_alloc(sizeof(*c));
+
+        c->world = w;
+        c->number = i;
+        for (unsigned k = 0; k < NAMES; k++)
+            name_make(&c->names[k], i, k);
+        client_soon(c, 300000);
+    }
+}
+
+void actors_free(struct world *w)
+{
+    for (unsigned i = 0; i < WORLD_AGENTS; i++) {
+        map64_fini(&w->agents[i]->tasks);
+        free(w->agents[i]);
+    }
+    for (unsigned i = 0; i < WORLD_CLIENTS; i++) {
+        buf_fini(&w->clients[i]->write.reply);
+        free(w->clients[i]);
+    }
+}
+
+void actors_finish(struct world *w)
+{
+    for (unsigned i = 0; i < WORLD_CLIENTS; i++) {
+        struct client *c = w->clients[i];
+
+        c->finishing = true;
+        c->target = c->op == OP_NONE ? &c->names[NAMES - 1] : c->target;
+        client_soon(c, 10000);
+    }
+}
+
+static bool service_content(struct manager *m, const struct client *c, const struct name *n, char *why, size_t size)
+{
+    struct index *x = control_index(m->control);
+    struct view *v = view_begin(m->store);
+    struct index_service *s = index_service(x, view_find_name(v, KIND_SERVICE, n->text));
+    uint64_t wanted = is_global(c) ? WORLD_AGENTS : n->replicas, running = 0;
+    struct index_walk walk = {0};
+    struct index_task *t;
+
+    view_end(v);
+    while (s && (t = index_service_next(s, &walk)))
+        running += t->state == TASK_STATE__RUNNING && t->desired == TASK_STATE__RUNNING && index_task_clean(t);
+    if (!n->exists || running == wanted)
+        return true;
+    (void)snprintf(why, size, "%s has %" PRIu64 " of %" PRIu64 " tasks running", n->text, running, wanted);
+    return false;
+}
+
+bool actors_content(struct world *w, char *why, size_t size)
+{
+    struct manager *m = world_leader(w);
+
+    if (!m) {
+        (void)snprintf(why, size, "nobody leads");
+        return false;
+    }
+    for (unsigned i = 0; i < WORLD_CLIENTS; i++) {
+        struct client *c = w->clients[i];
+
+        if (!c->finished) {
+            (void)snprintf(why, size, "client %u was not answered", i);
+            return false;
+        }
+        for (unsigned k = 0; k < NAMES; k++)
+            if (!name_there(m, &c->names[k], why, size) || !service_content(m, c, &c->names[k], why, size))
+                return false;
+    }
+    return true;
+}
