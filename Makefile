@@ -233,8 +233,8 @@ $(B)/shoal-keeper: $(B)/engine/keeper/main.o $(foreach a,keeper engine base,$(B)
 $(B)/shoal-job: $(B)/engine/job/main.o $(foreach a,job base,$(B)/lib$(a).a)
 	$(call link,$(JOB_LIBS) $(LIBS))
 
-# These start the real program, which lies beside them.
-$(patsubst %,$(B)/engine/job/%_test,unpack hostile spool fetch) $(B)/engine/image/image_test: $(B)/shoal-job
+# Some of these start the real program of their build.
+$(filter $(B)/engine/job/% $(B)/engine/image/%,$(UNIT)): $(B)/shoal-job
 
 $(UNIT) $(SIM) $(BENCH): $(B)/%: $(B)/%.o $(ARCHIVES)
 	$(call link,-lcmocka $(JOB_LIBS) $(LIBS) $(RAFT))

@@ -111,8 +111,7 @@ static int pairs(const char *instruction, const char *rest, struct arena *a, str
     return 0;
 }
 
-/* --- instructions
- * ---------------------------------------------------------------------------------------------------------- */
+/* --- instructions -------------------------------------------------------------------------------- */
 
 typedef int change(ImageConfig *c, const char *rest, struct arena *a, struct err *e);
 

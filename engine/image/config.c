@@ -13,8 +13,7 @@
 #include "proto/base/mem.h"
 #include "proto/base/timefmt.h"
 
-/* --- reading
- * ------------------------------------------------------------------------------------------------------------ */
+/* --- reading ------------------------------------------------------------------------------------- */
 
 static int by_text(const void *a, const void *b)
 {
@@ -228,8 +227,7 @@ int image_config_parse(const char *json, size_t length, struct arena *a, ImageCo
     return 0;
 }
 
-/* --- writing
- * ------------------------------------------------------------------------------------------------------------ */
+/* --- writing ------------------------------------------------------------------------------------- */
 
 static void write_word(struct jwrite *j, const char *key, const char *value)
 {

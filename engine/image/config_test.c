@@ -146,8 +146,7 @@ static void written_config_reads_back_as_itself(void **state)
     buf_fini(&two);
 }
 
-/* --- changes
- * ------------------------------------------------------------------------------------------------------------- */
+/* --- changes ------------------------------------------------------------------------------------- */
 
 static void changes_are_applied(void **state)
 {
@@ -264,8 +263,7 @@ static void bad_changes_are_refused(void **state)
     }
 }
 
-/* --- progress
- * ------------------------------------------------------------------------------------------------------------- */
+/* --- progress ------------------------------------------------------------------------------------ */
 
 static void progress_is_written_as_clients_know_it(void **state)
 {
@@ -310,8 +308,7 @@ static void progress_is_written_as_clients_know_it(void **state)
     buf_fini(&b);
 }
 
-/* --- credentials
- * ---------------------------------------------------------------------------------------------------------- */
+/* --- credentials --------------------------------------------------------------------------------- */
 
 static void credentials_are_decoded(void **state)
 {

@@ -13,8 +13,7 @@
 #define DOCKER "application/vnd.docker."
 #define OCI    "application/vnd.oci.image."
 
-/* --- platforms
- * ---------------------------------------------------------------------------------------------------------- */
+/* --- platforms ----------------------------------------------------------------------------------- */
 
 static const struct {
     const char *from, *architecture, *variant; /* variant NULL: as given */
@@ -138,8 +137,7 @@ int platform_match(const struct platform *want, const struct platform *has)
     return strcmp(want->architecture, "arm64") == 0 && !*has->variant ? 1 : 0;
 }
 
-/* --- descriptors
- * -------------------------------------------------------------------------------------------------------- */
+/* --- descriptors --------------------------------------------------------------------------------- */
 
 static int read_platform(const json_t *object, const char *path, struct arena *a, struct descriptor *d,
                          struct err *e)
@@ -234,8 +232,7 @@ static int read_descriptors(const json_t *root, const char *key, size_t max, str
     return 0;
 }
 
-/* --- manifests
- * ----------------------------------------------------------------------------------------------------------- */
+/* --- manifests ----------------------------------------------------------------------------------- */
 
 static bool one_of(const char *text, const char *const *list, size_t count)
 {
@@ -367,8 +364,7 @@ const struct descriptor *manifest_choose(const struct manifest *index, const str
     return best ? best : unnamed;
 }
 
-/* --- docker save
- * --------------------------------------------------------------------------------------------------------- */
+/* --- docker save --------------------------------------------------------------------------------- */
 
 static int read_archive_image(const json_t *object, const char *path, struct arena *a, struct archive_image *ret,
                               struct err *e)

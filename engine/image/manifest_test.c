@@ -134,8 +134,7 @@ static void numbers_of_layers_and_bytes_are_bounded(void **state)
     assert_int_equal(manifest_parse(long_one, MANIFEST_BYTES_MAX + 1, NULL, &a, &m, &e), ERR_LIMIT);
 }
 
-/* --- platforms
- * ------------------------------------------------------------------------------------------------------------ */
+/* --- platforms ----------------------------------------------------------------------------------- */
 
 #define ENTRY(digest, os, arch, variant)                                                                         \
     "{\"mediaType\":\"" OCI "manifest.v1+json\",\"size\":1,\"digest\":\"" digest "\",\"platform\":{\"os\":\"" os \
@@ -245,8 +244,7 @@ static void platforms_are_parsed_and_shown(void **state)
     }
 }
 
-/* --- docker save
- * -------------------------------------------------------------------------------------------------------- */
+/* --- docker save --------------------------------------------------------------------------------- */
 
 static void archives_are_read(void **state)
 {

@@ -35,8 +35,7 @@ static int64_t now_ms(void)
     return now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-/* --- answers
- * --------------------------------------------------------------------------------------------------------- */
+/* --- answers ------------------------------------------------------------------------------------- */
 
 static void send_error(uint32_t id, const struct err *why)
 {
@@ -90,8 +89,7 @@ static int send_manifest(struct request *r, struct err *e)
     return frame_write(STDOUT_FILENO, &event.base, e);
 }
 
-/* --- the queue
- * -------------------------------------------------------------------------------------------------------- */
+/* --- the queue ----------------------------------------------------------------------------------- */
 
 static void drop(struct request *r)
 {
@@ -217,8 +215,7 @@ static void collect(struct fetch *f)
     }
 }
 
-/* --- commands
- * ------------------------------------------------------------------------------------------------------------ */
+/* --- commands ------------------------------------------------------------------------------------ */
 
 static int check_command(const FetchCommand *c, struct err *e)
 {

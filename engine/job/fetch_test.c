@@ -37,8 +37,7 @@ static void make_contents(void)
     digest_format(bytes, manifest_digest);
 }
 
-/* --- the job's side
- * ------------------------------------------------------------------------------------------------------ */
+/* --- the job's side ------------------------------------------------------------------------------ */
 
 struct fetched {
     int status;
@@ -165,8 +164,7 @@ static void assert_blob_is_there(const struct fetched *f, const char *file)
     buf_fini(&b);
 }
 
-/* --- the registries
- * -------------------------------------------------------------------------------------------------------- */
+/* --- the registries ------------------------------------------------------------------------------ */
 
 static bool is_blob(const struct exchange *x)
 {
@@ -253,8 +251,7 @@ static void nobody_listening_is_told_after_some_attempts(void **state)
     fetched_fini(&f);
 }
 
-/* --- digests and sizes
- * ----------------------------------------------------------------------------------------------------- */
+/* --- digests and sizes --------------------------------------------------------------------------- */
 
 static void flipped(struct exchange *x, void *ctx)
 {
@@ -330,8 +327,7 @@ static void manifest_that_is_not_what_was_asked_for_is_refused(void **state)
     registry_stop(&r);
 }
 
-/* --- broken connections
- * ------------------------------------------------------------------------------------------------------ */
+/* --- broken connections -------------------------------------------------------------------------- */
 
 static void cuts(struct exchange *x, void *ctx)
 {
@@ -488,8 +484,7 @@ static void broken_registry_is_given_up_with_its_status(void **state)
     registry_stop(&r);
 }
 
-/* --- credentials
- * ----------------------------------------------------------------------------------------------------------- */
+/* --- credentials --------------------------------------------------------------------------------- */
 
 #define BASIC_JOE "Basic am9lOnMzY3JldA==" /* joe:s3cret */
 
@@ -737,9 +732,7 @@ static void challenges_that_cannot_be_met_are_told(void **state)
     }
 }
 
-/* --- redirects
- * ---------------------------------------------------------------------------------------------------------------
- */
+/* --- redirects ----------------------------------------------------------------------------------- */
 
 static void redirects_blobs(struct exchange *x, void *ctx)
 {

@@ -23,8 +23,7 @@
 #define LIMIT_FILES 200
 #define LIMIT_DEPTH 20
 
-/* --- paths that want out
- * ------------------------------------------------------------------------------------------- */
+/* --- paths that want out ------------------------------------------------------------------------- */
 
 static void dotdot(struct buf *t, const char *outside)
 {
@@ -79,8 +78,7 @@ static void absolute_directory_mode(struct buf *t, const char *outside)
     TAR(t, .name = name, .type = '5', .mode = 01777, .uid = 1000);
 }
 
-/* --- links
- * ---------------------------------------------------------------------------------------------------------- */
+/* --- links --------------------------------------------------------------------------------------- */
 
 static void absolute_link_then_below_it(struct buf *t, const char *outside)
 {
@@ -250,8 +248,7 @@ static void long_symlink(struct buf *t, const char *outside)
     TAR(t, .name = "l", .type = '2', .link = "x", .magic = "ustar  ");
 }
 
-/* --- whiteouts
- * ------------------------------------------------------------------------------------------------------- */
+/* --- whiteouts ----------------------------------------------------------------------------------- */
 
 static void whiteout_of_nothing(struct buf *t, const char *outside)
 {
@@ -285,8 +282,7 @@ static void opaque_through_a_link_made_later(struct buf *t, const char *outside)
     TAR(t, .name = "d", .type = '2', .link = outside);
 }
 
-/* --- too much
- * --------------------------------------------------------------------------------------------------------- */
+/* --- too much ------------------------------------------------------------------------------------ */
 
 static void too_many_files(struct buf *t, const char *outside)
 {
@@ -413,8 +409,7 @@ static void device_bomb(struct buf *t, const char *outside)
     }
 }
 
-/* --- fields out of range
- * ----------------------------------------------------------------------------------------------- */
+/* --- fields out of range ------------------------------------------------------------------------- */
 
 static void owner_out_of_range(struct buf *t, const char *outside)
 {
@@ -460,8 +455,7 @@ static void pax_without_a_length(struct buf *t, const char *outside)
     TAR(t, .name = "x", .data = "x");
 }
 
-/* --- damage
- * ----------------------------------------------------------------------------------------------------------- */
+/* --- damage -------------------------------------------------------------------------------------- */
 
 static void wrong_checksum(struct buf *t, const char *outside)
 {

@@ -44,8 +44,7 @@ static const char accept_manifests[] = "Accept: application/vnd.oci.image.index.
                                        "application/vnd.oci.image.manifest.v1+json, "
                                        "application/vnd.docker.distribution.manifest.v2+json";
 
-/* --- addresses
- * ----------------------------------------------------------------------------------------------------- */
+/* --- addresses ----------------------------------------------------------------------------------- */
 
 static char *url_part(CURLU *u, CURLUPart part)
 {
@@ -85,8 +84,7 @@ bool url_may_follow(const struct fetch *f, const char *from, const char *to)
     return f->request->insecure && !is_https(from) && strncasecmp(to, "http://", 7) == 0;
 }
 
-/* --- what comes
- * ---------------------------------------------------------------------------------------------------- */
+/* --- what comes ---------------------------------------------------------------------------------- */
 
 static int64_t now_ms(void)
 {
@@ -189,8 +187,7 @@ static size_t on_data(char *data, size_t one, size_t size, void *ctx)
     return size;
 }
 
-/* --- life
- * ------------------------------------------------------------------------------------------------------------- */
+/* --- life ---------------------------------------------------------------------------------------- */
 
 struct request *request_new(struct fetch *f, enum request_kind kind, FetchCommand *command, char *url)
 {
@@ -349,8 +346,7 @@ int request_start(struct request *r, const char *authorization, struct err *e)
     return 0;
 }
 
-/* --- what next
- * ---------------------------------------------------------------------------------------------------------- */
+/* --- what next ----------------------------------------------------------------------------------- */
 
 /* The next attempt of a command begins at the registry itself: what a redirect led to may have been good once. */
 static void go_home(struct request *r)

@@ -92,8 +92,7 @@ static char *basic_value(const FetchRequest *q)
     return value;
 }
 
-/* --- asking
- * ---------------------------------------------------------------------------------------------------------- */
+/* --- asking -------------------------------------------------------------------------------------- */
 
 static char *escaped(const char *text)
 {
@@ -149,8 +148,7 @@ struct request *session_next(struct session *s)
     return request_new(s->fetch, REQUEST_PING, NULL, mem_printf("%s/v2/", s->fetch->base));
 }
 
-/* --- answers
- * --------------------------------------------------------------------------------------------------------- */
+/* --- answers ------------------------------------------------------------------------------------- */
 
 static int no_credentials(const struct session *s, struct err *e)
 {

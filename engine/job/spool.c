@@ -203,8 +203,7 @@ static int spool_archive(struct spool *s, struct err *e)
     return rc;
 }
 
-/* --- one file
- * ------------------------------------------------------------------------------------------------------ */
+/* --- one file ------------------------------------------------------------------------------------ */
 
 static int spool_flat(struct spool *s, struct err *e)
 {

@@ -68,8 +68,7 @@ static int beneath(int fd, const char *path, int flags, mode_t mode, uint64_t re
     return (int)got;
 }
 
-/* --- directories on the way
- * --------------------------------------------------------------------------------------- */
+/* --- directories on the way ---------------------------------------------------------------------- */
 
 static void forget_parent(struct tree *t)
 {
@@ -436,8 +435,7 @@ static int on_end(void *ctx, struct err *e)
     return rc;
 }
 
-/* --- life
- * ----------------------------------------------------------------------------------------------------------- */
+/* --- life ---------------------------------------------------------------------------------------- */
 
 struct tree *tree_new(int root_fd, int (*on_opaque)(void *ctx, const char *path, struct err *e), void *ctx)
 {

@@ -60,8 +60,7 @@ static void send_error(const struct err *why)
     (void)frame_write(STDOUT_FILENO, &event.base, NULL); /* if shoald is gone nobody asks */
 }
 
-/* --- the reader
- * ------------------------------------------------------------------------------------------------------ */
+/* --- the reader ---------------------------------------------------------------------------------- */
 
 static void on_progress(void *ctx)
 {
@@ -157,8 +156,7 @@ static int reader_run(struct unpack *u, struct err *e)
     return rc;
 }
 
-/* --- the marker
- * -------------------------------------------------------------------------------------------------------- */
+/* --- the marker ---------------------------------------------------------------------------------- */
 
 static int mark_opaque(int root_fd, const char *path, struct err *e)
 {
@@ -247,8 +245,7 @@ static int marker_run(int root_fd, int mark_fd, pid_t reader, struct err *e)
     return rc;
 }
 
-/* --- both
- * ---------------------------------------------------------------------------------------------------------- */
+/* --- both ---------------------------------------------------------------------------------------- */
 
 static int prepare(const UnpackRequest *request, int *ret_root, struct err *e)
 {

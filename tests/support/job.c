@@ -144,8 +144,7 @@ int job_run(const char *verb, const ProtobufCMessage *request, const int *fds, u
     return job_end(&j);
 }
 
-/* --- what a directory holds
- * ------------------------------------------------------------------------------------------ */
+/* --- what a directory holds ---------------------------------------------------------------------- */
 
 static const char *kind_name(mode_t mode)
 {

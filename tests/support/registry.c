@@ -10,6 +10,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "proto/base/mem.h"
@@ -182,6 +183,15 @@ void answer_cut(struct exchange *x, int status, const char *headers, const void 
 
     send_all(x->fd, head, (size_t)length);
     send_all(x->fd, body, sent);
+}
+
+void answer_slowly(struct exchange *x, const void *body, size_t size, const struct timespec *pause)
+{
+    answer_cut(x, 200, "", body, size, 0);
+    for (size_t at = 0; at < size; at += 16384) {
+        nanosleep(pause, NULL);
+        send_all(x->fd, (const char *)body + at, MIN((size_t)16384, size - at));
+    }
 }
 
 void answer(struct exchange *x, int status, const char *headers, const void *body, size_t size)

@@ -40,5 +40,8 @@ void answer(struct exchange *x, int status, const char *headers, const void *bod
 void answer_text(struct exchange *x, int status, const char *headers, const char *text);
 /* Announce `size` bytes and send only the first `sent`, then close. */
 void answer_cut(struct exchange *x, int status, const char *headers, const void *body, size_t size, size_t sent);
+/* The body in pieces of 16 KiB with a pause before each. */
+struct timespec;
+void answer_slowly(struct exchange *x, const void *body, size_t size, const struct timespec *pause);
 /* As a registry that honours Range does. */
 void answer_range(struct exchange *x, const void *body, size_t size);
