@@ -234,6 +234,14 @@ $(patsubst %,$(B)/engine/job/%_test,unpack hostile spool fetch) $(B)/engine/imag
 
 $(UNIT) $(SIM) $(BENCH): $(B)/%: $(B)/%.o $(ARCHIVES)
 	$(call link,-lcmocka $(JOB_LIBS) $(LIBS) $(RAFT))
+# The simulation with planted bugs: the sources of manager/raft once more, with RAFT_FAULTS (manager/raft/fault.h).
+FAULT_OBJ := $(patsubst %.c,$(B)/faults/%.o,$(call sources,manager/raft))
+$(B)/faults/%.o: %.c Makefile | $(GEN)
+	@mkdir -p $(@D)
+	$(call say,CC)
+	$(Q)$(CC) $(CFLAGS) $(CPPFLAGS) -DRAFT_FAULTS -MMD -MP -c -o $@ $<
+$(B)/tests/simulation/raft_faults_sim: $(FAULT_OBJ)
+
 $(FUZZ): $(B)/%: $(B)/%.o $(ARCHIVES)
 	$(call link,-fsanitize=fuzzer $(JOB_LIBS) $(LIBS) $(RAFT))
 $(PROBES): $(B)/%: %.c
