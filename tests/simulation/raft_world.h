@@ -41,8 +41,8 @@ struct world_event {
     uint64_t number;
 };
 
-struct world_env { /* of one life */
-    struct replica_env base;
+struct world_env {         /* of one life */
+    struct disk_env files; /* with the environment proper in it */
     struct clock clock;
     struct entropy_seeded entropy;
     struct world *world;
