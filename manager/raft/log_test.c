@@ -566,7 +566,7 @@ static void with_each_byte(bool marked, bool (*damage)(struct disk_node *n, size
             *ret_refused += refused(&b, path, byte);
             n = disk_find(&b.disk, path);
             if (!n)
-                return; /* a spare was thrown away: no more of it to damage */
+                break; /* a spare was thrown away: no more of it to damage */
             disk_truncate(n, 0);
             disk_truncate(n, size);
             memcpy(n->cache, whole, size);

@@ -60,6 +60,8 @@ static void dirty(struct disk_node *n, size_t from, size_t to)
 
 static void cache_put(struct disk_node *n, size_t offset, const void *data, size_t size)
 {
+    if (size == 0)
+        return;
     if (offset + size > n->size)
         resize(&n->cache, &n->size, offset + size);
     memcpy(n->cache + offset, data, size);
@@ -67,6 +69,8 @@ static void cache_put(struct disk_node *n, size_t offset, const void *data, size
 
 static void durable_put(struct disk_node *n, size_t offset, const void *data, size_t size)
 {
+    if (size == 0)
+        return;
     if (offset + size > n->durable_size)
         resize(&n->durable, &n->durable_size, offset + size);
     memcpy(n->durable + offset, data, size);
