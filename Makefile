@@ -238,11 +238,9 @@ $(filter $(B)/engine/job/% $(B)/engine/image/%,$(UNIT)): $(B)/shoal-job
 
 $(UNIT) $(SIM) $(BENCH): $(B)/%: $(B)/%.o $(ARCHIVES)
 	$(call link,-lcmocka $(JOB_LIBS) $(LIBS) $(RAFT))
-<<<<<<< HEAD
 # Tests that start the programs beside them.
 $(B)/engine/container/seccomp_test: | $(B)/shoal-job
 $(B)/engine/keeper/keeper%_test: | $(B)/shoal-keeper $(B)/shoal-job
-=======
 # The simulation with planted bugs: the sources of manager/raft once more, with RAFT_FAULTS (manager/raft/fault.h).
 FAULT_OBJ := $(patsubst %.c,$(B)/faults/%.o,$(call sources,manager/raft))
 $(B)/faults/%.o: %.c Makefile | $(GEN)
@@ -251,7 +249,6 @@ $(B)/faults/%.o: %.c Makefile | $(GEN)
 	$(Q)$(CC) $(CFLAGS) $(CPPFLAGS) -DRAFT_FAULTS -MMD -MP -c -o $@ $<
 $(B)/tests/simulation/raft_faults_sim: $(FAULT_OBJ)
 
->>>>>>> raft
 $(FUZZ): $(B)/%: $(B)/%.o $(ARCHIVES)
 	$(call link,-fsanitize=fuzzer $(JOB_LIBS) $(LIBS) $(RAFT))
 $(PROBES): $(B)/%: %.c
