@@ -38,6 +38,7 @@ OPTIMISE := -O0
 SANITISE := --coverage
 else ifeq ($(MODE),fuzz)
 CC := clang
+EXTRA_CFLAGS += -Wno-unknown-warning-option -Wno-initializer-overrides
 OPTIMISE := -O1 -fno-omit-frame-pointer
 SANITISE := -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined
 else ifneq ($(MODE),release)
@@ -188,7 +189,7 @@ $(B)/gen/%.pb-c.c $(B)/gen/%.pb-c.h: %.proto
 	$(Q)protoc-c --c_out=$(B)/gen $<
 
 # Generated code is not ours to warn about.
-$(B)/gen/%.o: $(B)/gen/%.c
+$(B)/gen/%.o: $(B)/gen/%.c | $(GEN)
 	$(call say,CC)
 	$(Q)$(CC) $(filter-out -W%,$(CFLAGS)) $(CPPFLAGS) -MMD -MP -c -o $@ $<
 

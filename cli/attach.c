@@ -126,25 +126,23 @@ static int port_long(struct arena *a, const char *text, struct attach_port *ret,
     return rc;
 }
 
-static bool port_range(const char *text, uint16_t *ret_first, uint16_t *ret_last)
+static int port_range(struct arena *a, const char *text, uint16_t *ret_first, uint16_t *ret_last, struct err *e)
 {
-    const char *dash = strchr(text, '-');
-    char first[8] = "";
+    const char *first, *last = value_cut(a, text, '-', &first);
     uint64_t from, to;
-    struct err ignored;
-    size_t length = dash ? (size_t)(dash - text) : strlen(text);
 
-    if (length >= sizeof(first))
-        return false;
-    memcpy(first, text, length);
-    if (value_uint(first, 10, 16, &from, &ignored) < 0)
-        return false;
+    if (!*text)
+        return err_set(e, ERR_INVALID, "empty string specified for ports");
+    if (value_uint(first, 10, 16, &from, e) < 0)
+        return ERR_INVALID;
     to = from;
-    if (dash && value_uint(dash + 1, 10, 16, &to, &ignored) < 0)
-        return false;
+    if (last && value_uint(last, 10, 16, &to, e) < 0)
+        return ERR_INVALID;
+    if (to < from)
+        return err_set(e, ERR_INVALID, "invalid range specified for port: %s", text);
     *ret_first = (uint16_t)from;
     *ret_last = (uint16_t)to;
-    return to >= from;
+    return 0;
 }
 
 /* "80/udp" into the port and the protocol; tcp when none is given. */
@@ -185,9 +183,9 @@ static int read_specification(struct arena *a, const char *text, struct specific
         return err_set(e, ERR_INVALID, "invalid IP address: %s", s.address);
     if (!*s.port)
         return err_set(e, ERR_INVALID, "no port specified: %s<empty>", text);
-    if (!port_range(s.port, &s.first, &s.last))
+    if (port_range(a, s.port, &s.first, &s.last, NULL) < 0)
         return err_set(e, ERR_INVALID, "invalid containerPort: %s", s.port);
-    if (*s.host_port && !port_range(s.host_port, &s.host_first, &s.host_last))
+    if (*s.host_port && port_range(a, s.host_port, &s.host_first, &s.host_last, NULL) < 0)
         return err_set(e, ERR_INVALID, "invalid hostPort: %s", s.host_port);
     if (*s.host_port && s.last - s.first != s.host_last - s.host_first && s.last != s.first)
         return err_set(e, ERR_INVALID, "invalid ranges specified for container and host Ports: %s and %s", s.port,
@@ -286,10 +284,8 @@ int attach_exposed(struct arena *a, const char *text, uint16_t *ret_first, uint1
     if (strchr(text, ':'))
         return err_set(e, ERR_INVALID, "invalid port format for --expose: %s", text);
     *ret_protocol = split_protocol(a, text, &port);
-    if (!port_range(port, ret_first, ret_last))
-        return err_set(e, ERR_INVALID, "invalid range format for --expose: %s, error: %s", text,
-                       *port ? "invalid range specified for port" : "empty string specified for ports");
-    return 0;
+    int rc = port_range(a, port, ret_first, ret_last, e);
+    return rc < 0 ? err_wrap(e, "invalid range format for --expose: %s, error", text) : 0;
 }
 
 /* --- mounts -----------------------------------------------------------------------------------------------------

@@ -30,6 +30,8 @@ int cli_main(int argc, char **argv)
     json_object_seed((size_t)seed);
     (void)setvbuf(stdout, NULL, _IOLBF, 0); /* so that what goes to stdout and stderr keeps its order */
     int rc = command_run(&cli, argv + (argc > 0), &e);
+    if (rc == ERR_CANCELED)
+        rc = 0; /* the person said no: nothing to complain about */
     bool wrote = fflush(stdout) == 0 && !ferror(stdout);
     if (rc < 0 && *e.text)
         fprintf(stderr, "%s\n", e.text);
@@ -96,6 +98,22 @@ int cli_call(struct cli *cli, const struct client_request *request, struct call 
     return 0;
 }
 
+/* The API answers with objects and arrays, and once with a bare text. */
+static int parse_answer(const struct buf *text, json_t **ret, struct err *e)
+{
+    AUTO_JSON json_t *array = NULL;
+    AUTO_BUF struct buf wrapped = {0};
+
+    if (!text->length || *(const char *)buf_bytes(text) != '"')
+        return jread_parse(buf_bytes(text), text->length, ret, e);
+    buf_append_char(&wrapped, '[');
+    buf_append(&wrapped, buf_bytes(text), text->length);
+    buf_append_char(&wrapped, ']');
+    int rc = jread_parse(buf_bytes(&wrapped), wrapped.length, &array, e);
+    *ret = rc == 0 ? json_incref(json_array_get(array, 0)) : NULL;
+    return rc;
+}
+
 static int do_request(struct cli *cli, const char *method, struct buf *path, const json_t *body, struct buf *raw,
                       json_t **ret, struct err *e)
 {
@@ -118,7 +136,7 @@ static int do_request(struct cli *cli, const char *method, struct buf *path, con
     rc = client_do(client, &request, into, e);
     if (rc < 0 || !ret)
         return rc;
-    rc = jread_parse(buf_str(into), into->length, ret, e);
+    rc = parse_answer(into, ret, e);
     return rc < 0 ? err_wrap(e, "the daemon's answer to %s %s", method, buf_str(path)) : 0;
 }
 
@@ -187,6 +205,19 @@ json_t *cli_filters(const struct args *args)
     return filters;
 }
 
+/* In the order of their names, so that the same filters always are the same request. */
+static void write_filter_value(void *context, const char *name, json_t *value)
+{
+    jwrite_bool(context, name, json_is_true(value));
+}
+
+static void write_filter(void *context, const char *name, json_t *values)
+{
+    jwrite_object(context, name);
+    tree_sorted(values, write_filter_value, context);
+    jwrite_end(context);
+}
+
 void cli_filter_query(struct buf *path, const json_t *filters)
 {
     AUTO_BUF struct buf text = {0};
@@ -194,7 +225,9 @@ void cli_filter_query(struct buf *path, const json_t *filters)
 
     if (json_object_size(filters) == 0)
         return;
-    tree_write(&j, NULL, filters);
+    jwrite_object(&j, NULL);
+    tree_sorted(filters, write_filter, &j);
+    jwrite_end(&j);
     path_query(path, "filters", buf_str(&text));
 }
 
@@ -276,6 +309,12 @@ static bool base64_decode(struct buf *out, const char *text)
     return true;
 }
 
+static void write_some(struct jwrite *j, const char *key, const char *value)
+{
+    if (*value)
+        jwrite_string(j, key, value);
+}
+
 /* The login for a registry: {"username", "password", "serveraddress"} and tokens, what is empty left out. */
 static void write_login(struct jwrite *j, const json_t *entry, const char *server)
 {
@@ -286,18 +325,14 @@ static void write_login(struct jwrite *j, const json_t *entry, const char *serve
 
     if (*tree_text(entry, "auth") && base64_decode(&pair, tree_text(entry, "auth")))
         colon = strchr(buf_str(&pair), ':');
-    if (colon) {
-        jwrite_string_n(j, "username", buf_str(&pair), (size_t)(colon - buf_str(&pair)));
-        jwrite_string(j, "password", colon + 1);
-    } else if (*username || *password) {
-        jwrite_string(j, "username", username);
-        jwrite_string(j, "password", password);
-    }
-    for (size_t i = 0; i < ARRAY_SIZE(tokens); i++)
-        if (*tree_text(entry, tokens[i]))
-            jwrite_string(j, tokens[i], tree_text(entry, tokens[i]));
+    AUTO_FREE
+    char *name = colon ? mem_strndup(buf_str(&pair), (size_t)(colon - buf_str(&pair))) : mem_strdup(username);
+    write_some(j, "username", name);
+    write_some(j, "password", colon ? colon + 1 : password);
     if (entry)
         jwrite_string(j, "serveraddress", server);
+    for (size_t i = 0; i < ARRAY_SIZE(tokens); i++)
+        write_some(j, tokens[i], tree_text(entry, tokens[i]));
 }
 
 char *cli_registry_auth(struct cli *cli, const char *image)

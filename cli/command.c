@@ -194,8 +194,13 @@ static void usage(const struct way *way)
     const struct command *c = last(way);
     const char *name = path_of(way, &path);
 
-    fprintf(stderr, "\nUsage:  %s%s%s\n\nRun '%s --help' for more information\n", name,
-            c->usage && *c->usage ? " " : "", c->usage ? c->usage : "", name);
+    const char *words = way->count == 1 ? "[OPTIONS] COMMAND [ARG...]"
+                        : c->children   ? "COMMAND"
+                        : c->usage      ? c->usage
+                                        : "";
+
+    fprintf(stderr, "\nUsage:  %s%s%s\n\nRun '%s --help' for more information\n", name, *words ? " " : "", words,
+            name);
 }
 
 static int wrong_options(struct cli *cli, const struct way *way, struct err *e)

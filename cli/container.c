@@ -220,9 +220,9 @@ static int wait_one(struct cli *cli, const char *name, struct err *e)
     int rc = cli_post(cli, &path, NULL, &answer, e);
     if (rc < 0)
         return rc;
+    printf("%lld\n", (long long)tree_int(answer, "StatusCode"));
     if (*tree_text(answer, "Error.Message"))
         return err_set(e, ERR_INTERNAL, "%s", tree_text(answer, "Error.Message"));
-    printf("%lld\n", (long long)tree_int(answer, "StatusCode"));
     return 0;
 }
 
@@ -296,7 +296,7 @@ static int run_prune(struct cli *cli, const struct args *args, struct err *e)
 
     if (!args_switch(args, "force") && !cli_confirm("WARNING! This will remove all stopped containers.\n"
                                                     "Are you sure you want to continue?"))
-        return err_set(e, ERR_CANCELED, "container prune has been cancelled");
+        return err_set(e, ERR_CANCELED, "cancelled");
     path_add(&path, "/containers/prune");
     cli_filter_query(&path, filters);
     int rc = cli_post(cli, &path, NULL, &answer, e);

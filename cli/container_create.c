@@ -54,9 +54,11 @@ static int create(struct cli *cli, const struct args *args, const json_t *body, 
 {
     char familiar[REFERENCE_TEXT];
     struct reference ref;
-    bool named = reference_parse(args->words[0], &ref, NULL) == 0;
-    int rc = 0;
+    bool named = !reference_is_id(args->words[0]);
+    int rc = named ? reference_parse(args->words[0], &ref, e) : 0;
 
+    if (rc < 0)
+        return rc;
     if (strcmp(args_text(args, "pull"), "always") == 0)
         rc = pull(cli, args, e);
     if (rc == 0)

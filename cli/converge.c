@@ -18,7 +18,7 @@
 
 #define POLL_MS      200
 #define BARS_MAX     20 /* more tasks are only counted */
-#define MONITOR_MS   5000
+#define MONITOR_US   5000000
 #define STATE_WIDTH  9 /* of "preparing" */
 #define ERROR_WIDTH  75
 #define RUNNING_RANK 9
@@ -41,8 +41,8 @@ struct wait {
     bool is_job;
     int64_t slots[BARS_MAX]; /* the slot of each bar */
     size_t slots_count;
-    int64_t converged_ms; /* since when; 0 while not */
-    int64_t monitor_ms;
+    int64_t converged_us; /* since when; 0 while not */
+    int64_t monitor_us;
     char *farewell; /* said at the end; NULL */
 };
 
@@ -262,6 +262,16 @@ static int digits(int64_t number)
     return snprintf(text, sizeof(text), "%lld", (long long)number);
 }
 
+static void show_job(struct wait *w, int64_t active, int64_t complete, int64_t total, int64_t concurrent)
+{
+    struct progress_bar bar = {.current = complete, .total = total, .hide_counts = true};
+
+    show(w, "job progress", &bar, "%*lld out of %lld complete", digits(total), (long long)complete,
+         (long long)total);
+    show(w, "active tasks", NULL, "%*lld out of %*lld tasks", digits(concurrent), (long long)active,
+         digits(concurrent), (long long)MIN(total - complete, concurrent));
+}
+
 static bool replicated_job(struct wait *w, const json_t *service, const json_t *tasks)
 {
     int64_t total = tree_int(service, "Spec.Mode.ReplicatedJob.TotalCompletions"),
@@ -272,9 +282,9 @@ static bool replicated_job(struct wait *w, const json_t *service, const json_t *
     size_t count = pick(tasks, NULL, false, false, &iteration, &list);
     char id[64];
 
+    if (!w->begun)
+        show_job(w, 0, 0, total, concurrent);
     for (int64_t i = 1; !w->begun && total <= BARS_MAX && i <= total; i++) {
-        if (i == 1)
-            show(w, "job progress", NULL, "%*d out of %lld complete", digits(total), 0, (long long)total);
         (void)snprintf(id, sizeof(id), "%lld/%lld", (long long)i, (long long)total);
         show(w, id, NULL, " ");
     }
@@ -286,11 +296,7 @@ static bool replicated_job(struct wait *w, const json_t *service, const json_t *
         if (total <= BARS_MAX)
             show_task(w, id, &list[i], RUNNING_RANK + 1);
     }
-    struct progress_bar bar = {.current = complete, .total = total, .hide_counts = true};
-    show(w, "job progress", &bar, "%*lld out of %lld complete", digits(total), (long long)complete,
-         (long long)total);
-    show(w, "active tasks", NULL, "%*lld out of %*lld tasks", digits(concurrent), (long long)active,
-         digits(concurrent), (long long)MIN(total - complete, concurrent));
+    show_job(w, active, complete, total, concurrent);
     return complete == total;
 }
 
@@ -326,7 +332,7 @@ static int look_at_update(struct wait *w, const json_t *service, struct err *e)
 
     if (strcmp(state, "updating") == 0)
         w->rolling_back = false;
-    else if (strcmp(state, "completed") == 0 && !w->converged_ms)
+    else if (strcmp(state, "completed") == 0 && !w->converged_us)
         return 1;
     else if (strcmp(state, "paused") == 0)
         return err_set(e, ERR_CONFLICT, "service update paused: %s", message);
@@ -335,7 +341,7 @@ static int look_at_update(struct wait *w, const json_t *service, struct err *e)
     else if (strncmp(state, "rollback_", 9) == 0) {
         if (strcmp(state, "rollback_started") == 0 && !w->rolling_back && *message)
             show(w, "rollback", NULL, "%s", message);
-        if (strcmp(state, "rollback_completed") == 0 && !w->converged_ms && !w->farewell)
+        if (strcmp(state, "rollback_completed") == 0 && !w->converged_us && !w->farewell)
             w->farewell = mem_strdup(message);
         w->rolling_back = true;
     }
@@ -382,7 +388,7 @@ static int round_once(struct wait *w, struct err *e)
     AUTO_JSON json_t *service = NULL;
     AUTO_JSON json_t *tasks = NULL;
     AUTO_JSON json_t *nodes = NULL;
-    int64_t now = clock_mono_ms(clock_real()), monitor;
+    int64_t now = clock_mono_us(clock_real()), monitor;
     bool converged = false;
     int rc = service_get(w->cli, w->name, false, &service, e);
 
@@ -390,11 +396,11 @@ static int round_once(struct wait *w, struct err *e)
         return rc;
     monitor = tree_int(service, "Spec.UpdateConfig.Monitor");
     if (monitor)
-        w->monitor_ms = monitor / 1000000;
+        w->monitor_us = monitor / 1000;
     rc = look_at_update(w, service, e);
     if (rc != 0)
         return rc;
-    if (w->converged_ms && now - w->converged_ms >= w->monitor_ms) {
+    if (w->converged_us && now - w->converged_us >= w->monitor_us) {
         show(w, "verify", NULL, "Service %s converged", w->name);
         if (w->farewell && !w->quiet)
             progress_say(&w->progress, "rollback", w->farewell);
@@ -409,16 +415,16 @@ static int round_once(struct wait *w, struct err *e)
         say(w, "job complete");
         return 1;
     }
-    now = clock_mono_ms(clock_real());
-    if (!converged && w->converged_ms)
+    now = clock_mono_us(clock_real());
+    if (!converged && w->converged_us)
         show(w, "verify", NULL, "Detected task failure");
     if (!converged)
-        w->converged_ms = 0;
-    else if (!w->converged_ms)
-        w->converged_ms = MAX(now, (int64_t)1);
-    if (converged && w->monitor_ms >= now - w->converged_ms)
+        w->converged_us = 0;
+    else if (!w->converged_us)
+        w->converged_us = MAX(now, (int64_t)1);
+    if (converged && w->monitor_us > now - w->converged_us)
         show(w, "verify", NULL, "Waiting %lld seconds to verify that tasks are stable...",
-             (long long)((w->monitor_ms - (now - w->converged_ms)) / 1000 + 1));
+             (long long)((w->monitor_us - (now - w->converged_us) - 1) / 1000000 + 1));
     return 0;
 }
 
@@ -436,7 +442,7 @@ int service_converge(struct cli *cli, const char *name, bool quiet, struct err *
 {
     static const struct timespec pause = {.tv_nsec = POLL_MS * 1000000L};
     struct sigaction catch = {.sa_handler = on_interrupt}, before;
-    struct wait w = {.cli = cli, .name = name, .quiet = quiet, .monitor_ms = MONITOR_MS};
+    struct wait w = {.cli = cli, .name = name, .quiet = quiet, .monitor_us = MONITOR_US};
     int rc = 0;
 
     interrupted = &cli->stop;
@@ -452,7 +458,7 @@ int service_converge(struct cli *cli, const char *name, bool quiet, struct err *
         AUTO_FREE
         char *advice = mem_printf("Use `%s service ps %s` to check progress.", cli->program, name);
 
-        if (!w.converged_ms) {
+        if (!w.converged_us) {
             say(&w, "Operation continuing in background.");
             say(&w, advice);
         }

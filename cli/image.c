@@ -277,7 +277,7 @@ static int run_prune(struct cli *cli, const struct args *args, struct err *e)
             all ? "WARNING! This will remove all images without at least one container associated to them.\n"
                   "Are you sure you want to continue?"
                 : "WARNING! This will remove all dangling images.\nAre you sure you want to continue?"))
-        return err_set(e, ERR_CANCELED, "image prune has been cancelled");
+        return err_set(e, ERR_CANCELED, "cancelled");
     path_add(&path, "/images/prune");
     cli_filter_query(&path, filters);
     int rc = cli_post(cli, &path, NULL, &answer, e);

@@ -201,7 +201,8 @@ static void show_security(const json_t *info)
     json_array_foreach(options, i, option)
     {
         AUTO_FREE
-        char *text = mem_strdup(json_is_string(option) ? json_string_value(option) : ""), *rest = NULL;
+        char *text = mem_strdup(json_is_string(option) ? json_string_value(option) : "");
+        char *rest = NULL;
         bool pairs = strchr(text, '=') != NULL;
 
         if (!pairs)

@@ -9,7 +9,7 @@
 
 /* The API leaves empty members out, but a template may ask for them: docker answers from its types, we from their
  * names. Sorted by what they are empty of. */
-char inspect_zero(const char *member)
+char inspect_zero(const char *of, const char *member)
 {
     static const struct {
         char zero;
@@ -43,8 +43,12 @@ char inspect_zero(const char *member)
         {'{', " Attributes DriverOpts ExposedPorts Labels LogOpts Options Sysctls Volumes PortBindings Tmpfs "
               "StorageOpt Annotations "},
     };
+    static const char maps[] = " Annotations Attributes DriverOpts ExposedPorts Labels LogOpts Networks Options "
+                               "PortBindings Ports StorageOpt Sysctls Tmpfs Volumes ";
     char padded[80];
 
+    if (snprintf(padded, sizeof(padded), " %s ", of) < (int)sizeof(padded) && *of && strstr(maps, padded))
+        return '-'; /* its members are the person's, not the API's */
     if (snprintf(padded, sizeof(padded), " %s ", member) >= (int)sizeof(padded))
         return 0;
     for (size_t i = 0; i < ARRAY_SIZE(zeros); i++)

@@ -12,7 +12,7 @@ typedef int (*inspect_get)(struct cli *cli, void *context, const char *name, str
 int inspect_run(struct cli *cli, const struct args *args, inspect_get get, void *context, struct err *e);
 
 /* What a member that the API leaves out when it is empty stands for (see template_data.zero). */
-char inspect_zero(const char *member);
+char inspect_zero(const char *of, const char *member);
 
 /* The help of --format, for lists and for inspect. */
 #define FORMAT_HELP                                                                                                \

@@ -129,6 +129,14 @@ int list_add(struct list *l, const json_t *object, const void *context, struct e
     return 0;
 }
 
+int list_check(struct list *l, struct err *e)
+{
+    const struct row header = {.list = l, .header = true};
+    AUTO_BUF struct buf out = {0};
+
+    return run(l, &header, &out, e);
+}
+
 int list_close(struct list *l, struct err *e)
 {
     static const struct table_shape shape = {.width_min = 10, .padding = 3};

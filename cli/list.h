@@ -43,6 +43,8 @@ struct list {
 
 int list_open(struct list *l, const struct list_kind *kind, const char *format, bool quiet, bool truncate,
               struct err *e);
+/* Whether the list's template reads columns that the kind has. */
+int list_check(struct list *l, struct err *e);
 int list_add(struct list *l, const json_t *object, const void *context, struct err *e);
 int list_close(struct list *l, struct err *e);
 void list_fini(struct list *l);

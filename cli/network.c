@@ -5,9 +5,9 @@
 #include "cli/command.h"
 #include "cli/inspect.h"
 #include "cli/list.h"
+#include "cli/print.h"
 #include "cli/tree.h"
 #include "proto/base/mem.h"
-#include "proto/base/timefmt.h"
 
 static void show_network_id(const struct row *row, struct buf *out)
 {
@@ -49,20 +49,9 @@ static void show_internal(const struct row *row, struct buf *out)
     put_bool(out, tree_bool(row->object, "Internal"));
 }
 
-/* "2026-11-24T06:14:00.5Z" as "2026-11-24 06:14:00.5 +0000 UTC". */
 static void show_created_at(const struct row *row, struct buf *out)
 {
-    const char *created = tree_text(row->object, "Created");
-    size_t length = strlen(created);
-    int64_t ns;
-
-    if (!time_parse_ns(created, &ns) || length < 20)
-        buf_append_str(out, created);
-    else if (created[length - 1] == 'Z')
-        buf_printf(out, "%.10s %.*s +0000 UTC", created, (int)length - 12, created + 11);
-    else
-        buf_printf(out, "%.10s %.*s %.3s%.2s %.3s%.2s", created, (int)length - 17, created + 11,
-                   created + length - 6, created + length - 2, created + length - 6, created + length - 2);
+    print_moment(out, tree_text(row->object, "Created"));
 }
 
 static const struct column columns[] = {

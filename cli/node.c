@@ -243,15 +243,13 @@ static void pretty_labels(struct buf *out, const char *title, const json_t *labe
     tree_sorted(labels, pretty_map, out);
 }
 
-/* "2026-11-24T06:14:00Z" as docker shows a moment here. */
 static void pretty_time(struct buf *out, const char *text)
 {
-    size_t length = strlen(text);
+    AUTO_BUF struct buf moment = {0};
 
-    if (length > 20 && text[length - 1] == 'Z')
-        buf_printf(out, "%.10s %.*s +0000 utc", text, (int)length - 12, text + 11);
-    else
-        buf_append_str(out, text);
+    print_moment(&moment, text);
+    for (const char *c = buf_str(&moment); *c; c++)
+        buf_append_char(out, *c >= 'A' && *c <= 'Z' ? (char)(*c + 32) : *c); /* as docker has it here */
 }
 
 static void pretty_resources(struct buf *out, const json_t *node)

@@ -268,6 +268,34 @@ int print_natural(const char *a, const char *b)
     return *a ? 1 : *b ? -1 : 0;
 }
 
+void print_moment(struct buf *out, const char *rfc3339)
+{
+    size_t length = strlen(rfc3339), clock = 8;
+
+    if (!length) {
+        buf_append_str(out, "0001-01-01 00:00:00 +0000 UTC");
+        return;
+    }
+    if (length < 20 || rfc3339[10] != 'T') {
+        buf_append_str(out, rfc3339);
+        return;
+    }
+    const char *time = rfc3339 + 11, *zone = time + clock;
+    if (*zone == '.') {
+        size_t digits = strspn(zone + 1, "0123456789");
+
+        zone += 1 + digits;
+        while (digits && time[clock + digits] == '0')
+            digits--;
+        clock += digits ? 1 + digits : 0;
+    }
+    buf_printf(out, "%.10s %.*s", rfc3339, (int)clock, time);
+    if (strlen(zone) == 6) /* "+01:00" */
+        buf_printf(out, " %.3s%s %.3s%s", zone, zone + 4, zone, zone + 4);
+    else
+        buf_append_str(out, " +0000 UTC");
+}
+
 void print_wrapped(struct buf *out, const char *text, size_t indent, size_t columns)
 {
     size_t column = indent;

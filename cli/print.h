@@ -21,6 +21,10 @@ void print_age(int64_t seconds, char ret[PRINT_TEXT]);
 /* A length of time as flags take it: "5s", "1m30s", "200ms", "0s". */
 void print_duration(int64_t ns, char ret[PRINT_TEXT]);
 
+/* An RFC 3339 moment as %v shows it: "2026-11-24 06:14:00.5 +0000 UTC"; the zero time for "", other text as it is.
+ */
+void print_moment(struct buf *out, const char *rfc3339);
+
 /* The shortest decimal that reads back as the same number, as %v shows it: "0.5", "1e+06". */
 void print_real(double value, char ret[PRINT_TEXT]);
 

@@ -136,6 +136,19 @@ void progress_say(struct progress *p, const char *id, const char *text)
 /* --- streams ----------------------------------------------------------------------------------------------------
  */
 
+/* Progress of something without an id: the last line, over and over. */
+static void show_alone(struct progress *p, const char *status, const struct progress_bar *bar)
+{
+    AUTO_BUF struct buf text = {0};
+
+    progress_bar_text(bar, columns(), &text);
+    if (p->terminal)
+        fprintf(p->out, "\033[2K\r%s %s\r", status, buf_str(&text));
+    else if (!text.length)
+        progress_say(p, "", status);
+    (void)fflush(p->out);
+}
+
 static int show(struct progress *p, const json_t *message, bool quiet, struct err *e)
 {
     const json_t *detail = tree_get(message, "progressDetail");
@@ -158,6 +171,8 @@ static int show(struct progress *p, const json_t *message, bool quiet, struct er
         (void)fflush(p->out);
     } else if (*id && detail) {
         progress_update(p, id, status, &bar);
+    } else if (detail) {
+        show_alone(p, status, &bar);
     } else {
         progress_say(p, id, status);
     }

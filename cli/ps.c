@@ -329,6 +329,24 @@ static int query_containers(struct cli *cli, const struct args *args, bool size,
     return cli_get(cli, &path, ret, e);
 }
 
+/* Docker tries the format of ps alone before it asks, with words of its own. */
+static int check_format(const char *format, struct err *e)
+{
+    struct list list;
+    int rc = list_open(&list, &containers, format, false, true, NULL);
+
+    if (rc < 0) {
+        struct template *t = NULL;
+
+        rc = template_parse(format, &t, e);
+        template_free(t);
+        return err_wrap(e, "failed to parse template");
+    }
+    rc = list_check(&list, e);
+    list_fini(&list);
+    return rc < 0 ? err_wrap(e, "failed to execute template") : 0;
+}
+
 static int run_ps(struct cli *cli, const struct args *args, struct err *e)
 {
     bool quiet = args_switch(args, "quiet"), size = args_switch(args, "size");
@@ -344,8 +362,11 @@ static int run_ps(struct cli *cli, const struct args *args, struct err *e)
     } else if (!*format) {
         format = cli_config(cli, "psFormat");
     }
-    int rc = list_open(&list, size ? &containers_with_size : &containers, format, quiet,
-                       !args_switch(args, "no-trunc"), e);
+    int rc = check_format(format, e);
+    if (rc < 0)
+        return rc;
+    rc = list_open(&list, size ? &containers_with_size : &containers, format, quiet, !args_switch(args, "no-trunc"),
+                   e);
     if (rc == 0 && !args_has(args, "size") && !quiet)
         size = list_reads(&list, "Size");
     if (rc == 0)

@@ -5,7 +5,6 @@
  * The part before the first slash is a domain when it holds a dot or a colon, is "localhost", or has an upper-case
  * letter; else docker.io is meant, and a path of one part is one of its official images. */
 #include <ctype.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -83,6 +82,13 @@ static bool copy(char *to, size_t size, const char *from, size_t length)
     return true;
 }
 
+bool reference_is_id(const char *text)
+{
+    if (strncmp(text, "sha256:", 7) == 0)
+        text += 7;
+    return strlen(text) == 64 && strspn(text, "0123456789abcdef") == 64;
+}
+
 int reference_parse(const char *text, struct reference *ret, struct err *e)
 {
     struct reference r = {.domain = "docker.io"};
@@ -90,7 +96,7 @@ int reference_parse(const char *text, struct reference *ret, struct err *e)
     size_t length = digest ? (size_t)(digest - text) : strlen(text);
     bool good = !digest || copy(r.digest, sizeof(r.digest), digest + 1, strlen(digest + 1));
 
-    if (length == 64 && strspn(text, "0123456789abcdef") == 64)
+    if (reference_is_id(text) && length == 64)
         return err_set(e, ERR_INVALID, "invalid repository name (%s), cannot specify 64-byte hexadecimal strings",
                        text);
     slash = memchr(text, '/', length);

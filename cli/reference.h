@@ -1,6 +1,8 @@
 /* Names of images: "nginx", "registry:5000/team/app:1.2", "busybox@sha256:...". Pure. */
 #pragma once
 
+#include <stdbool.h>
+
 #include "proto/base/err.h"
 
 struct reference {
@@ -11,6 +13,9 @@ struct reference {
 };
 
 int reference_parse(const char *text, struct reference *ret, struct err *e);
+
+/* Whether it can be no name because it is a whole id: 64 hexadecimal digits, with "sha256:" in front or not. */
+bool reference_is_id(const char *text);
 
 /* As people write it: without docker.io/ and library/. ret holds REFERENCE_TEXT bytes. */
 #define REFERENCE_TEXT 800

@@ -98,8 +98,11 @@ static int send_update(struct cli *cli, const json_t *service, const char *auth,
 {
     AUTO_JSON json_t *answer = NULL;
     AUTO_BUF struct buf path = {0};
+    json_t *spec = tree_get(service, "Spec");
     char version[24];
 
+    if (tree_get(spec, "TaskTemplate.ContainerSpec"))
+        service_resolve_image(cli, spec, false, NULL, NULL);
     (void)snprintf(version, sizeof(version), "%lld", (long long)tree_int(service, "Version.Index"));
     path_add(&path, "/services/%s/update", tree_text(service, "ID"));
     if (!auth && *auth_from)
@@ -107,7 +110,7 @@ static int send_update(struct cli *cli, const json_t *service, const char *auth,
     if (rollback)
         path_query(&path, "rollback", "previous");
     path_query(&path, "version", version);
-    return send_spec(cli, &path, tree_get(service, "Spec"), auth, warning, &answer, e);
+    return send_spec(cli, &path, spec, auth, warning, &answer, e);
 }
 
 /* --rollback goes with nothing but how to watch it. */
@@ -190,6 +193,7 @@ static int scale_one(struct cli *cli, const char *name, const char *count_text, 
 static int run_scale(struct cli *cli, const struct args *args, struct err *e)
 {
     AUTO_ARENA struct arena a;
+    AUTO_BUF struct buf complaints = {0};
     const char **names;
     size_t done = 0;
 
@@ -206,7 +210,7 @@ static int run_scale(struct cli *cli, const struct args *args, struct err *e)
         struct err why = {0};
 
         if (scale_one(cli, name, count, &why) < 0)
-            cli_complain(cli, &why);
+            buf_printf(&complaints, "%s\n", why.text);
         else
             names[done++] = name;
     }
@@ -214,9 +218,13 @@ static int run_scale(struct cli *cli, const struct args *args, struct err *e)
         struct err why = {0};
 
         if (service_converge(cli, names[i], false, &why) < 0) {
-            (void)err_wrap(&why, "%s", names[i]);
-            cli_complain(cli, &why);
+            buf_printf(&complaints, "%s: %s\n", names[i], why.text);
         }
+    }
+    if (complaints.length) { /* after the progress, which would hide them */
+        (void)fflush(stdout);
+        (void)fputs(buf_str(&complaints), stderr);
+        cli->failed = true;
     }
     return 0;
 }

@@ -224,7 +224,8 @@ static void update_capabilities(json_t *container, const struct args *args)
 static char *host_line(const char *line, const struct args *args)
 {
     AUTO_FREE
-    char *copy = mem_strdup(line), *rest = NULL;
+    char *copy = mem_strdup(line);
+    char *rest = NULL;
     const char *address = strtok_r(copy, " \t", &rest), *name, *text;
     AUTO_BUF struct buf kept = {0};
 

@@ -95,7 +95,8 @@ static void put_details(struct buf *out, const char *text, size_t length)
     const char *list[256];
     size_t count = 0;
     AUTO_FREE
-    char *copy = mem_strndup(text, length), *rest = NULL;
+    char *copy = mem_strndup(text, length);
+    char *rest = NULL;
 
     for (char *one = strtok_r(copy, ",", &rest); one && count < ARRAY_SIZE(list);
          one = strtok_r(NULL, ",", &rest)) {

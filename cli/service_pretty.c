@@ -290,9 +290,10 @@ static void put_endpoint(struct buf *out, const json_t *service)
         buf_append_str(out, "Ports:\n");
     json_array_foreach(ports, i, port)
     {
-        buf_printf(out, " PublishedPort = %lld\n  Protocol = %s\n  TargetPort = %lld\n  PublishMode = %s\n",
+        buf_printf(out, " PublishedPort = %lld\n  Protocol = %s\n  TargetPort = %lld\n  PublishMode = %s%s\n",
                    (long long)tree_int(port, "PublishedPort"), tree_text(port, "Protocol"),
-                   (long long)tree_int(port, "TargetPort"), tree_text(port, "PublishMode"));
+                   (long long)tree_int(port, "TargetPort"), tree_text(port, "PublishMode"),
+                   i + 1 == json_array_size(ports) ? " " : "");
     }
 }
 
@@ -307,13 +308,14 @@ static void put_health(struct buf *out, const json_t *health)
     print_duration(tree_int(health, "Interval"), interval);
     print_duration(tree_int(health, "StartPeriod"), start);
     print_duration(tree_int(health, "Timeout"), timeout);
-    buf_printf(out, "Healthcheck:\n Interval = %s\n Retries = %lld\n StartPeriod = %s\n Timeout = %s\n", interval,
-               (long long)tree_int(health, "Retries"), start, timeout);
+    buf_printf(out, " Healthcheck:\n  Interval = %s\n  Retries = %lld\n  StartPeriod =\t%s\n  Timeout =\t%s\n",
+               interval, (long long)tree_int(health, "Retries"), start, timeout);
     if (json_array_size(test))
-        buf_append_str(out, " Tests:\n");
+        buf_append_str(out, "  Tests:\n");
     json_array_foreach(test, i, word)
     {
-        buf_printf(out, "  Test = %s\n", json_is_string(word) ? json_string_value(word) : "");
+        buf_printf(out, "\t Test = %s%s\n", json_is_string(word) ? json_string_value(word) : "",
+                   i + 1 == json_array_size(test) ? " " : "");
     }
 }
 

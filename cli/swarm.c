@@ -43,53 +43,6 @@ static int print_join(struct cli *cli, const char *node_id, const char *role, st
 /* --- init -------------------------------------------------------------------------------------------------------
  */
 
-static const struct option init_options[] = {
-    {.name = "advertise-addr",
-     .type = &option_string,
-     .help = "The address others reach this node at: address or interface[:port]"},
-    {.name = "autolock", .type = &option_switch, .help = "Keep managers' keys locked until an unlock key is given"},
-    {.name = "availability",
-     .type = &option_string,
-     .standard = "active",
-     .help = "Of this node: active, pause or drain"},
-    {.name = "cert-expiry",
-     .type = &option_duration,
-     .standard = "2160h0m0s",
-     .help = "How long the certificates of nodes hold"},
-    {.name = "data-path-addr",
-     .type = &option_string,
-     .help = "The address for traffic between containers: address or interface"},
-    {.name = "data-path-port",
-     .type = &option_uint32,
-     .help = "The port for that traffic, 1024 to 49151 (4789 when 0)"},
-    {.name = "default-addr-pool", .type = &option_subnets, .help = "Addresses to make networks from: 10.0.0.0/8"},
-    {.name = "default-addr-pool-mask-length",
-     .type = &option_uint32,
-     .standard = "24",
-     .help = "Size of each such network, as the length of its prefix"},
-    {.name = "dispatcher-heartbeat",
-     .type = &option_duration,
-     .standard = "5s",
-     .help = "How often nodes say that they live"},
-    {.name = "external-ca",
-     .type = &option_list,
-     .help = "Have certificates signed elsewhere: protocol=cfssl,url=..."},
-    {.name = "force-new-cluster", .type = &option_switch, .help = "Start a swarm of one from this manager's state"},
-    {.name = "listen-addr",
-     .type = &option_node_address,
-     .standard = "0.0.0.0:2377",
-     .help = "Where to listen: address or interface[:port]"},
-    {.name = "max-snapshots", .type = &option_uint, .help = "Old snapshots to keep besides the newest"},
-    {.name = "snapshot-interval",
-     .type = &option_uint,
-     .standard = "10000",
-     .help = "Log entries between two snapshots"},
-    {.name = "task-history-limit",
-     .type = &option_int,
-     .standard = "5",
-     .help = "Ended tasks to keep for each slot"},
-    {0}};
-
 /* "protocol=cfssl,url=https://...[,cacert=file]": other keys are options of the signer. */
 static int external_ca(const char *text, json_t **ret, struct err *e)
 {
@@ -136,6 +89,62 @@ static int external_ca(const char *text, json_t **ret, struct err *e)
         *ret = ca;
     return rc;
 }
+
+static int check_external_ca(struct arena *a, const char **text, struct err *e)
+{
+    AUTO_JSON json_t *ca = NULL;
+
+    return external_ca(*text, &ca, e);
+}
+
+static const struct option_type external_cas = {"external-ca", true, check_external_ca};
+
+static const struct option init_options[] = {
+    {.name = "advertise-addr",
+     .type = &option_string,
+     .help = "The address others reach this node at: address or interface[:port]"},
+    {.name = "autolock", .type = &option_switch, .help = "Keep managers' keys locked until an unlock key is given"},
+    {.name = "availability",
+     .type = &option_string,
+     .standard = "active",
+     .help = "Of this node: active, pause or drain"},
+    {.name = "cert-expiry",
+     .type = &option_duration,
+     .standard = "2160h0m0s",
+     .help = "How long the certificates of nodes hold"},
+    {.name = "data-path-addr",
+     .type = &option_string,
+     .help = "The address for traffic between containers: address or interface"},
+    {.name = "data-path-port",
+     .type = &option_uint32,
+     .help = "The port for that traffic, 1024 to 49151 (4789 when 0)"},
+    {.name = "default-addr-pool", .type = &option_subnets, .help = "Addresses to make networks from: 10.0.0.0/8"},
+    {.name = "default-addr-pool-mask-length",
+     .type = &option_uint32,
+     .standard = "24",
+     .help = "Size of each such network, as the length of its prefix"},
+    {.name = "dispatcher-heartbeat",
+     .type = &option_duration,
+     .standard = "5s",
+     .help = "How often nodes say that they live"},
+    {.name = "external-ca",
+     .type = &external_cas,
+     .help = "Have certificates signed elsewhere: protocol=cfssl,url=..."},
+    {.name = "force-new-cluster", .type = &option_switch, .help = "Start a swarm of one from this manager's state"},
+    {.name = "listen-addr",
+     .type = &option_node_address,
+     .standard = "0.0.0.0:2377",
+     .help = "Where to listen: address or interface[:port]"},
+    {.name = "max-snapshots", .type = &option_uint, .help = "Old snapshots to keep besides the newest"},
+    {.name = "snapshot-interval",
+     .type = &option_uint,
+     .standard = "10000",
+     .help = "Log entries between two snapshots"},
+    {.name = "task-history-limit",
+     .type = &option_int,
+     .standard = "5",
+     .help = "Ended tasks to keep for each slot"},
+    {0}};
 
 static int cluster_spec(json_t *body, const struct args *args, struct err *e)
 {

@@ -227,6 +227,36 @@ static void show_event_time(struct buf *out, const json_t *event)
         buf_printf(out, "%.3s:%s ", zone, zone + 3);
 }
 
+/* What members of an event that are missing stand for. */
+static char event_zero(const char *of, const char *member)
+{
+    static const char *const texts[] = {"Status", "ID", "From", "Type", "Action", "Scope"};
+
+    if (strcmp(of, "Attributes") == 0)
+        return '-';
+    for (size_t i = 0; i < ARRAY_SIZE(texts); i++)
+        if (strcmp(member, texts[i]) == 0)
+            return '"';
+    if (strcmp(member, "Time") == 0 || strcmp(member, "TimeNano") == 0)
+        return '0';
+    return strcmp(member, "Actor") == 0 || strcmp(member, "Attributes") == 0 ? '{' : 0;
+}
+
+/* The template of --format, tried on an event of nothing: a wrong one fails before the first event. */
+static int event_template(const char *format, struct template **ret, struct err *e)
+{
+    AUTO_JSON json_t *nothing = json_object();
+    const struct template_data data = {.json = nothing, .zero = event_zero};
+    AUTO_BUF struct buf out = {0};
+
+    if (!*format)
+        return 0;
+    int rc = template_parse(strcmp(format, "json") == 0 ? "{{json .}}" : format, ret, e);
+    if (rc == 0)
+        rc = template_run(*ret, &data, &out, e);
+    return rc < 0 ? err_wrap(e, "Error parsing format") : 0;
+}
+
 static int show_event(const char *text, size_t length, const struct template *t, struct err *e)
 {
     AUTO_BUF struct buf out = {0};
@@ -237,7 +267,7 @@ static int show_event(const char *text, size_t length, const struct template *t,
     if (rc < 0)
         return rc;
     if (t) {
-        const struct template_data data = {.json = event, .zero = inspect_zero};
+        const struct template_data data = {.json = event, .zero = event_zero};
 
         rc = template_run(t, &data, &out, e);
     } else {
@@ -281,16 +311,17 @@ static int show_events(struct call *call, const struct template *t, struct err *
 static int run_events(struct cli *cli, const struct args *args, struct err *e)
 {
     static const char *const moments[] = {"since", "until"};
-    const char *format = args_text(args, "format");
     AUTO_JSON json_t *filters = cli_filters(args);
     AUTO_BUF struct buf path = {0};
     struct template *t = NULL;
     struct call *call = NULL;
     char moment[40];
-    int rc = *format ? template_parse(strcmp(format, "json") == 0 ? "{{json .}}" : format, &t, e) : 0;
+    int rc = event_template(args_text(args, "format"), &t, e);
 
-    if (rc < 0)
-        return cli_status(cli, 64, err_wrap(e, "Error parsing format"));
+    if (rc < 0) {
+        template_free(t);
+        return cli_status(cli, 64, rc);
+    }
     path_add(&path, "/events");
     cli_filter_query(&path, filters);
     for (size_t i = 0; rc == 0 && i < ARRAY_SIZE(moments); i++) {

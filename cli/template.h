@@ -32,8 +32,9 @@ struct template_data {
     const void *row;                  /* the dot when rows is set; borrowed */
     bool header;                      /* columns give their headers, and functions leave them alone */
     /* What a member that an object lacks stands for: '"' empty text, '0' zero, 'f' false, '[' empty list, '{' empty
-     * object, '*' nil; 0 for unknown, which is an error. NULL: every missing member is an error. */
-    char (*zero)(const char *member);
+     * object, '*' nil, '-' a key that a map lacks; 0 for unknown, which is an error. `of` is the name of the object
+     * ("" when it has none). NULL: every missing member is an error. */
+    char (*zero)(const char *of, const char *member);
 };
 
 /* Parse `text`; the error begins with "template: :LINE: ". */

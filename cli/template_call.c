@@ -210,7 +210,7 @@ static int call_json(struct run *run, const struct value *a, size_t count, struc
     AUTO_BUF struct buf text = {0};
     struct jwrite j = JWRITE_TO(&text);
 
-    j.keep_markup = true;
+    j.keep_markup = a[0].kind != VALUE_ROW; /* as docker has it */
     value_json(run, &j, &a[0]);
     *ret = text_value(run, &text);
     return 0;

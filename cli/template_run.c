@@ -255,14 +255,15 @@ static int row_field(struct runner *r, const struct operand *o, const char *name
 
 /* A member that is absent or null. The API leaves out what is empty, so that a name it knows stands for its zero.
  */
-static int missing_field(struct runner *r, const struct operand *o, const char *name, bool is_null,
-                         struct value *ret)
+static int missing_field(struct runner *r, const struct operand *o, size_t which, bool is_null, struct value *ret)
 {
     static const struct value text = {.kind = VALUE_TEXT, .text = ""}, nil = {.kind = VALUE_NIL},
                               zero = {.kind = VALUE_INT}, no = {.kind = VALUE_BOOL};
+    const char *name = o->fields[which];
+    char zero_of = r->run.data->zero ? r->run.data->zero(which ? o->fields[which - 1] : "", name) : 0;
     json_t *empty;
 
-    switch (r->run.data->zero ? r->run.data->zero(name) : 0) {
+    switch (zero_of) {
     case '"':
         *ret = text;
         return 0;
@@ -275,9 +276,12 @@ static int missing_field(struct runner *r, const struct operand *o, const char *
     case '*':
         *ret = nil;
         return 0;
+    case '-':
+        *ret = (struct value){.kind = VALUE_NONE};
+        return 0;
     case '[':
     case '{':
-        empty = r->run.data->zero(name) == '[' ? json_array() : json_object();
+        empty = zero_of == '[' ? json_array() : json_object();
         tree_append(r->run.made, empty);
         *ret = value_of(empty);
         return 0;
@@ -289,8 +293,10 @@ static int missing_field(struct runner *r, const struct operand *o, const char *
     }
 }
 
-static int field(struct runner *r, const struct operand *o, const char *name, struct value *v)
+static int field(struct runner *r, const struct operand *o, size_t which, struct value *v)
 {
+    const char *name = o->fields[which];
+
     if (v->kind == VALUE_ROW)
         return row_field(r, o, name, v);
     if (v->kind == VALUE_NIL || v->kind == VALUE_NONE)
@@ -302,7 +308,7 @@ static int field(struct runner *r, const struct operand *o, const char *name, st
     if (!member)
         member = jread_get(v->tree, name); /* API fields match without regard to case */
     if (!member || is_null)
-        return missing_field(r, o, name, is_null, v);
+        return missing_field(r, o, which, is_null, v);
     *v = value_of(member);
     return 0;
 }
@@ -373,7 +379,7 @@ static int operand_value(struct runner *r, const struct operand *o, struct value
         break;
     }
     for (size_t i = 0; rc == 0 && i < o->fields_count; i++)
-        rc = field(r, o, o->fields[i], &v);
+        rc = field(r, o, i, &v);
     if (rc == 0)
         *ret = v;
     return rc;

@@ -227,7 +227,7 @@ static int run_prune(struct cli *cli, const struct args *args, struct err *e)
                            "Are you sure you want to continue?"
                          : "WARNING! This will remove anonymous local volumes not used by at least one container.\n"
                            "Are you sure you want to continue?"))
-        return err_set(e, ERR_CANCELED, "volume prune has been cancelled");
+        return err_set(e, ERR_CANCELED, "cancelled");
     path_add(&path, "/volumes/prune");
     cli_filter_query(&path, filters);
     int rc = cli_post(cli, &path, NULL, &answer, e);

@@ -459,11 +459,11 @@ static void advance(struct replica *r)
     tail_forget(&r->tail, MIN(r->written, r->applied), TAIL_MEMORY);
 }
 
-/* Callbacks; each may call anything, also replica_close. */
+/* Callbacks; each may call anything, also replica_close. They come while a vote is being stored too: a leader whose
+ * disk hangs must be told that it lost, and nobody becomes one meanwhile. */
 static void answer(struct replica *r)
 {
-    if (!driver_holds(r))
-        propose_answer(r);
+    propose_answer(r);
     member_answer(r);
 }
 

@@ -122,7 +122,7 @@ struct transfer {
 struct take { /* a snapshot being taken */
     struct env_job job;
     bool active, canceled, ended;
-    bool holding; /* the file is whole; a vote must be stored first */
+    bool holding; /* the file is whole; a core that began again may not know yet that it is committed */
     struct replica_snapshot_source source;
     struct snapshot_info info; /* what it stands for; complete at the end */
     struct snapshot_out *out;

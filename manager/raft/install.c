@@ -106,27 +106,39 @@ static void serve_done(struct env_job *job)
         serve_free(s);
 }
 
-/* The served snapshot of that index; made for the newest one; NULL: not to be had. */
+/* The served snapshot of that index; opened for the newest one; NULL: not to be had. When too many are open the one
+ * that was asked for longest ago goes; whoever still pulls it is offered a newer one. */
 static struct serve *serve_of(struct replica *r, uint64_t index)
 {
-    struct serve *s, *after;
+    struct serve *s, *idle = NULL;
     unsigned count = 0;
 
-    list_each_safe (s, after, &r->serves, link) {
+    list_each (s, &r->serves, link) {
         if (s->index == index)
             return s;
-        if (!s->busy && driver_now(r) > s->used_ms + SERVE_IDLE_MS)
-            serve_free(s);
-        else
-            count++;
+        count++;
+        if (!s->busy && (!idle || s->used_ms < idle->used_ms))
+            idle = s;
     }
-    if (index != r->last.index || count >= SERVES_MAX)
+    if (index != r->last.index || (count >= SERVES_MAX && !idle))
         return NULL;
+    if (count >= SERVES_MAX)
+        serve_free(idle);
     s = mem_alloc(sizeof(*s));
     s->replica = r;
     s->index = index;
     list_push(&r->serves, &s->link);
     return s;
+}
+
+/* Nobody asks any more. */
+static void serve_expire(struct replica *r)
+{
+    struct serve *s, *after;
+
+    list_each_safe (s, after, &r->serves, link)
+        if (!s->busy && driver_now(r) > s->used_ms + SERVE_IDLE_MS)
+            serve_free(s);
 }
 
 void install_receive_pull(struct replica *r, const struct message *m)
@@ -426,6 +438,7 @@ void install_advance(struct replica *r)
 {
     struct install *i = &r->install;
 
+    serve_expire(r);
     if (i->state == INSTALL_LOAD && i->loaded) {
         loaded(r);
     } else if (i->state == INSTALL_PULLING && !i->busy && driver_now(r) >= install_due(r)) {

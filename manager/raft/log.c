@@ -24,7 +24,7 @@
 #include "manager/raft/log_private.h"
 #include "proto/base/mem.h"
 
-#define FILL_BYTES   (1 << 20) /* written at a time into a new segment */
+#define FILL_BYTES   (1 << 20) /* written and synced at a time into a spare: commits get in between */
 #define WINDOW_BYTES (256 << 10)
 #define ENDED_SLACK  (64 << 10) /* unused bytes worth giving back */
 
@@ -213,8 +213,11 @@ int disklog_make_file(const struct disklog *l, const char *path, bool fill, stru
         AUTO_FREE
         uint8_t *zeroes = mem_alloc(part);
 
-        for (uint64_t at = 0; rc == 0 && at < l->segment_bytes; at += part)
+        for (uint64_t at = 0; rc == 0 && at < l->segment_bytes; at += part) {
             rc = l->env->file_write(file, at, zeroes, MIN(part, l->segment_bytes - at), e);
+            if (rc == 0)
+                rc = l->env->file_sync(file, e);
+        }
     }
     if (rc == 0)
         rc = l->env->file_sync(file, e);

@@ -23,6 +23,7 @@
 #include "proto/base/mem.h"
 
 #define SEGMENTS_MAX 65536
+#define FIRST_BYTES  (256 << 10) /* the very first segment: quick to make and to read */
 
 struct opening {
     struct disklog *l;
@@ -32,7 +33,7 @@ struct opening {
     struct segment_header *headers; /* of the run's segments; owned */
     size_t run, run_count;          /* which of the numbers have headers, in the last run */
     uint64_t last;                  /* index of the last entry so far; 0: none yet */
-    uint64_t least;                 /* a cut may not reach below it */
+    uint64_t least;                 /* behind a reset: a cut may not reach below it */
     uint32_t sequence;              /* segment being read */
     uint64_t first_index;           /* its header's, until its first record has come; then 0 */
     struct buf data;                /* bytes of the segment being read */
@@ -178,8 +179,6 @@ static int on_record(void *ctx, const struct segment_record *record, struct err 
         return err_set(e, ERR_CORRUPT, "at byte %llu: entry %llu does not follow entry %llu",
                        (unsigned long long)record->offset, (unsigned long long)record->index,
                        (unsigned long long)o->last);
-    if (o->last == 0)
-        o->least = record->index;
     o->first_index = 0;
     o->last = record->index;
     int rc = o->found->entry(o->found->ctx, record, place, e);
@@ -411,6 +410,17 @@ static int make_sign(struct disklog *l, const char *sign, const char *dir, struc
     return l->env->dir_sync(l->env, dir, e);
 }
 
+/* The first segment, waiting like a spare. */
+static int make_first(struct disklog *l, struct err *e)
+{
+    AUTO_FREE
+    char *path = disklog_path(l, 1);
+    int rc = disklog_make_file(l, path, true, e);
+
+    l->spares = rc == 0;
+    return rc < 0 ? rc : l->env->dir_sync(l->env, l->dir, e);
+}
+
 int disklog_create(const struct disklog_config *config, uint64_t term, const struct segment_record *first,
                    struct err *e)
 {
@@ -434,9 +444,13 @@ int disklog_create(const struct disklog_config *config, uint64_t term, const str
         struct disklog_place place;
         size_t written;
 
-        rc = disklog_write(l, &record, 1, &place, &written, e);
+        l->segment_bytes = MIN(l->segment_bytes, FIRST_BYTES);
+        rc = make_first(l, e);
+        if (rc == 0)
+            rc = disklog_write(l, &record, 1, &place, &written, e);
         state.mark_segment = l->sequence;
         state.mark_offset = l->at;
+        state.clean = true;
     }
     if (rc == 0)
         rc = meta_create(l->env, path, l->key, l->cluster, config->id, &state, e);

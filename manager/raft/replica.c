@@ -77,9 +77,10 @@ static int found_entry(void *ctx, const struct segment_record *record, struct di
 {
     struct replica *r = ctx;
 
-    if (r->tail.last == 0 && record->index > 1)
-        tail_reset(&r->tail, record->index - 1, 0); /* what lies before was removed after a snapshot */
-    if (record->cut)
+    /* What lies before the first one was removed after a snapshot; perhaps with all that a cut left. */
+    if ((r->tail.last == 0 && record->index > 1) || (record->cut && record->index <= r->tail.base_index))
+        tail_reset(&r->tail, record->index - 1, 0);
+    else if (record->cut)
         tail_cut(&r->tail, record->index);
     if (record->type < RAFT_COMMAND || record->type > RAFT_CHANGE || record->term == 0 ||
         record->term < tail_term(&r->tail, r->tail.last))

@@ -174,11 +174,8 @@ static void take_done(struct env_job *job)
     } else if (!t->ended) {
         post(r);
     } else {
-        t->holding = driver_holds(r);
-        if (!t->holding) {
-            accept(r);
-            end(r);
-        }
+        t->holding = true;
+        driver_wake(r);
     }
 }
 
@@ -220,8 +217,7 @@ void take_advance(struct replica *r)
     struct take *t = &r->take;
     uint64_t least = MAX(r->snapshot_bytes, r->last.bytes);
 
-    if (t->holding) {
-        t->holding = false;
+    if (t->holding && (t->canceled || t->info.index <= raft_commit_index(&r->guard.core))) {
         if (!t->canceled)
             accept(r);
         end(r);

@@ -55,7 +55,7 @@ static int failed(struct apply *a, int mdb, const char *doing, struct err *e)
     return disk_error(e, mdb, doing);
 }
 
-/* --- one change -------------------------------------------------------------------------------------- */
+/* --- one change ------------------------------------------------------------------------------------------ */
 
 static int cursor_of(struct apply *a, enum kind k, MDB_cursor **ret, struct err *e)
 {
@@ -244,7 +244,7 @@ static int apply_change(struct apply *a, const struct change *c, bool own, struc
     return rc;
 }
 
-/* --- entries ------------------------------------------------------------------------------------------ */
+/* --- entries --------------------------------------------------------------------------------------------- */
 
 static void discard_set(struct apply *a, const struct store_entry *entry, const struct change_set *set)
 {

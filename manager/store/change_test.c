@@ -224,7 +224,7 @@ static void form_of_a_row_and_its_hash_stay(void **state)
     assert_true(row_hash(KIND_STATUS, 1, golden, sizeof(golden)) != row_hash(KIND_TASK, 1, golden, sizeof(golden)));
 }
 
-/* --- kinds ------------------------------------------------------------------------------------------------ */
+/* --- kinds ----------------------------------------------------------------------------------------------- */
 
 static void id_and_name_are_read_from_the_message(void **state)
 {

@@ -54,7 +54,7 @@ int disk_error(struct err *e, int mdb, const char *doing)
     return err_set(e, ERR_IO, "store: %s: %s", doing, mdb_strerror(mdb));
 }
 
-/* --- head ----------------------------------------------------------------------------------------- */
+/* --- head ------------------------------------------------------------------------------------------------ */
 
 void disk_key_check(struct seal *seal, uint8_t ret[SEAL_TAG])
 {
@@ -74,7 +74,7 @@ static void write_head(const struct disk_config *config, struct disk *d, uint8_t
     disk_key_check(d->seal, ret + 84);
 }
 
-/* --- values --------------------------------------------------------------------------------------- */
+/* --- values ---------------------------------------------------------------------------------------------- */
 
 static void place(unsigned table, uint64_t number, uint8_t ret[9])
 {
@@ -138,7 +138,7 @@ bool disk_read_state(struct seal *seal, const MDB_val *value, struct state *ret,
     return true;
 }
 
-/* --- index keys ------------------------------------------------------------------------------------ */
+/* --- index keys ------------------------------------------------------------------------------------------ */
 
 static void put_number(uint8_t at[DISK_NUMBER], uint64_t number)
 {
@@ -177,7 +177,7 @@ void disk_name_key(struct seal *seal, enum kind k, const char *name, size_t leng
         free(text);
 }
 
-/* --- size ------------------------------------------------------------------------------------------ */
+/* --- size ------------------------------------------------------------------------------------------------ */
 
 uint64_t disk_used_bytes(const struct disk *d)
 {
@@ -242,7 +242,7 @@ int disk_reserve(struct disk *d, const struct state *state, uint64_t need, struc
     return 0;
 }
 
-/* --- life ------------------------------------------------------------------------------------------ */
+/* --- life ------------------------------------------------------------------------------------------------ */
 
 void disk_remove(const struct disk_config *config, const char *name)
 {
@@ -419,7 +419,7 @@ void disk_unref(struct disk *d)
     free(d);
 }
 
-/* --- readers --------------------------------------------------------------------------------------- */
+/* --- readers --------------------------------------------------------------------------------------------- */
 
 int disk_reader_begin(struct disk *d, struct disk_reader *r, struct err *e)
 {

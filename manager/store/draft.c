@@ -82,7 +82,7 @@ static enum kind numbering(enum kind k)
     return k == KIND_STATUS ? KIND_TASK : k;
 }
 
-/* --- life -------------------------------------------------------------------------------------------- */
+/* --- life ------------------------------------------------------------------------------------------------ */
 
 struct draft *draft_begin(struct store *s, int64_t cluster_ms, store_changed *changed, void *ctx)
 {
@@ -182,7 +182,7 @@ bool draft_is(const struct draft *d, const void *data, size_t size)
     return d->packed && size == d->packed_size && siphash(0, 0, data, size) == d->packed_hash;
 }
 
-/* --- slots -------------------------------------------------------------------------------------------- */
+/* --- slots ----------------------------------------------------------------------------------------------- */
 
 static const struct object *slot_object(const struct slot *slot)
 {
@@ -253,7 +253,7 @@ int draft_get(struct draft *d, enum kind k, uint64_t number, struct object *ret)
     return 0;
 }
 
-/* --- ids and names ------------------------------------------------------------------------------------- */
+/* --- ids and names --------------------------------------------------------------------------------------- */
 
 static uint64_t name_hash(enum kind k, const char *name, size_t length)
 {
@@ -462,7 +462,7 @@ void draft_undo(struct draft *d, size_t mark)
     }
 }
 
-/* --- the change set ---------------------------------------------------------------------------------------- */
+/* --- the change set -------------------------------------------------------------------------------------- */
 
 void draft_pack(struct draft *d, struct buf *out)
 {

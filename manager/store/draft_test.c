@@ -301,7 +301,7 @@ static void packed_set_says_each_object_once_and_is_as_long_as_was_said(void **s
     rig_stop(&r);
 }
 
-/* --- a proposed draft --------------------------------------------------------------------------------------- */
+/* --- a proposed draft ------------------------------------------------------------------------------------ */
 
 /* Another leader's change set: puts network `number`. */
 static void foreign_set(struct buf *out, uint64_t planned_on, uint64_t number)

@@ -22,6 +22,7 @@
 #define COMMIT_RECORDS 512          /* a transaction ends after the frame that reaches this: a few milliseconds */
 #define FRAME_RECORDS  STREAM_FRAME /* no frame holds more */
 #define ROOM           (128u << 20) /* of the map, more than a transaction can use */
+#define MAP_FIRST      (1ull << 30) /* address space; moving a map that is in use costs milliseconds */
 
 enum phase { PHASE_MAGIC, PHASE_HEAD, PHASE_RECORDS, PHASE_DONE, PHASE_FAILED };
 
@@ -49,7 +50,8 @@ struct store_load *store_load_begin(struct store *s)
     assert(!s->load); /* one at a time */
     l->store = s;
     arena_init(&l->arena);
-    if (disk_create(&s->config, DISK_LOAD, &l->disk, &l->failure) < 0) {
+    if (disk_create(&s->config, DISK_LOAD, &l->disk, &l->failure) < 0 ||
+        disk_grow(l->disk, MAP_FIRST, &l->failure) < 0) {
         l->phase = PHASE_FAILED;
         l->failure.code = ERR_IO; /* whatever the system called it */
     }
@@ -79,7 +81,7 @@ void store_load_cancel(struct store_load *l)
     disk_remove(&s->config, DISK_LOAD);
 }
 
-/* --- writing ------------------------------------------------------------------------------------------- */
+/* --- writing --------------------------------------------------------------------------------------------- */
 
 static int commit(struct store_load *l, struct err *e)
 {
@@ -136,7 +138,7 @@ static int write_record(struct store_load *l, const struct row *r, const uint8_t
     return rc;
 }
 
-/* --- reading -------------------------------------------------------------------------------------------- */
+/* --- reading --------------------------------------------------------------------------------------------- */
 
 static int malformed(struct err *e, const char *fault)
 {

@@ -138,7 +138,7 @@ static int compare(const struct tree *t, struct key a, struct key b)
     return order ? order : (a.size > b.size) - (a.size < b.size);
 }
 
-/* --- one page --------------------------------------------------------------------------------------- */
+/* --- one page -------------------------------------------------------------------------------------------- */
 
 struct page {
     const uint8_t *bytes;
@@ -197,7 +197,7 @@ static int check_fill(const struct check *c, const struct page *p, size_t used, 
     return used == c->page_size - h.upper ? 0 : damaged(e, p->number, "does not account for its bytes");
 }
 
-/* --- trees ------------------------------------------------------------------------------------------ */
+/* --- trees ----------------------------------------------------------------------------------------------- */
 
 static int check_key(const struct tree *t, const struct page *p, struct key key, struct key before,
                      struct key below, struct err *e)
@@ -346,7 +346,7 @@ static int walk_tree(struct tree *t, struct err *e)
     return 0;
 }
 
-/* --- what the records of each table are ------------------------------------------------------------- */
+/* --- what the records of each table are ------------------------------------------------------------------ */
 
 static int table_of(const struct check *c, struct key name)
 {
@@ -405,7 +405,7 @@ static int record_free(struct tree *t, const struct node *n, struct key key, con
     return 0;
 }
 
-/* --- the file --------------------------------------------------------------------------------------- */
+/* --- the file -------------------------------------------------------------------------------------------- */
 
 static int read_metas(struct check *c, struct err *e)
 {

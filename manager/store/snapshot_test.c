@@ -390,7 +390,7 @@ static void load_resyncs_the_feed_and_forgets_a_draft(void **state)
     rig_stop(&b);
 }
 
-/* --- streams that are none --------------------------------------------------------------------------------- */
+/* --- streams that are none ------------------------------------------------------------------------------- */
 
 static void cut_stream_is_refused(void **state)
 {

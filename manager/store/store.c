@@ -33,7 +33,7 @@
 
 const struct state state_empty = {.next = {[0 ... KIND_MAX] = 1}};
 
-/* --- open and close --------------------------------------------------------------------------------- */
+/* --- open and close -------------------------------------------------------------------------------------- */
 
 static int read_boot_id(const char *given, char ret[DISK_BOOT_TEXT], struct err *e)
 {
@@ -133,7 +133,7 @@ void store_close(struct store *s)
     free(s);
 }
 
-/* --- doubt ------------------------------------------------------------------------------------------- */
+/* --- doubt ----------------------------------------------------------------------------------------------- */
 
 void store_suspect(struct store *s, const char *what)
 {
@@ -178,7 +178,7 @@ void store_discard(struct store *s, const struct err *why)
     s->disk = fresh;
 }
 
-/* --- what it says of itself --------------------------------------------------------------------------- */
+/* --- what it says of itself ------------------------------------------------------------------------------ */
 
 uint64_t store_applied(const struct store *s)
 {

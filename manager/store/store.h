@@ -87,7 +87,7 @@ struct store_stats { /* for metrics */
 };
 void store_stats(const struct store *s, struct store_stats *ret);
 
-/* --- applying ------------------------------------------------------------------------------------ */
+/* --- applying -------------------------------------------------------------------------------------------- */
 
 struct store_entry {
     uint64_t index;   /* Raft's; grows */
@@ -96,8 +96,9 @@ struct store_entry {
 };
 
 /* Every changed record of an entry, as it was and as it is: for index_apply. before/after NULL: absent. `index` is
- * the entry's; 0 from a draft. The objects are borrowed for the call (from a draft: until the draft ends). At apply
- * it comes while the transaction is open: views opened in it show the state before the whole call. */
+ * the entry's; 0 from a draft. The objects are borrowed for the call (from a draft: until the draft ends). From a
+ * draft `after` has version 0, and the version it gets is not told. At apply it comes while the transaction is
+ * open: views opened in it show the state before the whole call. */
 typedef void store_changed(void *ctx, uint64_t index, const struct object *before, const struct object *after);
 
 /* Apply entries in one transaction, unconditionally, in order. No view may be open.
@@ -118,7 +119,7 @@ uint64_t store_discarded(const struct store *s);
 /* Whether the entry of that index was discarded; kept for the last 64. */
 bool store_was_discarded(const struct store *s, uint64_t index);
 
-/* --- views --------------------------------------------------------------------------------------- */
+/* --- views ----------------------------------------------------------------------------------------------- */
 
 struct view;
 
@@ -144,7 +145,7 @@ int view_get_packed(struct view *v, enum kind k, uint64_t number, const void **r
  */
 size_t view_find_prefix(struct view *v, enum kind k, const char *prefix, uint64_t *ret, size_t max);
 
-/* --- drafts -------------------------------------------------------------------------------------- */
+/* --- drafts ---------------------------------------------------------------------------------------------- */
 
 struct draft;
 
@@ -154,8 +155,8 @@ struct draft;
  * nothing of an earlier term can come any more. */
 struct draft *draft_begin(struct store *s, int64_t cluster_ms, store_changed *changed, void *ctx);
 
-/* Another change set was applied since it began, or the state was replaced: everything put before is undone, and
- * what it would be packed to is void. End it. */
+/* A change set was applied since it began (its own or another), or the state was replaced: nothing that was put
+ * before is pending any more, and what it would be packed to now is void. End it. */
 bool draft_stale(const struct draft *d);
 
 int64_t draft_ms(const struct draft *d);
@@ -195,11 +196,11 @@ void draft_pack(struct draft *d, struct buf *out);
  */
 void draft_end(struct draft *d, bool keep);
 
-/* Undo a proposed draft whose entry is not expected any more, or may be: for the leader that is none any more.
- * Should the entry come after all, `changed` tells it like any other. Nothing happens when there is none. */
+/* Undo a proposed draft: the leader lost its place, and nobody knows whether the entry will still come. If it does,
+ * `changed` tells it like any other. Nothing happens when no draft is proposed. */
 void store_drop_proposed(struct store *s);
 
-/* --- feed ---------------------------------------------------------------------------------------- */
+/* --- feed ------------------------------------------------------------------------------------------------ */
 
 /* Applied change sets since `after`, oldest first: for consumers that keep an index. `each` gets every changed
  * object (message unpacked into the arena; NULL message: deleted). Returns 0 and sets *ret_index to the last
@@ -207,7 +208,7 @@ void store_drop_proposed(struct store *s);
 typedef void feed_each(void *ctx, uint64_t index, const struct object *object);
 int store_feed(struct store *s, uint64_t after, struct arena *a, feed_each *each, void *ctx, uint64_t *ret_index);
 
-/* --- snapshots ----------------------------------------------------------------------------------- */
+/* --- snapshots ------------------------------------------------------------------------------------------- */
 
 /* One stable state as a stream of bytes (format, applied index, records as stored but in clear: the snapshot file
  * seals them itself). begin and end on the manager loop, read on one other thread. Several may be open. NULL: there
@@ -221,8 +222,9 @@ long store_snapshot_read(struct store_snapshot *p, void *into, size_t size, stru
 void store_snapshot_end(struct store_snapshot *p); /* also after store_close; NULL is fine */
 
 /* Replace everything by a snapshot's bytes, given piece by piece; the state changes only at load_end, to exactly
- * the snapshot's, with its applied index. Until then the store is used as before. One at a time. ERR_CORRUPT: the
- * bytes are no snapshot of ours. At load_end no view is open; an open draft is forgotten without `changed`,
+ * the snapshot's, with its applied index. Until then the store is used as before. One at a time. Pieces are of any
+ * size; one of 32 KiB takes a few milliseconds. ERR_CORRUPT: the bytes are no snapshot of ours. ERR_IO: the file
+ * could not be made or written. At load_end no view is open; an open draft is forgotten without `changed`,
  * consumers of the feed resync, indexes are to be rebuilt. */
 struct store_load;
 struct store_load *store_load_begin(struct store *s);

@@ -125,7 +125,7 @@ TESTING void rig_commit(struct rig *r, struct draft *d)
         fail_msg("apply: %s", e.text);
 }
 
-/* --- objects ------------------------------------------------------------------------------------------- */
+/* --- objects --------------------------------------------------------------------------------------------- */
 
 /* An id that is `n` in its first bytes, so that prefixes differ. */
 TESTING uint8_t *id_of(uint64_t n)
@@ -208,7 +208,7 @@ TESTING void put_status(struct draft *d, uint64_t task, TaskState state, const c
     draft_put(d, KIND_STATUS, task, &m.base);
 }
 
-/* --- reading -------------------------------------------------------------------------------------------- */
+/* --- reading --------------------------------------------------------------------------------------------- */
 
 /* Everything a store shows, as text of one line per record, to compare two. */
 TESTING void dump(struct store *s, struct buf *out)
@@ -246,4 +246,94 @@ TESTING void assert_same_store(struct store *a, struct store *b)
     dump(b, &y);
     assert_string_equal(buf_str(&x), buf_str(&y));
     buf_fini(&y);
+}
+
+/* --- a log to apply -------------------------------------------------------------------------------------- */
+
+/* Change sets that a log would hold, and the digest after each. */
+struct history {
+    struct buf *sets;
+    uint64_t *digests; /* [i] after i entries */
+    size_t count;
+};
+
+TESTING void put_some(struct draft *d, uint64_t i)
+{
+    char name[32];
+    uint64_t last = 0;
+
+    for (uint64_t k = 0; k < 5; k++) {
+        last = put_task(d, i * 10 + k, 1, k);
+        put_status(d, last, TASK_STATE__NEW, "created");
+    }
+    if (last > 50) {
+        put_status(d, last - 40, TASK_STATE__RUNNING, "started, and with a longer text than before");
+        draft_delete(d, KIND_TASK, last - 50);
+    }
+    (void)snprintf(name, sizeof(name), "svc-%llu", (unsigned long long)i);
+    (void)put_service(d, i, name);
+    (void)put_node(d, i, "host");
+    if (i % 16 == 3) {
+        static uint8_t body[6000]; /* overflow pages */
+        Request m = REQUEST__INIT;
+
+        m.id = ID(i);
+        m.has_body = true;
+        m.body = (ProtobufCBinaryData){.len = sizeof(body), .data = body};
+        (void)draft_create(d, KIND_REQUEST, &m.base);
+    }
+}
+
+TESTING void history_make(struct history *h, size_t count)
+{
+    struct rig r;
+
+    *h = (struct history){mem_array(count, sizeof(*h->sets)), mem_array(count + 1, sizeof(*h->digests)), count};
+    rig_start(&r);
+    h->digests[0] = store_digest(r.s);
+    for (size_t i = 0; i < count; i++) {
+        struct draft *d = rig_draft(&r);
+
+        put_some(d, i);
+        draft_pack(d, &h->sets[i]);
+        draft_end(d, true);
+        assert_int_equal(rig_apply(&r, buf_bytes(&h->sets[i]), h->sets[i].length, NULL), 0);
+        h->digests[i + 1] = store_digest(r.s);
+    }
+    rig_stop(&r);
+}
+
+TESTING void history_fini(struct history *h)
+{
+    for (size_t i = 0; i < h->count; i++)
+        buf_fini(&h->sets[i]);
+    free(h->sets);
+    free(h->digests);
+}
+
+TESTING int apply_up_to(struct rig *r, const struct history *h, size_t index, struct err *e)
+{
+    int rc = 0;
+
+    while (rc == 0 && r->index < index)
+        rc = rig_apply(r, buf_bytes(&h->sets[r->index]), h->sets[r->index].length, e);
+    return rc;
+}
+
+/* The store is the state of its applied index, in every respect, and can go on to the end. */
+TESTING void assert_sound(struct rig *r, const struct history *h)
+{
+    AUTO_BUF
+    struct buf text = {0};
+    struct err e = {0};
+
+    assert_true(r->index <= h->count);
+    assert_true(store_digest(r->s) == h->digests[r->index]);
+    dump(r->s, &text); /* reads everything */
+    assert_int_equal(store_failed(r->s, &e), 0);
+}
+
+TESTING void path_of(const struct rig *r, const char *name, char ret[128])
+{
+    (void)snprintf(ret, 128, "%s/%s", r->dir, name);
 }

@@ -26,7 +26,7 @@ struct view {
     struct buf plain;            /* the record read last */
 };
 
-/* --- life -------------------------------------------------------------------------------------------- */
+/* --- life ------------------------------------------------------------------------------------------------ */
 
 static void drop_transaction(struct view *v)
 {
@@ -124,7 +124,7 @@ static bool seek(struct view *v, int table, MDB_val *key, MDB_val *value, MDB_cu
     return rc == 0;
 }
 
-/* --- records ------------------------------------------------------------------------------------------ */
+/* --- records --------------------------------------------------------------------------------------------- */
 
 bool view_has(struct view *v, enum kind k, uint64_t number)
 {
@@ -200,7 +200,7 @@ uint64_t view_next(struct view *v, enum kind k, uint64_t after)
     return from;
 }
 
-/* --- indexes ------------------------------------------------------------------------------------------- */
+/* --- indexes --------------------------------------------------------------------------------------------- */
 
 /* The number of the first key at or after `from` that begins as `from` does, but for the number; 0 when none does.
  */

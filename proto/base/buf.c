@@ -30,7 +30,7 @@ char *buf_reserve(struct buf *b, size_t size)
         memmove(b->data, b->data + b->start, b->length);
         b->start = 0;
     }
-    if (b->start + need > b->capacity) {
+    if (!b->data || b->start + need > b->capacity) {
         size_t capacity = MAX(MAX(b->capacity * 2, need), (size_t)CAPACITY_MIN);
 
         b->data = mem_grow(b->data, capacity, 1);

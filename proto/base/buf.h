@@ -19,7 +19,7 @@ void buf_clear(struct buf *b); /* keeps the memory */
 
 static inline char *buf_bytes(const struct buf *b)
 {
-    return b->data + b->start;
+    return b->data ? b->data + b->start : NULL;
 }
 
 /* Room for `size` more bytes at the returned place; tell with buf_added how many were used. */

@@ -6,7 +6,6 @@
  *
  * Connections whose state was changed from outside (a handler answered later) queue in `soon` and are advanced
  * once, before the loop waits again. */
-#include <arpa/inet.h>
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -194,8 +193,7 @@ static int listen_on(struct http_server *s, int fd, bool is_tcp, const char *pat
     l->uv.handle.data = l;
     list_push(&s->listeners, &l->link);
     if (is_tcp && getsockname(fd, (struct sockaddr *)&address, &size) == 0)
-        l->port = ntohs(address.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&address)->sin6_port
-                                                      : ((struct sockaddr_in *)&address)->sin_port);
+        l->port = tcp_port(&address);
     if (path && lstat(path, &st) == 0) {
         l->path = mem_strdup(path);
         l->device = st.st_dev;

@@ -62,6 +62,13 @@ invalid:
                    text);
 }
 
+int tcp_port(const struct sockaddr_storage *address)
+{
+    if (address->ss_family == AF_INET6)
+        return ntohs(((const struct sockaddr_in6 *)address)->sin6_port);
+    return ntohs(((const struct sockaddr_in *)address)->sin_port);
+}
+
 void tcp_format(const struct sockaddr_storage *address, char ret[TCP_TEXT])
 {
     char host[INET6_ADDRSTRLEN] = "";

@@ -13,6 +13,7 @@ int tcp_parse(const char *text, struct sockaddr_storage *ret, socklen_t *ret_siz
 /* The reverse, for messages. */
 #define TCP_TEXT 64
 void tcp_format(const struct sockaddr_storage *address, char ret[TCP_TEXT]);
+int tcp_port(const struct sockaddr_storage *address);
 
 /* A bound TCP socket, close-on-exec, not blocking, not yet listening. */
 int tcp_bind(const char *text, int *ret_fd, struct err *e);

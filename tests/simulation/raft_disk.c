@@ -125,16 +125,29 @@ static void name_set(struct disk_names *names, const char *path, struct disk_nod
     }
 }
 
-static void name_change(struct disk *d, const char *path, struct disk_node *node)
+/* One atomic change: take a name away, give a name to a node, or both (a rename). */
+static void name_change(struct disk *d, const char *gone, const char *path, struct disk_node *node)
 {
     struct disk_change *change = mem_alloc(sizeof(*change));
 
-    change->path = mem_strdup(path);
+    change->gone = gone ? mem_strdup(gone) : NULL;
+    change->path = path ? mem_strdup(path) : NULL;
     change->node = node;
     if (node)
         node->names++; /* kept by the change too */
     list_push(&d->changes, &change->link);
-    name_set(&d->cache, path, node);
+    if (gone)
+        name_set(&d->cache, gone, NULL);
+    if (path)
+        name_set(&d->cache, path, node);
+}
+
+static void change_apply(struct disk *d, const struct disk_change *change)
+{
+    if (change->gone)
+        name_set(&d->durable, change->gone, NULL);
+    if (change->path)
+        name_set(&d->durable, change->path, change->node);
 }
 
 static void change_free(struct disk_change *change)
@@ -144,6 +157,7 @@ static void change_free(struct disk_change *change)
         change->node->names--;
         node_check(change->node);
     }
+    free(change->gone);
     free(change->path);
     free(change);
 }
@@ -206,7 +220,7 @@ void disk_restart(struct disk *d)
             change = list_first(&d->changes, struct disk_change, link);
             if (keep) {
                 keep--;
-                name_set(&d->durable, change->path, change->node);
+                change_apply(d, change);
             }
             change_free(change);
         }
@@ -312,9 +326,9 @@ static int dir_sync(struct replica_env *env, const char *path, struct err *e)
     if (d->broken)
         return err_set(e, ERR_IO, "sync %s: input/output error", path);
     list_each_safe (change, after, &d->changes, link) {
-        if (!in_dir(change->path, path))
+        if (!in_dir(change->path ? change->path : change->gone, path))
             continue;
-        name_set(&d->durable, change->path, change->node);
+        change_apply(d, change);
         change_free(change);
     }
     return 0;
@@ -336,7 +350,7 @@ static int file_open(struct replica_env *env, const char *path, enum env_open ho
         return err_set(e, ERR_UNAVAILABLE, "create %s: no space left", path);
     if (!n) {
         n = node_new(d);
-        name_change(d, path, n);
+        name_change(d, NULL, path, n);
     } else if (how == ENV_OPEN_CREATE) {
         dirty(n, 0, n->size);
         resize(&n->cache, &n->size, 0);
@@ -474,10 +488,7 @@ static int file_rename(struct replica_env *env, const char *from, const char *to
     n = disk_find(d, from);
     if (!n)
         return err_set(e, ERR_NOT_FOUND, "rename %s: no such file", from);
-    n->handles++;
-    name_change(d, from, NULL);
-    name_change(d, to, n);
-    n->handles--;
+    name_change(d, from, to, n);
     return 0;
 }
 
@@ -489,7 +500,7 @@ static int file_remove(struct replica_env *env, const char *path, struct err *e)
     if (stops(d, &part) || part)
         return dead(e);
     if (disk_find(d, path))
-        name_change(d, path, NULL);
+        name_change(d, path, NULL, NULL);
     return 0;
 }
 

@@ -39,8 +39,9 @@ struct disk_names {
 
 struct disk_change { /* of a name, not yet durable */
     struct list link;
-    char *path;             /* given or taken */
-    struct disk_node *node; /* NULL: taken */
+    char *gone;             /* name taken away; NULL: none */
+    char *path;             /* name given; NULL: none */
+    struct disk_node *node; /* to this */
 };
 
 struct disk {

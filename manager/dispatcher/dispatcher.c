@@ -1,0 +1,236 @@
+/* See dispatcher.h. Here: following what is applied, and declaring nodes down. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "manager/dispatcher/internal.h"
+#include "manager/orchestrator/intent.h"
+#include "proto/base/log.h"
+#include "proto/base/mem.h"
+
+#define DOWN_NODES_MAX 512 /* in one write */
+
+struct down_write { /* nodes to be declared down */
+    struct control_write write;
+    struct dispatcher *dispatcher;
+    uint64_t nodes[DOWN_NODES_MAX];
+    bool silent[DOWN_NODES_MAX];
+    size_t count;
+};
+
+void dispatcher_wake(struct dispatcher *d)
+{
+    d->config.wake(d->config.ctx);
+}
+
+int64_t dispatcher_now_ms(const struct dispatcher *d)
+{
+    return clock_mono_ms(d->config.clock);
+}
+
+struct node_session *dispatcher_session_of(struct dispatcher *d, uint64_t node)
+{
+    return map64_get(&d->by_node, node);
+}
+
+unsigned dispatcher_sessions(const struct dispatcher *d)
+{
+    return (unsigned)d->by_node.count;
+}
+
+/* --- following ------------------------------------------------------------------------------------- */
+
+/* A task changed: the session of its node looks at it. A deleted one's record is gone, so we remember who had it.
+ */
+static void on_fed(void *ctx, uint64_t index, const struct object *object)
+{
+    struct dispatcher *d = ctx;
+    struct node_session *s;
+
+    if (object->kind == KIND_NODE && !object->message)
+        liveness_forget(d->liveness, object->number);
+    if (object->kind != KIND_TASK)
+        return;
+    if (object->message)
+        s = dispatcher_session_of(d, ((const Task *)object->message)->node);
+    else
+        s = map64_get(&d->by_task, object->number);
+    if (s)
+        session_wait(s, object->number);
+}
+
+static void follow(struct dispatcher *d, struct arena *a)
+{
+    int rc = store_feed(control_store(d->config.control), d->fed, a, on_fed, d, &d->fed);
+    struct node_session *s;
+
+    if (rc == 0)
+        return;
+    log_warn("the change feed overflowed: agents get their full sets", "sessions=%u", dispatcher_sessions(d));
+    d->fed = store_applied(control_store(d->config.control));
+    list_each (s, &d->sessions, link) {
+        if (s->set)
+            session_begin_full_set(s);
+    }
+}
+
+static void on_applied(struct control_watch *w, uint64_t index)
+{
+    dispatcher_wake(container_of(w, struct dispatcher, watch));
+}
+
+/* --- leadership ------------------------------------------------------------------------------------ */
+
+/* Every node that was alive is expected back. Their rows are left alone: they are written when a node does not
+ * come. */
+static void expect_nodes(struct dispatcher *d)
+{
+    const struct index *x = control_index(d->config.control);
+
+    for (uint32_t i = 0; i < x->node_count; i++) {
+        const struct index_node *node = x->node_at[i];
+
+        if (node && node->exists && node->state != NODE_STATE__DOWN)
+            liveness_expect(d->liveness, node->number, dispatcher_now_ms(d));
+    }
+}
+
+static void on_leads(struct control_watch *w, bool leads)
+{
+    struct dispatcher *d = container_of(w, struct dispatcher, watch);
+    struct node_session *s, *after;
+    struct err e;
+
+    d->leads = leads;
+    liveness_clear(d->liveness);
+    if (leads) {
+        d->fed = store_applied(control_store(d->config.control));
+        expect_nodes(d);
+    } else {
+        err_set(&e, ERR_UNAVAILABLE, "this manager is not the leader any more");
+        list_each_safe (s, after, &d->sessions, link)
+            session_end(s, &e);
+    }
+    dispatcher_wake(d);
+}
+
+/* --- nodes that are down --------------------------------------------------------------------------- */
+
+static int execute_down(struct control_write *w, struct draft *draft, struct plan *p, struct err *e)
+{
+    struct down_write *down = container_of(w, struct down_write, write);
+
+    for (size_t i = 0; i < down->count; i++) {
+        const struct index_node *node = index_node(p->index, down->nodes[i]);
+
+        /* It may be back by now: then its registration was executed before, or comes after. */
+        if (node && node->exists && !dispatcher_session_of(down->dispatcher, down->nodes[i]))
+            (void)node_set_state(p, down->nodes[i], NODE_STATE__DOWN,
+                                 down->silent[i] ? "heartbeat failure" : "session closed", NULL, NULL);
+    }
+    return 0;
+}
+
+static void on_down_done(struct control_write *w, const struct err *e, uint64_t index)
+{
+    struct down_write *down = container_of(w, struct down_write, write);
+    struct dispatcher *d = down->dispatcher;
+
+    /* Not written, though we may still lead: look at them again. A new leader does so by itself. */
+    for (size_t i = 0; e->code && i < down->count; i++)
+        if (d->leads && !dispatcher_session_of(d, down->nodes[i]))
+            liveness_expect(d->liveness, down->nodes[i], dispatcher_now_ms(d));
+    buf_fini(&w->reply);
+    free(down);
+}
+
+static void declare_down(struct dispatcher *d)
+{
+    struct down_write *down = NULL;
+    uint64_t node;
+    bool silent;
+
+    while (d->leads && liveness_next_down(d->liveness, dispatcher_now_ms(d), &node, &silent)) {
+        struct node_session *s = dispatcher_session_of(d, node);
+
+        if (!down) {
+            down = mem_alloc(sizeof(*down));
+            down->dispatcher = d;
+        }
+        down->nodes[down->count] = node;
+        down->silent[down->count++] = silent;
+        log_warn("node is down", "node=%llu why=%s", (unsigned long long)node, silent ? "silent" : "closed");
+        if (s) { /* it has a connection that says nothing */
+            struct err e;
+
+            err_set(&e, ERR_TIMEOUT, "no heartbeat within %lld ms", (long long)liveness_grace_ms(d->liveness));
+            map64_remove(&d->by_node, node);
+            logs_session_ended(d, node);
+            s->node = 0;
+            session_end(s, &e);
+        }
+        if (down->count == DOWN_NODES_MAX)
+            break; /* the rest in the next turn */
+    }
+    if (!down)
+        return;
+    down->write.background = true;
+    down->write.execute = execute_down;
+    down->write.done = on_down_done;
+    control_submit(d->config.control, &down->write);
+}
+
+/* --- the turn -------------------------------------------------------------------------------------- */
+
+int64_t dispatcher_turn(struct dispatcher *d)
+{
+    AUTO_ARENA struct arena a;
+    struct list *link;
+
+    arena_init(&a);
+    int64_t logs_ms = logs_turn(d);
+    if (d->leads)
+        follow(d, &a);
+    declare_down(d);
+    if (!list_empty(&d->to_flush)) {
+        struct view *v = view_begin(control_store(d->config.control));
+
+        while ((link = list_pop(&d->to_flush))) {
+            session_flush(list_entry(link, struct node_session, flush), v, &a);
+            arena_reset(&a);
+        }
+        view_end(v);
+    }
+    int64_t due_ms = d->leads ? liveness_due_ms(d->liveness) : INT64_MAX;
+    int64_t wait_ms = due_ms == INT64_MAX ? -1 : MAX(due_ms - dispatcher_now_ms(d), 0);
+    return wait_ms < 0 || (logs_ms >= 0 && logs_ms < wait_ms) ? logs_ms : wait_ms;
+}
+
+/* --- the door -------------------------------------------------------------------------------------- */
+
+struct dispatcher *dispatcher_new(const struct dispatcher_config *config)
+{
+    struct dispatcher *d = mem_alloc(sizeof(*d));
+
+    d->config = *config;
+    list_init(&d->sessions);
+    list_init(&d->to_flush);
+    list_init(&d->logs);
+    d->liveness = liveness_new(5000);
+    d->watch.on_applied = on_applied;
+    d->watch.on_leads = on_leads;
+    control_watch(config->control, &d->watch);
+    if (control_leads(config->control))
+        on_leads(&d->watch, true);
+    return d;
+}
+
+void dispatcher_free(struct dispatcher *d)
+{
+    if (!d)
+        return;
+    logs_free(d);
+    liveness_free(d->liveness);
+    map64_fini(&d->by_node);
+    map64_fini(&d->by_task);
+    free(d);
+}

@@ -1,0 +1,67 @@
+/* What the files of the dispatcher share. */
+#pragma once
+
+#include "manager/dispatcher/assign.h"
+#include "manager/dispatcher/dispatcher.h"
+#include "manager/dispatcher/liveness.h"
+#include "proto/base/ident.h"
+#include "proto/base/list.h"
+#include "proto/base/map.h"
+
+#define SESSION_ITEMS_MAX  256          /* task numbers looked at per message */
+#define SESSION_BYTES_SOFT (512 * 1024) /* a message is closed when it is larger */
+
+struct waiting_task { /* a task whose item has to be looked at */
+    struct list link; /* session->waiting */
+    uint64_t number;
+};
+
+struct node_session {
+    struct dispatcher *dispatcher;
+    struct rpc_stream *stream; /* NULL once it has ended: freed when no write holds it */
+    char node_id[IDENT_TEXT + 1];
+    uint64_t node;          /* number; 0 before it is registered */
+    struct list link;       /* dispatcher->sessions */
+    struct list flush;      /* dispatcher->to_flush, when there is something to send */
+    struct assign_set *set; /* NULL before it is registered */
+    struct list waiting;    /* of struct waiting_task, oldest first */
+    struct map64 waiting_by_number;
+    uint64_t sequence;    /* of the last assignment sent */
+    bool is_full_set;     /* what waits is (the rest of) a full set */
+    struct buf unsent;    /* one packed message for which there was no credit */
+    uint64_t acknowledge; /* report sequence to be acknowledged; 0: none */
+    unsigned writes;      /* control_writes that point here */
+};
+
+struct dispatcher {
+    struct dispatcher_config config;
+    struct control_watch watch;
+    struct map64 by_node; /* node number -> its registered node_session */
+    struct map64 by_task; /* task number -> the node_session that has it, or is about to */
+    struct list sessions; /* all with a stream */
+    struct list to_flush;
+    struct liveness *liveness;
+    uint64_t fed;           /* index up to which the feed was read */
+    struct list logs;       /* of struct dispatcher_log */
+    uint64_t subscriptions; /* numbers given out */
+    bool leads;
+};
+
+/* session.c */
+void session_flush(struct node_session *s, struct view *v, struct arena *a);
+void session_wait(struct node_session *s, uint64_t task); /* the task's item has to be looked at */
+void session_begin_full_set(struct node_session *s);
+void session_end(struct node_session *s, const struct err *e);
+/* Send, or keep it until there is credit. Not while something is kept (session_blocked). */
+void session_send(struct node_session *s, const ManagerMessage *message);
+bool session_blocked(const struct node_session *s);
+
+/* dispatcher.c */
+void dispatcher_wake(struct dispatcher *d);
+struct node_session *dispatcher_session_of(struct dispatcher *d, uint64_t node); /* NULL: none registered */
+int64_t dispatcher_now_ms(const struct dispatcher *d);
+
+/* logs.c */
+void logs_session_ended(struct dispatcher *d, uint64_t node);
+int64_t logs_turn(struct dispatcher *d); /* as dispatcher_turn */
+void logs_free(struct dispatcher *d);

@@ -1,0 +1,477 @@
+/* One agent's session with this manager (dispatcher.h).
+ *
+ *     opened --checked--> registering --(write applied)--> registered: ready, full set, increments --> ended
+ *
+ * Registering is a write like any other: the node's description and state are in the store before the agent hears
+ * "ready". What it is to be told waits as task numbers, not as messages: when credit comes back the newest state is
+ * sent, once. A session is freed when its stream has ended and no write points to it. */
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "manager/dispatcher/internal.h"
+#include "manager/orchestrator/intent.h"
+#include "proto/base/log.h"
+#include "proto/base/mem.h"
+#include "proto/base/message.h"
+
+#define PERIOD_DEFAULT_NS 5000000000
+#define REPORT_TASKS_MAX  4096
+
+struct session_write { /* a write on behalf of a session */
+    struct control_write write;
+    struct node_session *session;
+    AgentMessage *message; /* owned: the registration, or a report */
+    char address[64];      /* registration: where the agent is seen */
+};
+
+static void session_free(struct node_session *s)
+{
+    struct waiting_task *task, *after;
+
+    list_each_safe (task, after, &s->waiting, link)
+        free(task);
+    map64_fini(&s->waiting_by_number);
+    buf_fini(&s->unsent);
+    assign_set_free(s->set);
+    free(s);
+}
+
+static void session_release(struct node_session *s)
+{
+    if (!s->stream && s->writes == 0)
+        session_free(s);
+}
+
+void session_end(struct node_session *s, const struct err *e)
+{
+    if (s->stream)
+        rpc_end(s->stream, e); /* on_end comes */
+}
+
+bool session_blocked(const struct node_session *s)
+{
+    return s->unsent.length > 0;
+}
+
+void session_send(struct node_session *s, const ManagerMessage *message)
+{
+    size_t size = manager_message__get_packed_size(message);
+
+    assert(!session_blocked(s));
+    if (!s->stream)
+        return;
+    manager_message__pack(message, (uint8_t *)buf_reserve(&s->unsent, size));
+    buf_added(&s->unsent, size);
+    if (rpc_send(s->stream, buf_bytes(&s->unsent), size) != ERR_AGAIN)
+        buf_clear(&s->unsent); /* sent, or the stream is ending */
+}
+
+static void flush_soon(struct node_session *s)
+{
+    if (!list_empty(&s->flush) || session_blocked(s))
+        return;
+    list_push(&s->dispatcher->to_flush, &s->flush);
+    dispatcher_wake(s->dispatcher);
+}
+
+/* --- down: what the agent is told ------------------------------------------------------------------ */
+
+void session_wait(struct node_session *s, uint64_t number)
+{
+    if (!s->set || map64_get(&s->waiting_by_number, number))
+        return;
+    struct waiting_task *task = mem_alloc(sizeof(*task));
+    task->number = number;
+    list_push(&s->waiting, &task->link);
+    map64_put(&s->waiting_by_number, number, task);
+    map64_put(&s->dispatcher->by_task, number, s);
+    flush_soon(s);
+}
+
+void session_begin_full_set(struct node_session *s)
+{
+    const struct index_node *node = index_node(control_index(s->dispatcher->config.control), s->node);
+    struct index_walk walk = {0};
+    struct index_task *task;
+
+    if (!node)
+        return;
+    assign_set_free(s->set);
+    s->set = assign_set_new(s->node, node->id);
+    s->sequence = 0;
+    s->is_full_set = true;
+    while ((task = index_node_next(node, &walk)))
+        session_wait(s, task->number);
+    flush_soon(s);
+}
+
+/* Build the next message from what waits. Returns false when there is nothing to say. */
+static bool next_assignment(struct node_session *s, struct view *v, struct arena *a, Assignment *message)
+{
+    const struct index *x = control_index(s->dispatcher->config.control);
+    AssignmentItem **items = NULL;
+    struct waiting_task *task;
+    size_t count = 0, bytes = 0, looked_at = 0, measured = 0;
+
+    while (looked_at < SESSION_ITEMS_MAX && bytes < SESSION_BYTES_SOFT &&
+           (task = list_first(&s->waiting, struct waiting_task, link))) {
+        assign_task(s->set, v, x, task->number, a, &items, &count);
+        for (; measured < count; measured++)
+            bytes += assignment_item__get_packed_size(items[measured]);
+        looked_at++;
+        map64_remove(&s->waiting_by_number, task->number);
+        list_remove(&task->link);
+        free(task);
+    }
+    if (count == 0 && !(s->is_full_set && list_empty(&s->waiting)))
+        return false;
+    assignment__init(message);
+    message->items = items;
+    message->n_items = count;
+    message->has_begin = message->begin = s->is_full_set && s->sequence == 0;
+    message->has_end = message->end = s->is_full_set && list_empty(&s->waiting);
+    message->sequence = ++s->sequence;
+    message->has_digest = !s->is_full_set || message->end;
+    message->digest = assign_digest(s->set);
+    if (message->end)
+        s->is_full_set = false;
+    return true;
+}
+
+void session_flush(struct node_session *s, struct view *v, struct arena *a)
+{
+    Assignment assignment;
+
+    if (s->stream && s->acknowledge && !session_blocked(s)) {
+        ManagerMessage out = MANAGER_MESSAGE__INIT;
+
+        out.has_report_ack = true;
+        out.report_ack = s->acknowledge;
+        s->acknowledge = 0;
+        session_send(s, &out);
+    }
+    while (s->stream && s->set && !session_blocked(s) && (!list_empty(&s->waiting) || s->is_full_set)) {
+        ManagerMessage out = MANAGER_MESSAGE__INIT;
+
+        if (!next_assignment(s, v, a, &assignment))
+            continue;
+        out.assignment = &assignment;
+        session_send(s, &out);
+    }
+}
+
+static void on_writable(void *ctx, struct rpc_stream *stream)
+{
+    struct node_session *s = ctx;
+
+    if (session_blocked(s) && rpc_send(stream, buf_bytes(&s->unsent), s->unsent.length) != ERR_AGAIN)
+        buf_clear(&s->unsent);
+    flush_soon(s);
+}
+
+/* --- registering ----------------------------------------------------------------------------------- */
+
+static bool same_message(const void *a, const void *b)
+{
+    AUTO_ARENA struct arena arena;
+    size_t size = a ? protobuf_c_message_get_packed_size(a) : 0;
+
+    if (!a || size != protobuf_c_message_get_packed_size(b))
+        return false;
+    arena_init(&arena);
+    uint8_t *left = arena_alloc(&arena, size), *right = arena_alloc(&arena, size);
+    protobuf_c_message_pack(a, left);
+    protobuf_c_message_pack(b, right);
+    return memcmp(left, right, size) == 0;
+}
+
+static int execute_registration(struct control_write *w, struct draft *d, struct plan *p, struct err *e)
+{
+    struct session_write *write = container_of(w, struct session_write, write);
+    struct node_session *s = write->session;
+    uint8_t id[IDENT_BYTES];
+
+    (void)ident_parse(s->node_id, id); /* the certificate's: checked */
+    const struct index_node *node = index_node_by_id(p->index, id);
+    if (!node || !node->exists)
+        return err_set(e, ERR_DENIED, "node %s is not part of this cluster (it was removed)", s->node_id);
+    s->node = node->number;
+    Node changed = *plan_node(p, node->number);
+    if (!same_message(changed.description, write->message->open->description)) {
+        changed.description = write->message->open->description;
+        plan_put(p, KIND_NODE, node->number, &changed);
+    }
+    return node_set_state(p, node->number, NODE_STATE__UP, "", write->address, e);
+}
+
+static int64_t heartbeat_period_ms(struct dispatcher *d)
+{
+    struct view *v = view_begin(control_store(d->config.control));
+    uint64_t number = view_next(v, KIND_CLUSTER, 0);
+    AUTO_ARENA struct arena a;
+    struct object object;
+    int64_t period_ns = PERIOD_DEFAULT_NS;
+
+    arena_init(&a);
+    if (number && view_get(v, KIND_CLUSTER, number, &a, &object) == 0) {
+        const ClusterSpec *spec = ((const Cluster *)object.message)->spec;
+
+        if (spec && spec->has_heartbeat_period_ns && spec->heartbeat_period_ns > 0)
+            period_ns = spec->heartbeat_period_ns;
+    }
+    view_end(v);
+    return MAX(period_ns / 1000000, 1);
+}
+
+static void tell_ready(struct node_session *s)
+{
+    struct dispatcher *d = s->dispatcher;
+    ManagerMessage out = MANAGER_MESSAGE__INIT;
+    SessionReady ready = SESSION_READY__INIT;
+    uint8_t session_id[16];
+    int64_t period_ms = heartbeat_period_ms(d);
+
+    liveness_set_period(d->liveness, period_ms);
+    entropy_fill(d->config.entropy, session_id, sizeof(session_id));
+    ready.session_id = (ProtobufCBinaryData){sizeof(session_id), session_id};
+    /* Ten percent either way, so that agents that registered together do not all speak at once for ever. */
+    ready.heartbeat_period_ms =
+        period_ms * 9 / 10 + (int64_t)entropy_below(d->config.entropy, (uint64_t)(period_ms / 5 + 1));
+    out.ready = &ready;
+    session_send(s, &out);
+}
+
+static void registered(struct node_session *s)
+{
+    struct dispatcher *d = s->dispatcher;
+    struct node_session *old = map64_get(&d->by_node, s->node);
+
+    if (old) { /* the agent came back before its old connection was noticed to be dead */
+        struct err e;
+
+        err_set(&e, ERR_CONFLICT, "a newer session of this node was opened");
+        map64_remove(&d->by_node, s->node);
+        logs_session_ended(d, s->node);
+        old->node = 0;
+        session_end(old, &e);
+    }
+    map64_put(&d->by_node, s->node, s);
+    liveness_opened(d->liveness, s->node, dispatcher_now_ms(d));
+    tell_ready(s);
+    log_info("agent registered", "node=%s", s->node_id);
+    session_begin_full_set(s);
+}
+
+static void write_free(struct session_write *write)
+{
+    message_free(write->message);
+    buf_fini(&write->write.reply);
+    free(write);
+}
+
+static void on_registration_done(struct control_write *w, const struct err *e, uint64_t index)
+{
+    struct session_write *write = container_of(w, struct session_write, write);
+    struct node_session *s = write->session;
+
+    struct dispatcher *d = s->dispatcher;
+
+    s->writes--;
+    if (e->code == 0 && s->stream && d->leads) {
+        registered(s);
+    } else {
+        if (e->code == 0 && d->leads && !dispatcher_session_of(d, s->node)) /* it went away meanwhile */
+            liveness_expect(d->liveness, s->node, dispatcher_now_ms(d));
+        s->node = 0;
+        if (e->code)
+            log_info("agent not registered", "node=%s error=\"%s\"", s->node_id, e->text);
+        session_end(s, e);
+    }
+    write_free(write);
+    session_release(s);
+}
+
+static struct session_write *write_new(struct node_session *s, AgentMessage *message)
+{
+    struct session_write *write = mem_alloc(sizeof(*write));
+
+    write->session = s;
+    write->message = message;
+    s->writes++;
+    return write;
+}
+
+static void submit_registration(struct node_session *s, AgentMessage *message)
+{
+    struct session_write *write = write_new(s, message);
+    const char *address = rpc_conn_address(rpc_stream_conn(s->stream)), *colon = strrchr(address, ':');
+
+    (void)snprintf(write->address, sizeof(write->address), "%.*s",
+                   colon ? (int)(colon - address) : (int)strlen(address), address); /* an IP address fits */
+    write->write.background = true;
+    write->write.execute = execute_registration;
+    write->write.done = on_registration_done;
+    control_submit(s->dispatcher->config.control, &write->write);
+}
+
+/* --- up: what the agent says ----------------------------------------------------------------------- */
+
+static int execute_report(struct control_write *w, struct draft *d, struct plan *p, struct err *e)
+{
+    struct session_write *write = container_of(w, struct session_write, write);
+    const StatusReport *report = write->message->report;
+    const struct index_node *node = index_node(p->index, write->session->node);
+
+    for (size_t i = 0; node && i < report->n_tasks; i++)
+        (void)plan_report(p, node, report->tasks[i]->task_id.data,
+                          report->tasks[i]->status); /* what is old or not theirs is ignored */
+    return 0;
+}
+
+static void on_report_done(struct control_write *w, const struct err *e, uint64_t index)
+{
+    struct session_write *write = container_of(w, struct session_write, write);
+    struct node_session *s = write->session;
+
+    s->writes--;
+    if (e->code) {
+        session_end(s, e); /* it comes back and sends the report again */
+    } else if (s->stream) {
+        s->acknowledge = MAX(s->acknowledge, write->message->report->sequence);
+        flush_soon(s);
+    }
+    write_free(write);
+    session_release(s);
+}
+
+static bool report_is_sound(const StatusReport *report)
+{
+    if (report->n_tasks > REPORT_TASKS_MAX)
+        return false;
+    for (size_t i = 0; i < report->n_tasks; i++)
+        if (report->tasks[i]->task_id.len != IDENT_BYTES)
+            return false;
+    return true;
+}
+
+static void on_report(struct node_session *s, AgentMessage *message)
+{
+    struct session_write *write;
+
+    if (!report_is_sound(message->report)) {
+        struct err e;
+
+        err_set(&e, ERR_INVALID, "malformed status report");
+        message_free(message);
+        session_end(s, &e);
+        return;
+    }
+    write = write_new(s, message);
+    write->write.background = true;
+    write->write.execute = execute_report;
+    write->write.done = on_report_done;
+    control_submit(s->dispatcher->config.control, &write->write);
+}
+
+static void on_message(void *ctx, struct rpc_stream *stream, const void *data, size_t size)
+{
+    struct node_session *s = ctx;
+    AgentMessage *message = agent_message__unpack(NULL, size, data);
+    struct err e;
+
+    if (!message || !s->set) {
+        err_set(&e, ERR_INVALID, message ? "message before the registration" : "malformed message");
+        message_free(message);
+        session_end(s, &e);
+        return;
+    }
+    liveness_heard(s->dispatcher->liveness, s->node, dispatcher_now_ms(s->dispatcher));
+    if (message->report) {
+        on_report(s, message); /* takes it */
+        return;
+    }
+    if (message->has_resync) {
+        log_warn("agent asks for the full set", "node=%s sequence=%llu", s->node_id,
+                 (unsigned long long)message->resync);
+        session_begin_full_set(s);
+    }
+    message_free(message);
+}
+
+/* The tasks that this session has, or was about to look at, are nobody's. */
+static void release_tasks(struct node_session *s)
+{
+    struct waiting_task *task;
+    uint64_t number;
+    size_t at = 0;
+
+    list_each (task, &s->waiting, link) {
+        if (map64_get(&s->dispatcher->by_task, task->number) == s)
+            map64_remove(&s->dispatcher->by_task, task->number);
+    }
+    while (s->set && (number = assign_next(s->set, &at)))
+        if (map64_get(&s->dispatcher->by_task, number) == s)
+            map64_remove(&s->dispatcher->by_task, number);
+}
+
+static void on_end(void *ctx, struct rpc_stream *stream, const struct err *e)
+{
+    struct node_session *s = ctx;
+    struct dispatcher *d = s->dispatcher;
+
+    s->stream = NULL;
+    list_remove(&s->link);
+    list_remove(&s->flush);
+    release_tasks(s);
+    if (s->node && map64_get(&d->by_node, s->node) == s) {
+        map64_remove(&d->by_node, s->node);
+        logs_session_ended(d, s->node);
+        liveness_closed(d->liveness, s->node, dispatcher_now_ms(d));
+        dispatcher_wake(d);
+        log_info("agent's session ended", "node=%s error=\"%s\"", s->node_id, e->code ? e->text : "none");
+    }
+    session_release(s);
+}
+
+/* --- opening --------------------------------------------------------------------------------------- */
+
+static int check_open(struct dispatcher *d, const struct rpc_identity *peer, const AgentMessage *message,
+                      struct err *e)
+{
+    if (!message || !message->open)
+        return err_set(e, ERR_INVALID, "a session begins with the node's description");
+    if (!d->leads)
+        return err_set(e, ERR_UNAVAILABLE, "this manager is not the leader");
+    if (!ident_valid(peer->node_id))
+        return err_set(e, ERR_DENIED, "no node's certificate");
+    return 0;
+}
+
+void dispatcher_on_session(void *ctx, struct rpc_stream *stream, const struct rpc_identity *peer, const void *data,
+                           size_t size)
+{
+    static const struct rpc_stream_events base = {
+        .on_message = on_message, .on_writable = on_writable, .on_end = on_end};
+    struct dispatcher *d = ctx;
+    struct rpc_stream_events events = base;
+    struct node_session *s = mem_alloc(sizeof(*s));
+    AgentMessage *message = agent_message__unpack(NULL, size, data);
+    struct err e;
+
+    s->dispatcher = d;
+    s->stream = stream;
+    memcpy(s->node_id, peer->node_id, sizeof(s->node_id));
+    list_init(&s->waiting);
+    list_init(&s->flush);
+    list_push(&d->sessions, &s->link);
+    events.ctx = s;
+    rpc_stream_set(stream, &events);
+    if (check_open(d, peer, message, &e) == 0) {
+        submit_registration(s, message);
+        return;
+    }
+    message_free(message);
+    session_end(s, &e);
+}

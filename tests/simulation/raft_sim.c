@@ -1,0 +1,173 @@
+/* The simulation of manager/raft: the production code on simulated disks, clocks and links.
+ *
+ * usage: raft_sim SEEDS [SEED]
+ *
+ * Without SEED: the directed schedules, then SEEDS random worlds, then worlds in which a member is killed at one
+ * operation on its disk after another. With SEED: that random world alone, with a line per message if
+ * RAFT_SIM_TRACE is set and the production code's own log if RAFT_SIM_LOG is. One line "ok NAME" or "not ok NAME"
+ * per group, and how often rare states were reached. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/base/log.h"
+#include "proto/base/mem.h"
+#include "tests/simulation/raft_chaos.h"
+#include "tests/simulation/raft_directed.h"
+
+static struct world_counts total;
+
+static void add_counts(const struct world *w)
+{
+    const uint64_t *from = (const uint64_t *)&w->counts;
+    uint64_t *to = (uint64_t *)&total;
+
+    for (size_t i = 0; i < sizeof(total) / sizeof(*to); i++)
+        to[i] += from[i];
+}
+
+static void print_counts(void)
+{
+    const struct world_counts *c = &total;
+    const struct {
+        const char *name;
+        uint64_t count;
+    } states[] = {
+        {"events", c->events},
+        {"entries applied", c->entries},
+        {"proposals acknowledged", c->acked},
+        {"proposals failed", c->failed_proposals},
+        {"strong reads", c->reads},
+        {"terms with a leader", c->elections},
+        {"members killed", c->crashes},
+        {"of these with a loss of power", c->powers},
+        {"of these inside an operation on the disk", c->kills_inside},
+        {"writes torn", c->torn},
+        {"logs cut by a new leader", c->cuts},
+        {"snapshots taken", c->snapshots},
+        {"snapshots installed", c->installs},
+        {"cores begun again (G3, G5)", c->restarts},
+        {"old entries read again for a member", c->fetches},
+        {"messages refused", c->refused},
+        {"changes of membership", c->changes},
+        {"removals", c->removes},
+        {"transfers asked for", c->transfers},
+        {"proposals refused for a full disk", c->full_refusals},
+        {"logs reopened with a new segment", c->segments_new},
+        {"leaders' links seen closed", c->gone},
+        {"damaged disks refused", c->refused_open},
+        {"messages lost", c->dropped},
+        {"messages doubled", c->doubled},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(states); i++)
+        printf("# %12" PRIu64 " %s\n", states[i].count, states[i].name);
+    printf("# guards that stepped in:");
+    for (int i = 1; i < GUARDS; i++)
+        printf(" G%d=%" PRIu64, i, c->guards[i]);
+    printf("\n");
+}
+
+/* End a world; tell what failed and how to see it again. */
+static bool finish(struct world *w, const char *name, const char *again)
+{
+    bool ok = !w->failed;
+    char why[sizeof(w->why)];
+    int64_t ms = w->now_us / 1000;
+
+    if (!ok && getenv("RAFT_SIM_LOG"))
+        world_dump(w);
+    memcpy(why, w->why, sizeof(why));
+    world_fini(w);
+    add_counts(w);
+    if (!ok)
+        printf("not ok %s: at %" PRId64 " ms: %s\n    again: %s\n", name, ms, why, again);
+    return ok;
+}
+
+static bool run_directed(void)
+{
+    bool all = true;
+
+    for (size_t i = 0; i < directed_count; i++) {
+        struct world w;
+        const char *only = getenv("RAFT_SIM_ONLY");
+
+        if (only && !strstr(directed[i].name, only))
+            continue;
+        directed[i].run(&w);
+        if (finish(&w, directed[i].name, "RAFT_SIM_ONLY=NAME raft_sim 0"))
+            printf("ok %s\n", directed[i].name);
+        else
+            all = false;
+        fflush(stdout);
+    }
+    return all;
+}
+
+static bool run_seed(uint64_t seed)
+{
+    struct world w;
+    char name[32], again[64];
+
+    (void)snprintf(name, sizeof(name), "chaos_seed_%" PRIu64, seed);
+    (void)snprintf(again, sizeof(again), "make sim ONLY=raft_sim SEED=%" PRIu64, seed);
+    chaos_run(&w, seed);
+    return finish(&w, name, again);
+}
+
+static bool run_chaos(uint64_t seeds)
+{
+    uint64_t failed = 0;
+
+    for (uint64_t seed = 1; seed <= seeds && failed < 10; seed++)
+        failed += !run_seed(seed);
+    if (!failed)
+        printf("ok chaos (%" PRIu64 " seeds)\n", seeds);
+    return failed == 0;
+}
+
+static bool run_kills(uint64_t seeds)
+{
+    uint64_t points = 0, failed = 0;
+
+    for (uint64_t seed = 1; points < seeds && failed < 10; seed++) {
+        struct world w;
+        uint64_t operations = chaos_kill_at(&w, seed, 0), stride = MAX(1, operations / 100);
+
+        failed += !finish(&w, "kill_at_none", "");
+        for (uint64_t n = 1; n <= operations && points < seeds && failed < 10; n += stride, points++) {
+            char name[64];
+
+            (void)snprintf(name, sizeof(name), "kill_seed_%" PRIu64 "_operation_%" PRIu64, seed, n);
+            chaos_kill_at(&w, seed, n);
+            failed += !finish(&w, name, "raft_sim runs them all");
+        }
+    }
+    if (!failed)
+        printf("ok kill_at_each_operation (%" PRIu64 " points)\n", points);
+    return failed == 0;
+}
+
+int main(int argc, char **argv)
+{
+    uint64_t seeds = argc > 1 ? strtoull(argv[1], NULL, 10) : 100;
+    bool ok = true;
+
+    log_set_level(getenv("RAFT_SIM_LOG") ? LOG_LEVEL_DEBUG : LOG_LEVEL_ERROR + 1);
+    if (argc > 2) {
+        uint64_t seed = strtoull(argv[2], NULL, 10);
+
+        ok = run_seed(seed);
+        if (ok)
+            printf("ok chaos_seed_%" PRIu64 "\n", seed);
+        print_counts();
+        return !ok;
+    }
+    ok &= run_directed();
+    ok &= run_chaos(seeds);
+    ok &= run_kills(seeds);
+    print_counts();
+    return !ok;
+}
