@@ -33,7 +33,8 @@ struct index *index_new(void)
     table_init(&x->requests, offsetof(struct index_request, number), 8);
     struct list *heads[] = {&x->request_ages, &x->failures,       &x->global_services, &x->changed,
                             &x->dirty_nodes,  &x->dirty_services, &x->dirty_classes,   &x->dirty_specs,
-                            &x->unallocated,  &x->confirm,        &x->starved,         &x->parked};
+                            &x->unallocated,  &x->confirm,        &x->starved,         &x->parked,
+                            &x->eased};
     for (size_t i = 0; i < ARRAY_SIZE(heads); i++)
         list_init(heads[i]);
     x->task_history_limit = TASK_HISTORY_DEFAULT;
@@ -43,7 +44,6 @@ struct index *index_new(void)
 static void free_service(struct index_service *s)
 {
     table_fini(&s->slots);
-    heap_fini(&s->shares);
     free(s->ports);
     free(s->name);
     free(s);
@@ -81,9 +81,6 @@ void index_free(struct index *x)
     heap_fini(&x->task_timers);
     heap_fini(&x->service_timers);
     heap_fini(&x->node_timers);
-    void *entry;
-    for (size_t at = 0; (entry = table_next(&x->services, &at));)
-        heap_fini(&((struct index_service *)entry)->shares);
     free_contents(x);
     struct table *tables[] = {&x->tasks,          &x->tasks_by_id, &x->nodes,  &x->nodes_by_id, &x->services,
                               &x->services_by_id, &x->specs,       &x->shares, &x->requests};
@@ -101,6 +98,18 @@ void index_free(struct index *x)
 struct index_task *index_task(const struct index *x, uint64_t number)
 {
     return table_get(&x->tasks, &number);
+}
+
+struct index_task *index_task_recent(struct index *x, uint64_t number)
+{
+    struct index_task *t = x->recent_task;
+
+    return t && t->number == number ? t : (x->recent_task = index_task(x, number));
+}
+
+void index_expect_task(struct index *x, struct index_task *t)
+{
+    x->recent_task = t;
 }
 
 struct index_task *index_task_by_id(const struct index *x, const uint8_t id[16])
@@ -141,6 +150,15 @@ struct index_spec *index_spec(const struct index_service *s, uint64_t version)
 struct index_share *index_share(const struct index *x, uint64_t service, uint64_t node)
 {
     return table_get(&x->shares, (uint64_t[2]){service, node});
+}
+
+struct index_share *index_share_recent(struct index *x, uint64_t service, uint64_t node)
+{
+    struct index_share *share = x->recent_share;
+
+    if (share && share->service_number == service && share->node_number == node)
+        return share;
+    return x->recent_share = index_share(x, service, node);
 }
 
 struct index_slot *index_slot(const struct index_service *s, uint64_t key)
@@ -294,8 +312,8 @@ struct index_service *index_service_get(struct index *x, uint64_t number)
     s->name = mem_strdup("");
     s->free_hint = 1;
     table_init(&s->slots, offsetof(struct index_slot, key), 8);
-    struct list *links[] = {&s->specs, &s->all_slots,   &s->fresh,      &s->global,
-                            &s->dirty, &s->dirty_slots, &s->unallocated};
+    struct list *links[] = {&s->specs,  &s->all_slots, &s->shares,      &s->fresh,
+                            &s->global, &s->dirty,     &s->dirty_slots, &s->unallocated};
     for (size_t i = 0; i < ARRAY_SIZE(links); i++)
         list_init(links[i]);
     table_put(&x->services, s);

@@ -90,10 +90,10 @@ struct index_share {
     struct index_service *service;
     struct index_node *node;
     struct list tasks;
-    struct list by_node;     /* node->shares */
-    struct heap_item counts; /* service->shares: most holders first, of these one that is not running */
-    uint32_t counted;        /* slots whose holder is to run here */
-    uint32_t running;        /* of these, seen running */
+    struct list by_node;    /* node->shares */
+    struct list by_service; /* service->shares */
+    uint32_t counted;       /* slots whose holder is to run here */
+    uint32_t running;       /* of these, seen running */
 };
 
 struct index_update {     /* how an update or rollback goes, with defaults filled in */
@@ -156,8 +156,8 @@ struct index_service {
     uint64_t free_hint;           /* no slot below this is free */
     uint64_t held;                /* slots with a holder */
     struct list fresh;
-    struct heap shares;
-    uint32_t share_count;
+    struct list shares;
+    uint32_t share_count;     /* shares in which a slot is counted */
     struct index_port *ports; /* as given out */
     uint32_t port_count;
     uint64_t endpoint_digest; /* of the endpoint they were given out for; 0: none */
@@ -189,35 +189,38 @@ struct index_label {
 struct index_node {
     uint64_t number;
     uint8_t id[16];
-    char id_text[IDENT_TEXT + 1];
+    /* What placing looks at and changes, close together. */
     bool exists; /* false: removed, and tasks of it are left */
     NodeState state;
     NodeAvailability availability;
     NodeRole role;
+    uint32_t counted;                       /* slots whose holder is to run here: the load that ranks it */
+    uint32_t place;                         /* its place in index->node_at; stays while it is there */
+    int64_t nano_cpus, memory_bytes;        /* offered */
+    int64_t reserved_cpus, reserved_memory; /* by tasks that are assigned and not told to end */
+    uint32_t host_port_count, host_port_room;
+    uint32_t *host_ports; /* in use by such tasks, one entry each; unordered */
+    uint32_t generic_count, reserved_generic_count;
+    struct demand_generic *generic;          /* offered, by kind */
+    struct demand_generic *reserved_generic; /* by kind; owned, and each kind is */
+    uint64_t changed_at;                     /* index->sequence of its last change that concerns placing */
+    uint64_t eased_at;                       /* of its last change by which more may fit */
+    uint64_t facts_at;                       /* of its last change of what is not counted from tasks */
+    struct list changed;                     /* index->changed */
+    struct list eased;                       /* index->eased */
+    struct list failures;
+    struct list pinned;
+    struct list confirm; /* index->confirm: pinned tasks may have become possible since the scheduler looked */
+    struct list shares;
+    /* The rest. */
     int64_t down_since_ms; /* 0: not down */
+    char id_text[IDENT_TEXT + 1];
     const char *name, *hostname, *address, *os, *architecture;
     struct index_label *labels, *engine_labels; /* by key */
     struct index_label *plugins;                /* type, name */
     uint32_t label_count, engine_label_count, plugin_count;
-    struct demand_generic *generic; /* offered, by kind */
-    uint32_t generic_count;
-    void *memory;                            /* all of the texts and arrays above */
-    int64_t nano_cpus, memory_bytes;         /* offered */
-    int64_t reserved_cpus, reserved_memory;  /* by tasks that are assigned and not told to end */
-    struct demand_generic *reserved_generic; /* by kind; own memory, kinds borrowed from nowhere: copied */
-    uint32_t reserved_generic_count;
-    uint32_t *host_ports; /* in use by such tasks, one entry each; unordered */
-    uint32_t host_port_count, host_port_room;
-    uint32_t counted; /* slots whose holder is to run here: the load that ranks it */
-    uint32_t place;   /* its place in index->node_at; stays while it is there */
-    struct list shares;
-    struct list pinned;
-    struct list failures;
-    struct list changed; /* index->changed */
-    uint64_t changed_at; /* index->sequence of its last change that concerns placing */
-    uint64_t eased_at;   /* of its last change by which more may fit */
-    struct list dirty;   /* index->dirty_nodes: the node itself changed since the orchestrator looked */
-    struct list confirm; /* index->confirm: pinned tasks may have become possible since the scheduler looked */
+    void *memory;      /* all of the texts and arrays above */
+    struct list dirty; /* index->dirty_nodes: the node itself changed since the orchestrator looked */
     struct heap_item timer;
 };
 
@@ -228,6 +231,8 @@ struct index_request { /* a stored answer, to be reaped */
 };
 
 struct index {
+    struct index_task *recent_task;   /* found last: the next look-up is often for the same */
+    struct index_share *recent_share; /* the same */
     struct table tasks, tasks_by_id, nodes, nodes_by_id, services, services_by_id, specs, shares, requests;
     struct index_node **node_at; /* dense; NULL holes */
     uint32_t node_count;         /* places in use, holes counted */
@@ -242,6 +247,7 @@ struct index {
     struct list failures;        /* oldest first */
     struct list global_services; /* with current spec global */
     struct list changed;         /* nodes, newest change first */
+    struct list eased;           /* the same by the newest change by which more may fit or they rank better */
     uint64_t sequence;           /* grows with each change of a node that concerns placing */
     uint64_t eased_at;           /* newest eased_at of any node */
     uint64_t gone_at;            /* sequence when a node's place became free last */
@@ -260,6 +266,7 @@ void index_changed(void *index, uint64_t at, const struct object *before, const 
 
 /* NULL when absent. Placeholders (exists false) are found too. */
 struct index_task *index_task(const struct index *x, uint64_t number);
+void index_expect_task(struct index *x, struct index_task *t); /* it is about to be applied: spares the look-up */
 struct index_task *index_task_by_id(const struct index *x, const uint8_t id[16]);
 struct index_node *index_node(const struct index *x, uint64_t number);
 struct index_node *index_node_by_id(const struct index *x, const uint8_t id[16]);

@@ -122,7 +122,7 @@ static bool services_differ(struct compare *c, const struct index_service *a, co
     return D(exists) || DTEXT(name) || D(spec_version) || D(previous_spec_version) ||
            differ(c, "current", a->current ? a->current->version : 0, b->current ? b->current->version : 0) ||
            DLENGTH(specs) || D(slots.count) || DLENGTH(all_slots) || D(held) || DLENGTH(fresh) || D(share_count) ||
-           D(shares.count) ||
+           DLENGTH(shares) ||
            differ(c, "ports", port_sum(a->ports, a->port_count), port_sum(b->ports, b->port_count)) ||
            D(has_update) || D(update_state) || D(update_started_ms) || D(update_slots) || D(update_failures) ||
            differ(c, "listed as global", list_empty(&a->global), list_empty(&b->global)) || parts_differ(c, a, b);

@@ -11,6 +11,9 @@ void index_service_needless(struct index *x, struct index_service *s);
 struct index_spec *index_spec_get(struct index *x, struct index_service *s, uint64_t version);
 void index_spec_needless(struct index *x, struct index_spec *spec);
 
+struct index_task *index_task_recent(struct index *x, uint64_t number);
+struct index_share *index_share_recent(struct index *x, uint64_t service, uint64_t node);
+
 void index_apply_node(struct index *x, uint64_t number, const Node *after);
 void index_apply_spec(struct index *x, uint64_t number, const Spec *before, const Spec *after);
 void index_apply_task(struct index *x, const struct object *before, const struct object *after);

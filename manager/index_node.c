@@ -2,8 +2,8 @@
  *
  * The facts of a node lie in one block, because there are many nodes and each has dozens of small texts. All that
  * placing looks at and that changes often (reservations, ports, load) is kept beside it by index_task.c, which
- * tells index_node_changed; the scheduler's ranks walk index->changed from its front to what they saw last, so that
- * they cost what changed. */
+ * tells index_node_changed; the scheduler's ranks walk index->changed or index->eased from its front to what they
+ * saw last, so that they cost what changed. */
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,7 +20,7 @@ struct index_node *index_node_get(struct index *x, uint64_t number)
     n = mem_alloc(sizeof(*n));
     n->number = number;
     n->name = n->hostname = n->address = n->os = n->architecture = "";
-    struct list *links[] = {&n->shares, &n->pinned, &n->failures, &n->changed, &n->dirty, &n->confirm};
+    struct list *links[] = {&n->shares, &n->pinned, &n->failures, &n->changed, &n->eased, &n->dirty, &n->confirm};
     for (size_t i = 0; i < ARRAY_SIZE(links); i++)
         list_init(links[i]);
     table_put(&x->nodes, n);
@@ -66,6 +66,7 @@ void index_node_needless(struct index *x, struct index_node *n)
     list_remove(&n->dirty);
     list_remove(&n->confirm);
     list_remove(&n->changed);
+    list_remove(&n->eased);
     heap_remove(&x->node_timers, &n->timer);
     x->node_at[n->place] = NULL;
     if (x->node_hole_count == x->node_hole_room) {
@@ -85,6 +86,8 @@ void index_node_changed(struct index *x, struct index_node *n, bool eased)
     if (!eased)
         return;
     n->eased_at = x->eased_at = x->sequence;
+    list_remove(&n->eased);
+    list_push_front(&x->eased, &n->eased);
     if (!list_empty(&n->pinned))
         index_mark(&x->confirm, &n->confirm);
 }
@@ -227,6 +230,7 @@ void index_apply_node(struct index *x, uint64_t number, const Node *after)
     if (after)
         set_facts(n, after);
     index_node_changed(x, n, true);
+    n->facts_at = n->changed_at;
     index_mark(&x->dirty_nodes, &n->dirty);
     if (!after)
         index_node_needless(x, n);

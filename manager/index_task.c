@@ -31,7 +31,7 @@ struct footprint { /* what a task and its slot's holder mean for placing */
 
 static struct index_share *share_get(struct index *x, struct index_service *s, uint64_t node)
 {
-    struct index_share *share = index_share(x, s->number, node);
+    struct index_share *share = index_share_recent(x, s->number, node);
 
     if (share)
         return share;
@@ -40,6 +40,7 @@ static struct index_share *share_get(struct index *x, struct index_service *s, u
         .service_number = s->number, .node_number = node, .service = s, .node = index_node_get(x, node)};
     list_init(&share->tasks);
     list_push(&share->node->shares, &share->by_node);
+    list_push(&s->shares, &share->by_service);
     table_put(&x->shares, share);
     return share;
 }
@@ -52,22 +53,23 @@ static void share_needless(struct index *x, struct index_share *share)
         return;
     table_remove(&x->shares, &share->service_number);
     list_remove(&share->by_node);
+    list_remove(&share->by_service);
+    if (x->recent_share == share)
+        x->recent_share = NULL;
     free(share);
     index_node_needless(x, n);
 }
 
-/* Most holders first; among equals one with a holder that is not running. */
-static void share_order(struct index_share *share)
+/* Slots of which the holder runs, or is to run, on the share's node. */
+static void share_count(struct index_share *share, int by, int running)
 {
     struct index_service *s = share->service;
-    bool was_in = heap_holds(&share->counts);
 
-    if (share->counted)
-        heap_put(&s->shares, &share->counts,
-                 -(int64_t)(2 * (uint64_t)share->counted + (share->running < share->counted)));
-    else
-        heap_remove(&s->shares, &share->counts);
-    s->share_count += (uint32_t)heap_holds(&share->counts) - (uint32_t)was_in;
+    s->share_count -= share->counted != 0;
+    share->counted += (uint32_t)by;
+    share->running += (uint32_t)running;
+    share->node->counted += (uint32_t)by;
+    s->share_count += share->counted != 0;
 }
 
 static struct index_slot *slot_get(struct index_service *s, uint64_t key)
@@ -163,12 +165,8 @@ static void slot_uncount(struct index_slot *slot)
 
     if (!t)
         return;
-    if (slot->counted) {
-        t->share->counted--;
-        t->share->running -= slot->counted_running;
-        t->share->node->counted--;
-        share_order(t->share);
-    }
+    if (slot->counted)
+        share_count(t->share, -1, -(int)slot->counted_running);
     leave_spec(t);
     slot->holder = NULL;
     slot->counted = slot->counted_running = false;
@@ -190,10 +188,7 @@ static void slot_count(struct index_slot *slot)
     if (!slot->counted)
         return;
     slot->counted_running = t->state == TASK_STATE__RUNNING;
-    t->share->counted++;
-    t->share->running += slot->counted_running;
-    t->share->node->counted++;
-    share_order(t->share);
+    share_count(t->share, 1, slot->counted_running);
 }
 
 /* --- contributions ---------------------------------------------------------------------------------------------
@@ -299,16 +294,14 @@ static struct footprint footprint(const struct index_slot *slot, const struct in
 
 static void compare_footprints(struct index *x, struct footprint before, struct footprint after)
 {
-    if (before.holder != after.holder || before.reserved != after.reserved) {
-        if (before.holder && before.holder != after.holder)
-            index_node_changed(x, before.holder, true);
-        if (before.reserved && before.reserved != after.reserved)
-            index_node_changed(x, before.reserved, true);
-        if (after.holder && before.holder != after.holder)
-            index_node_changed(x, after.holder, false);
-        if (after.reserved && before.reserved != after.reserved)
-            index_node_changed(x, after.reserved, false);
-    }
+    struct index_node *left[] = {before.holder, before.reserved}, *come[] = {after.holder, after.reserved};
+
+    for (size_t i = 0; i < 2; i++)
+        if (left[i] && left[i] != come[i] && !(i && left[1] == left[0] && left[0] != come[0]))
+            index_node_changed(x, left[i], true);
+    for (size_t i = 0; i < 2; i++)
+        if (come[i] && come[i] != left[i] && !(i && come[1] == come[0] && come[0] != left[0]))
+            index_node_changed(x, come[i], false);
     if (after.pinned && before.pinned != after.pinned)
         index_mark(&x->confirm, &after.pinned->confirm);
 }
@@ -399,6 +392,8 @@ static void task_remove(struct index *x, struct index_task *t)
     struct index_share *share = t->share;
 
     detach(x, t);
+    if (x->recent_task == t)
+        x->recent_task = NULL;
     table_remove(&x->tasks, &t->number);
     table_remove(&x->tasks_by_id, t->id);
     heap_remove(&x->task_timers, &t->timer);
@@ -415,7 +410,7 @@ static void task_remove(struct index *x, struct index_task *t)
 void index_apply_task(struct index *x, const struct object *before, const struct object *after)
 {
     bool present = after && after->message;
-    struct index_task *t = index_task(x, present ? after->number : before->number);
+    struct index_task *t = index_task_recent(x, present ? after->number : before->number);
     struct footprint was = {0};
     struct index_share *share = NULL;
 
@@ -460,7 +455,7 @@ static void count_failure(struct index *x, struct index_task *t, const Status *b
 
 void index_apply_status(struct index *x, uint64_t number, const Status *before, const Status *after)
 {
-    struct index_task *t = index_task(x, number);
+    struct index_task *t = index_task_recent(x, number);
 
     if (!t)
         return; /* its task went first */

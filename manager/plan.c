@@ -115,6 +115,7 @@ void plan_set_desired(struct plan *p, struct index_task *t, TaskState desired)
         return;
     Task task = *old;
     task.desired_state = desired;
+    index_expect_task(p->index, t);
     plan_put(p, KIND_TASK, t->number, &task);
 }
 
@@ -135,6 +136,7 @@ void plan_set_status(struct plan *p, struct index_task *t, TaskState state, cons
     status.timestamp_ns = p->wall_ns;
     status.message = (char *)message;
     status.err = err && *err ? (char *)err : NULL;
+    index_expect_task(p->index, t);
     plan_put(p, KIND_STATUS, t->number, &status);
 }
 
@@ -150,6 +152,7 @@ void plan_assign(struct plan *p, struct index_task *t, const struct index_node *
     Task task = *old;
     task.has_node = true;
     task.node = node->number;
+    index_expect_task(p->index, t);
     plan_put(p, KIND_TASK, t->number, &task);
 }
 

@@ -2,8 +2,10 @@
  *
  * Missing slots get the lowest free numbers. Slots too many go in this order: those in which nothing runs on a node
  * (not placed yet, or ended for good); then from the node that holds most of the service, so that what stays is
- * spread; there first what is not running, then the highest number. The node comes from a heap, its tasks are
- * looked at once for as many as surely go from it: removing m of n slots does not cost n for each. */
+ * spread; there first what is not running, then the highest number. Scaling down orders the service's nodes once
+ * per draft, and looks at the tasks of a node once for as many as surely go from it: removing m of n slots does not
+ * cost n for each. */
+#include <assert.h>
 #include <stdlib.h>
 
 #include "manager/orchestrator/orchestrator.h"
@@ -70,27 +72,61 @@ static bool remove_from_share(struct plan *p, struct index_share *share, uint64_
     return true;
 }
 
-static bool scale_down(struct plan *p, struct index_service *s)
+struct crowd { /* a node by what it holds of the service */
+    struct heap_item order;
+    struct index_share *share;
+};
+
+/* Most first; among equals one with a slot that is not running. */
+static void order_crowd(struct heap *h, struct crowd *c)
+{
+    const struct index_share *share = c->share;
+
+    if (share->counted)
+        heap_put(h, &c->order, -(2 * (int64_t)share->counted + (share->running < share->counted)));
+    else
+        heap_remove(h, &c->order);
+}
+
+static bool remove_from_nodes(struct plan *p, struct index_service *s, struct heap *crowds)
 {
     while (s->held > s->current->replicas) {
-        struct index_slot *idle = idle_slot(s);
-
         if (plan_stop(p))
             return false;
-        if (idle) {
-            if (!slot_remove(p, idle))
-                return false;
-            continue;
-        }
-        struct index_share *share = container_of(heap_first(&s->shares), struct index_share, counts);
+        assert(heap_first(crowds));
+        struct crowd *c = container_of(heap_first(crowds), struct crowd, order);
         uint64_t surplus = s->held - s->current->replicas;
         /* No node will hold fewer than the rounded-up mean in the end, so all above it goes from here. */
         uint64_t mean = (s->current->replicas + s->share_count - 1) / s->share_count;
-        uint64_t count = share->counted > mean ? share->counted - mean : 1;
-        if (!remove_from_share(p, share, MIN(count, surplus)))
+        uint64_t count = c->share->counted > mean ? c->share->counted - mean : 1;
+        bool done = remove_from_share(p, c->share, MIN(count, surplus));
+        order_crowd(crowds, c);
+        if (!done)
             return false;
     }
     return true;
+}
+
+static bool scale_down(struct plan *p, struct index_service *s)
+{
+    struct index_slot *idle;
+    struct index_share *share;
+    struct heap crowds = {0};
+
+    while (s->held > s->current->replicas && (idle = idle_slot(s)))
+        if (plan_stop(p) || !slot_remove(p, idle))
+            return false;
+    if (s->held <= s->current->replicas)
+        return true;
+    list_each (share, &s->shares, by_service) {
+        struct crowd *c = ARENA_NEW(p->arena, struct crowd);
+
+        c->share = share;
+        order_crowd(&crowds, c);
+    }
+    bool done = remove_from_nodes(p, s, &crowds);
+    heap_fini(&crowds);
+    return done;
 }
 
 bool replicated_step(struct plan *p, struct index_service *s)

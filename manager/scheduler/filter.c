@@ -154,6 +154,18 @@ enum filter filter_check(const struct index_spec *spec, const struct index_node 
     return check(&(struct question){.spec = spec, .node = node, .counted = share ? share->counted : 0});
 }
 
+enum filter filter_check_again(const struct index_spec *spec, const struct index_node *node,
+                               const struct index_share *share)
+{
+    const struct question q = {.spec = spec, .node = node, .counted = share ? share->counted : 0};
+
+    if (!resources(&q))
+        return FILTER_RESOURCES;
+    if (!host_ports(&q))
+        return FILTER_HOST_PORT;
+    return replicas(&q) ? FILTER_NONE : FILTER_MAX_REPLICAS;
+}
+
 enum filter filter_check_pinned(const struct index_task *t)
 {
     bool counts_itself = t->slot->holder == t && t->slot->counted;

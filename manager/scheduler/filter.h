@@ -24,6 +24,11 @@ enum filter {
 enum filter filter_check(const struct index_spec *spec, const struct index_node *node,
                          const struct index_share *share);
 
+/* The same for a node that passed all of them since its own facts (state, labels...) changed last: only what tasks
+ * change is looked at. */
+enum filter filter_check_again(const struct index_spec *spec, const struct index_node *node,
+                               const struct index_share *share);
+
 /* The same for one task that has its node already and is counted there: whether it may stay. */
 enum filter filter_check_pinned(const struct index_task *t);
 

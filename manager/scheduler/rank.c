@@ -1,16 +1,20 @@
 /* See rank.h.
  *
  * Per place of a node (index_node.place) a rank knows which filter refused it, and where it stands in a heap if
- * none did. Syncing walks index->changed from the newest change back to what was seen last and looks at each node
- * once. Building one looks at all nodes, in slices if the plan stops. A service's own rank begins as a copy of the
- * shared one of the same demand, in which only the nodes that have its tasks are out of order.
+ * none did. Two kinds of changes are told apart. By some a node may fit now, or rank better (a task ended, a label
+ * changed): they are looked at when the rank is synced, from the newest (index->eased) back to what was seen last.
+ * By the others it can only fit less or rank worse (a task was placed there): what the heap holds of it is then too
+ * good, so it comes out on top in time, and is looked at there. So placing a task costs nothing in the ranks that
+ * do not place it. Building a rank looks at all nodes, in slices if the plan stops. A service's own rank begins as
+ * a copy of the shared one of the same demand, in which only the nodes that have its tasks are out of order.
  *
  *     shared:  key = load of the node
  *     own:     key = failures of the spec | tasks of the service on the node | load of the node
  *
  * With preferences the heap of nodes hangs below a tree: each branch orders its children by the tasks of the
  * service in them, so that the least used branch with a fitting node comes first, on each level. A node without the
- * label is in the branch of the empty value. */
+ * label is in the branch of the empty value. Trees look at every change, because what they count of a branch must
+ * be exact. */
 #include <assert.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -20,7 +24,7 @@
 #include "manager/scheduler/rank_heap.h"
 #include "proto/base/mem.h"
 
-#define PLACES_MAX     (4u << 20) /* in all ranks together: about 17 bytes each */
+#define PLACES_MAX     (4u << 20) /* in all ranks together: about 25 bytes each */
 #define STOP_INTERVAL  256        /* nodes between two looks at the end of the turn */
 #define FAILURES_MIN   5          /* a node ranks behind others from so many on (swarm-surface.md section 14) */
 #define FAILURES_SHOWN 255
@@ -41,10 +45,12 @@ struct branch {
 struct rank {
     uint64_t key[2];
     bool own, cold;
-    uint64_t synced; /* index->sequence that it has seen */
+    uint64_t eased;  /* index->sequence up to which changes for the better were seen */
+    uint64_t synced; /* up to which all were */
     uint32_t places, built;
     uint32_t *at;     /* by place: position in its heap, from 1 */
     uint8_t *refused; /* by place: enum filter, or ABSENT */
+    uint64_t *seen;   /* by place: index->sequence when it was looked at */
     uint32_t refused_count[FILTER_COUNT + 1];
     struct branch root;
     struct branch **leaf; /* by place, with preferences; else NULL: all in the root */
@@ -155,14 +161,27 @@ static void refuse(struct rank *r, uint32_t place, uint8_t why)
     r->refused_count[why]++;
 }
 
+/* Which filter refuses it; what follows from its facts alone is not asked twice. */
+static enum filter ask(const struct rank *r, const struct index *x, const struct index_spec *spec,
+                       const struct index_node *n)
+{
+    const struct index_share *share =
+        spec->demand.max_replicas ? index_share(x, spec->service->number, n->number) : NULL;
+    uint8_t before = r->refused[n->place];
+    bool facts_passed = before == FILTER_NONE || before == FILTER_HOST_PORT || before == FILTER_MAX_REPLICAS;
+
+    if (facts_passed && r->seen[n->place] >= n->facts_at)
+        return filter_check_again(spec, n, share);
+    return filter_check(spec, n, share);
+}
+
 static void refresh(struct rank *r, const struct index *x, const struct index_spec *spec, uint32_t place)
 {
     const struct index_node *n = x->node_at[place];
     bool present = n && n->exists;
-    const struct index_share *share =
-        present && spec->demand.max_replicas ? index_share(x, spec->service->number, n->number) : NULL;
 
-    refuse(r, place, present ? (uint8_t)filter_check(spec, n, share) : ABSENT);
+    refuse(r, place, present ? (uint8_t)ask(r, x, spec, n) : ABSENT);
+    r->seen[place] = x->sequence;
     if (!present) {
         leave_leaf(r, place);
         return;
@@ -193,10 +212,12 @@ static void clear(struct rank *r)
     fini_branch(&r->root);
     free(r->at);
     free(r->refused);
+    free(r->seen);
     free(r->leaf);
     free(r->counted);
     r->at = NULL;
     r->refused = NULL;
+    r->seen = NULL;
     r->leaf = tree ? mem_alloc(sizeof(struct branch *)) : NULL;
     r->counted = NULL;
     r->places = r->built = 0;
@@ -212,6 +233,8 @@ static void add_places(struct rank *r, uint32_t places)
     memset(r->at + r->places, 0, more * sizeof(*r->at));
     r->refused = mem_grow(r->refused, places, 1);
     memset(r->refused + r->places, ABSENT, more);
+    r->seen = mem_grow(r->seen, places, sizeof(*r->seen));
+    memset(r->seen + r->places, 0, more * sizeof(*r->seen));
     r->refused_count[ABSENT] += more;
     if (r->leaf) {
         r->leaf = mem_grow(r->leaf, places, sizeof(struct branch *));
@@ -225,7 +248,7 @@ static void add_places(struct rank *r, uint32_t places)
 static bool build(struct rank *r, const struct plan *p, const struct index_spec *spec)
 {
     if (r->built == 0)
-        r->synced = p->index->sequence; /* what changes meanwhile is looked at again */
+        r->eased = r->synced = p->index->sequence; /* what changes meanwhile is looked at again */
     for (; r->built < r->places; r->built++) {
         if (r->built % STOP_INTERVAL == STOP_INTERVAL - 1 && plan_stop(p))
             return false;
@@ -235,27 +258,51 @@ static bool build(struct rank *r, const struct plan *p, const struct index_spec 
     return true;
 }
 
+/* Look at the nodes that changed since. */
+static void see_all(struct rank *r, const struct index *x, const struct index_spec *spec)
+{
+    struct index_node *n;
+
+    list_each (n, &x->changed, changed) {
+        if (n->changed_at <= r->synced)
+            break;
+        if (n->changed_at > r->seen[n->place])
+            refresh(r, x, spec, n->place);
+    }
+    r->eased = r->synced = x->sequence;
+}
+
+static void see_eased(struct rank *r, const struct index *x, const struct index_spec *spec)
+{
+    struct index_node *n;
+
+    list_each (n, &x->eased, eased) {
+        if (n->eased_at <= r->eased)
+            break;
+        if (n->eased_at > r->seen[n->place])
+            refresh(r, x, spec, n->place);
+    }
+    r->eased = x->sequence;
+}
+
 bool rank_sync(struct rank *r, const struct plan *p, const struct index_spec *spec)
 {
     const struct index *x = p->index;
-    struct index_node *n;
 
-    if (r->synced < x->gone_at)
+    if (r->eased < x->gone_at)
         clear(r); /* places may have new owners */
     if (r->places < x->node_count)
         add_places(r, x->node_count);
     if (r->cold && !build(r, p, spec))
         return false;
-    list_each (n, &x->changed, changed) {
-        if (n->changed_at <= r->synced)
-            break;
-        refresh(r, x, spec, n->place);
-    }
-    r->synced = x->sequence;
+    if (r->leaf)
+        see_all(r, x, spec);
+    else
+        see_eased(r, x, spec);
     return true;
 }
 
-struct index_node *rank_best(const struct rank *r, const struct index *x)
+static struct index_node *top(const struct rank *r, const struct index *x)
 {
     const struct branch *b = &r->root;
 
@@ -266,9 +313,13 @@ struct index_node *rank_best(const struct rank *r, const struct index *x)
     return x->node_at[rank_heap_first(&b->heap)];
 }
 
-bool rank_fits(const struct rank *r, const struct index_node *n)
+struct index_node *rank_best(struct rank *r, const struct index *x, const struct index_spec *spec)
 {
-    return n->place < r->places && r->refused[n->place] == FILTER_NONE;
+    struct index_node *n;
+
+    while ((n = top(r, x)) && n->changed_at > r->seen[n->place])
+        refresh(r, x, spec, n->place);
+    return n;
 }
 
 void rank_hide(struct rank *r, const struct index_node *n)
@@ -279,13 +330,24 @@ void rank_hide(struct rank *r, const struct index_node *n)
     lift(leaf, 0);
 }
 
+bool rank_hidden_fits(struct rank *r, const struct index *x, const struct index_spec *spec,
+                      const struct index_node *n)
+{
+    if (n->changed_at > r->seen[n->place]) {
+        refresh(r, x, spec, n->place);
+        rank_hide(r, n);
+    }
+    return r->refused[n->place] == FILTER_NONE;
+}
+
 void rank_show(struct rank *r, const struct index *x, const struct index_spec *spec, const struct index_node *n)
 {
     refresh(r, x, spec, n->place);
 }
 
-const uint32_t *rank_refused(const struct rank *r)
+const uint32_t *rank_refused(struct rank *r, const struct index *x, const struct index_spec *spec)
 {
+    see_all(r, x, spec);
     return r->refused_count;
 }
 
@@ -343,6 +405,7 @@ static struct rank *find(const struct ranks *all, const struct index_spec *spec,
 static void copy_shared(struct rank *r, const struct rank *shared, const struct index *x,
                         const struct index_spec *spec)
 {
+    const struct index_share *share;
     struct index_failure *f;
 
     r->places = r->built = shared->places;
@@ -350,14 +413,13 @@ static void copy_shared(struct rank *r, const struct rank *shared, const struct 
     r->refused = mem_dup(shared->refused, shared->places);
     memcpy(r->refused_count, shared->refused_count, sizeof(r->refused_count));
     rank_heap_copy(&r->root.heap, &shared->root.heap);
+    r->seen = mem_dup(shared->seen, shared->places * sizeof(*r->seen));
     r->synced = shared->synced;
+    r->eased = shared->eased;
     r->cold = false;
-    for (uint32_t i = 0; i < spec->service->shares.count; i++) {
-        struct index_share *share = container_of(spec->service->shares.items[i], struct index_share, counts);
-
+    list_each (share, &spec->service->shares, by_service)
         if (share->node->place < r->places)
             refresh(r, x, spec, share->node->place);
-    }
     list_each (f, &x->failures, by_time)
         if (f->service == spec->service->number && f->node->place < r->places)
             refresh(r, x, spec, f->node->place);
@@ -373,7 +435,7 @@ static struct rank *make(struct ranks *all, const struct index *x, const struct 
     r->key[1] = own ? ~spec->demand.digest[1] - spec->version : spec->demand.digest[1];
     if (spec->demand.preference_count)
         r->leaf = mem_alloc(sizeof(struct branch *));
-    else if (own && !spec->demand.max_replicas && shared && !shared->cold && shared->synced >= x->gone_at)
+    else if (own && !spec->demand.max_replicas && shared && !shared->cold && shared->eased >= x->gone_at)
         copy_shared(r, shared, x, spec);
     list_init(&r->recent);
     table_put(&all->by_key, r);

@@ -30,18 +30,18 @@ bool rank_is_own(const struct rank *r);
 /* Bring it up to date. False: the plan stopped before it was; call again. `spec` is one that asks the same. */
 bool rank_sync(struct rank *r, const struct plan *p, const struct index_spec *spec);
 
-/* The best node, NULL when none fits. */
-struct index_node *rank_best(const struct rank *r, const struct index *x);
-
-/* Whether a node fits, by what the rank saw last. */
-bool rank_fits(const struct rank *r, const struct index_node *n);
+/* The best node, NULL when none fits. The rank is synced. */
+struct index_node *rank_best(struct rank *r, const struct index *x, const struct index_spec *spec);
 
 /* Leave a node out until it changes, or is shown again. */
 void rank_hide(struct rank *r, const struct index_node *n);
+/* Whether a hidden node fits. */
+bool rank_hidden_fits(struct rank *r, const struct index *x, const struct index_spec *spec,
+                      const struct index_node *n);
 void rank_show(struct rank *r, const struct index *x, const struct index_spec *spec, const struct index_node *n);
 
 /* Among nodes that fit the less comes first: what ranks of their own order by. */
 uint64_t rank_key(const struct index *x, const struct index_spec *spec, const struct index_node *n);
 
 /* How many nodes each filter refused. */
-const uint32_t *rank_refused(const struct rank *r);
+const uint32_t *rank_refused(struct rank *r, const struct index *x, const struct index_spec *spec);

@@ -88,7 +88,7 @@ static struct index_node *best_aside(const struct group *g)
         struct index_node *n = g->aside[i];
         uint64_t key = rank_key(g->plan->index, g->spec, n);
 
-        if (rank_fits(g->rank, n) && (!best || key < best_key)) {
+        if (rank_hidden_fits(g->rank, g->plan->index, g->spec, n) && (!best || key < best_key)) {
             best = n;
             best_key = key;
         }
@@ -103,7 +103,7 @@ static bool choose(struct group *g, struct index_node **ret)
 
     if (!rank_sync(g->rank, g->plan, g->spec))
         return false;
-    while ((n = rank_best(g->rank, g->plan->index)) && !rank_is_own(g->rank) && concerns(g, n)) {
+    while ((n = rank_best(g->rank, g->plan->index, g->spec)) && !rank_is_own(g->rank) && concerns(g, n)) {
         if (g->aside_count < ASIDE_MAX) {
             set_aside(g, n);
             continue;
@@ -139,7 +139,7 @@ static void park(struct group *g)
 {
     struct index *x = g->plan->index;
     struct index_spec *spec = g->spec;
-    const char *text = filter_explain(g->plan->arena, rank_refused(g->rank));
+    const char *text = filter_explain(g->plan->arena, rank_refused(g->rank, x, spec));
     struct index_task *t;
 
     new_reason(spec, text);

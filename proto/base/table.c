@@ -1,12 +1,10 @@
 /* See table.h.
  *
- * While a table grows there are two arrays: `slots`, where insertions go, and `old`, whose slots below old_at have
- * been moved. Each insertion moves MOVE_STEP more; the new array is twice as large, so the old one is empty long
- * before the next growth. Slots below old_at keep their stale pointers, because probing must pass over them, but
- * are never followed. Removal from `slots` shifts back; removal from `old` leaves a tombstone, which dies with it.
- */
+ * While a table grows there are two parts: `now`, where insertions go, and `old`, whose slots below old_at have
+ * been moved. Each insertion moves MOVE_STEP more, so the old part is empty long before the next growth. A slot of
+ * `old` whose entry was moved or removed is marked GONE: probing passes over it. Removal from `now` shifts back, so
+ * there are never such marks. */
 #include <assert.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,9 +12,9 @@
 #include "proto/base/table.h"
 
 #define SLOTS_MIN 8
-#define MOVE_STEP 8
-
-static char tombstone;
+#define MOVE_STEP 32
+#define FREE      0
+#define GONE      255
 
 void table_init(struct table *t, size_t key_offset, size_t key_size)
 {
@@ -24,10 +22,17 @@ void table_init(struct table *t, size_t key_offset, size_t key_size)
     *t = (struct table){.key_offset = (uint16_t)key_offset, .key_size = (uint16_t)key_size};
 }
 
+static void part_fini(struct table_part *p)
+{
+    free(p->slots);
+    free(p->tags);
+    *p = (struct table_part){0};
+}
+
 void table_fini(struct table *t)
 {
-    free(t->slots);
-    free(t->old);
+    part_fini(&t->now);
+    part_fini(&t->old);
     table_init(t, t->key_offset, t->key_size);
 }
 
@@ -48,62 +53,65 @@ static inline uint64_t hash(const struct table *t, const void *key)
     return h ^ h >> 32;
 }
 
+static inline uint8_t tag_of(uint64_t h)
+{
+    return (uint8_t)(1 + (h >> 40) % 254);
+}
+
 static inline const void *key_of(const struct table *t, const void *entry)
 {
     return (const char *)entry + t->key_offset;
 }
 
-static inline bool has_key(const struct table *t, const void *entry, const void *key)
+static inline int has_key(const struct table *t, const void *entry, const void *key)
 {
     const void *own = key_of(t, entry);
 
     return word_at(own, 0) == word_at(key, 0) && (t->key_size == 8 || word_at(own, 8) == word_at(key, 8));
 }
 
-/* The slot of that key in the present array, or the free one where it belongs. */
-static size_t find(const struct table *t, const void *key, uint64_t h)
+/* The slot of that key, or the free one that ends its run. The part has slots. */
+static inline size_t find(const struct table *t, const struct table_part *p, const void *key, uint64_t h)
 {
-    size_t at = h & t->mask;
+    uint8_t tag = tag_of(h);
+    size_t at = h & p->mask;
 
-    while (t->slots[at] && !has_key(t, t->slots[at], key))
-        at = (at + 1) & t->mask;
+    while (p->tags[at] != FREE && !(p->tags[at] == tag && has_key(t, p->slots[at], key)))
+        at = (at + 1) & p->mask;
     return at;
 }
 
-/* The slot of that key in the old array; SIZE_MAX when it is not there any more. */
-static size_t find_old(const struct table *t, const void *key, uint64_t h)
+static void set(struct table_part *p, size_t at, void *entry, uint8_t tag)
 {
-    if (!t->old)
-        return SIZE_MAX;
-    for (size_t at = h & t->old_mask; t->old[at]; at = (at + 1) & t->old_mask)
-        if (at >= t->old_at && t->old[at] != &tombstone && has_key(t, t->old[at], key))
-            return at;
-    return SIZE_MAX;
+    p->slots[at] = entry;
+    p->tags[at] = tag;
 }
 
 static void move_some(struct table *t, size_t steps)
 {
-    while (t->old && steps-- > 0) {
-        void *entry = t->old[t->old_at++];
+    while (t->old.slots && steps-- > 0) {
+        size_t at = t->old_at++;
+        uint8_t tag = t->old.tags[at];
 
-        if (entry && entry != &tombstone)
-            t->slots[find(t, key_of(t, entry), hash(t, key_of(t, entry)))] = entry;
-        if (t->old_at > t->old_mask) {
-            free(t->old);
-            t->old = NULL;
+        if (tag != FREE && tag != GONE) {
+            void *entry = t->old.slots[at];
+
+            set(&t->now, find(t, &t->now, key_of(t, entry), hash(t, key_of(t, entry))), entry, tag);
+            t->old.tags[at] = GONE;
         }
+        if (t->old_at > t->old.mask)
+            part_fini(&t->old);
     }
 }
 
 static void grow(struct table *t)
 {
-    move_some(t, SIZE_MAX); /* always done by now, but for tables that were never inserted into since */
-    size_t slots = t->slots ? (t->mask + 1) * 2 : SLOTS_MIN;
-    t->old = t->slots;
-    t->old_mask = t->mask;
+    move_some(t, SIZE_MAX); /* always done by now */
+    size_t slots = t->now.slots ? (t->now.mask + 1) * 2 : SLOTS_MIN;
+    t->old = t->now;
     t->old_at = 0;
-    t->slots = mem_array(slots, sizeof(void *));
-    t->mask = slots - 1;
+    t->now =
+        (struct table_part){.slots = mem_array(slots, sizeof(void *)), .tags = mem_alloc(slots), .mask = slots - 1};
 }
 
 void *table_get(const struct table *t, const void *key)
@@ -111,39 +119,42 @@ void *table_get(const struct table *t, const void *key)
     if (!t->count)
         return NULL;
     uint64_t h = hash(t, key);
-    void *entry = t->slots[find(t, key, h)];
-    if (entry)
-        return entry;
-    size_t old = find_old(t, key, h);
-    return old == SIZE_MAX ? NULL : t->old[old];
+    size_t at = find(t, &t->now, key, h);
+    if (t->now.tags[at] != FREE)
+        return t->now.slots[at];
+    if (!t->old.slots)
+        return NULL;
+    at = find(t, &t->old, key, h);
+    return t->old.tags[at] != FREE ? t->old.slots[at] : NULL;
 }
 
 void table_put(struct table *t, void *entry)
 {
     const void *key = key_of(t, entry);
 
-    if (!t->slots || (t->count + 1) * 4 > (t->mask + 1) * 3)
+    if (!t->now.slots || (t->count + 1) * 4 > (t->now.mask + 1) * 3)
         grow(t);
     move_some(t, MOVE_STEP);
+    assert(!table_get(t, key));
     uint64_t h = hash(t, key);
-    size_t at = find(t, key, h);
-    assert(!t->slots[at] && find_old(t, key, h) == SIZE_MAX);
-    t->slots[at] = entry;
+    set(&t->now, find(t, &t->now, key, h), entry, tag_of(h));
     t->count++;
 }
 
 static void close_hole(struct table *t, size_t hole)
 {
-    /* Move later members of the run back, unless that would put one before its home. */
-    for (size_t at = (hole + 1) & t->mask; t->slots[at]; at = (at + 1) & t->mask) {
-        size_t home = hash(t, key_of(t, t->slots[at])) & t->mask;
+    struct table_part *p = &t->now;
 
-        if (((at - home) & t->mask) >= ((at - hole) & t->mask)) {
-            t->slots[hole] = t->slots[at];
+    /* Move later members of the run back, unless that would put one before its home. */
+    for (size_t at = (hole + 1) & p->mask; p->tags[at] != FREE; at = (at + 1) & p->mask) {
+        size_t home = hash(t, key_of(t, p->slots[at])) & p->mask;
+
+        if (((at - home) & p->mask) >= ((at - hole) & p->mask)) {
+            set(p, hole, p->slots[at], p->tags[at]);
             hole = at;
         }
     }
-    t->slots[hole] = NULL;
+    set(p, hole, NULL, FREE);
 }
 
 void *table_remove(struct table *t, const void *key)
@@ -151,34 +162,43 @@ void *table_remove(struct table *t, const void *key)
     if (!t->count)
         return NULL;
     uint64_t h = hash(t, key);
-    size_t at = find(t, key, h);
-    void *entry = t->slots[at];
-    if (entry) {
+    size_t at = find(t, &t->now, key, h);
+    void *entry = NULL;
+    if (t->now.tags[at] != FREE) {
+        entry = t->now.slots[at];
         close_hole(t, at);
-    } else {
-        size_t old = find_old(t, key, h);
-
-        if (old == SIZE_MAX)
-            return NULL;
-        entry = t->old[old];
-        t->old[old] = &tombstone;
+    } else if (t->old.slots) {
+        at = find(t, &t->old, key, h);
+        if (t->old.tags[at] != FREE) {
+            entry = t->old.slots[at];
+            t->old.tags[at] = GONE;
+        }
     }
-    t->count--;
+    t->count -= entry != NULL;
     return entry;
+}
+
+static void *part_next(const struct table_part *p, size_t *at)
+{
+    for (; p->slots && *at <= p->mask; ++*at)
+        if (p->tags[*at] != FREE && p->tags[*at] != GONE)
+            return p->slots[(*at)++];
+    return NULL;
 }
 
 void *table_next(const struct table *t, size_t *at)
 {
-    size_t present = t->slots ? t->mask + 1 : 0, old = t->old ? t->old_mask + 1 : 0;
+    size_t first = t->now.slots ? t->now.mask + 1 : 0;
 
-    for (; *at < present + old; ++*at) {
-        bool is_old = *at >= present;
-        void *entry = is_old ? t->old[*at - present] : t->slots[*at];
+    if (*at < first) {
+        void *entry = part_next(&t->now, at);
 
-        if (!entry || entry == &tombstone || (is_old && *at - present < t->old_at))
-            continue;
-        ++*at;
-        return entry;
+        if (entry)
+            return entry;
+        *at = first;
     }
-    return NULL;
+    size_t rest = *at - first;
+    void *entry = part_next(&t->old, &rest);
+    *at = first + rest;
+    return entry;
 }

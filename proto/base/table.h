@@ -1,23 +1,25 @@
 /* Hash tables of structs by a key that is inside them: 8 or 16 bytes at a fixed offset.
  *
- * Eight bytes per slot, no allocation per entry, and no long pause: growing moves a few entries with each
- * insertion, so that a table of a million entries never stops a loop. Keys must not be under an attacker's control
- * (numbers and random ids of ours are not); for text from outside use map.h. Order of iteration is by no rule.
- * Pure. */
+ * Nine bytes per slot, no allocation per entry, and no long pause: growing moves a few entries with each insertion,
+ * so that a table of a million entries never stops a loop. Keys must not be under an attacker's control (numbers
+ * and random ids of ours are not); for text from outside use map.h. Order of iteration is by no rule. Pure. */
 #pragma once
 
 #include <stddef.h>
 #include <stdint.h>
 
+struct table_part {
+    void **slots;  /* power of two of them, linear probing */
+    uint8_t *tags; /* of each slot: a few bits of the hash, so that most others are passed without a look at them */
+    size_t mask;   /* slots - 1 */
+};
+
 struct table {
-    void **slots;        /* power of two of them, linear probing */
-    void **old;          /* the smaller array that is being moved; NULL: none */
-    size_t mask;         /* slots - 1 */
-    size_t old_mask;     /* of `old` */
-    size_t old_at;       /* slots of `old` below this are moved */
-    size_t count;        /* entries */
-    uint16_t key_offset; /* of the key in an entry */
-    uint16_t key_size;   /* 8 or 16 */
+    struct table_part now, old; /* `old` is the smaller one that is being moved; slots NULL: none */
+    size_t old_at;              /* slots of `old` below this are moved */
+    size_t count;               /* entries */
+    uint16_t key_offset;        /* of the key in an entry */
+    uint16_t key_size;          /* 8 or 16 */
 };
 
 void table_init(struct table *t, size_t key_offset, size_t key_size);

@@ -373,7 +373,7 @@ static void client_done(struct control_write *write, const struct err *e, uint64
         c->op = OP_NONE;
         c->finished = c->finishing && c->target == &c->names[NAMES - 1];
     }
-    client_soon(c, c->finishing ? 50000 : 900000);
+    client_soon(c, c->finishing ? 50000 : 400000);
 }
 
 static void client_submit(struct client *c)

@@ -196,7 +196,7 @@ static struct world *live(uint64_t seed, unsigned managers, enum world_plant wha
     world_join(w);
     for (int64_t i = 0; i < seconds * 5 && !world_broken(w); i++) {
         world_run(w, SECOND / 5);
-        if (!crash_at && i > 5 && world_chance(w, 20))
+        if (!crash_at && i > 5 && world_chance(w, 35))
             disturb(w);
         plant(w);
     }
@@ -294,9 +294,9 @@ int main(int argc, char **argv)
         return 1;
     }
     random_worlds("one_manager", 1, seed ? seed : 1, seed ? 1 : seeds);
-    random_worlds("three_managers", 3, seed ? seed : 1, seed ? 1 : seeds);
+    random_worlds("three_managers", 3, seed ? seed : 1, seed ? 1 : (seeds + 1) / 2);
     if (!seed) {
-        crash_at_each_write(seeds * 2);
+        crash_at_each_write(seeds);
         planted_faults();
     }
     (void)tree_remove(AT_FDCWD, dir, NULL);
