@@ -305,7 +305,8 @@ static const int calls_files[] = {
 
 static const int calls_mark[] = {CALL(openat2), CALL(fsetxattr), CALL(syncfs), CALL(wait4), CALL(waitid)};
 
-static const int calls_remove[] = {CALL(openat), CALL(getdents64), CALL(unlinkat), CALL(fcntl), CALL(fadvise64)};
+static const int calls_remove[] = {CALL(openat),   CALL(openat2), CALL(getdents64),
+                                   CALL(unlinkat), CALL(fcntl),   CALL(fadvise64)};
 
 static const int calls_network[] = {
     CALL(openat),
