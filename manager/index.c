@@ -34,7 +34,7 @@ struct index *index_new(void)
     struct list *heads[] = {&x->request_ages, &x->failures,       &x->global_services, &x->changed,
                             &x->dirty_nodes,  &x->dirty_services, &x->dirty_classes,   &x->dirty_specs,
                             &x->unallocated,  &x->confirm,        &x->starved,         &x->parked,
-                            &x->eased};
+                            &x->eased,        &x->resumed_classes};
     for (size_t i = 0; i < ARRAY_SIZE(heads); i++)
         list_init(heads[i]);
     x->task_history_limit = TASK_HISTORY_DEFAULT;
@@ -234,10 +234,13 @@ void index_mark_spec(struct index *x, struct index_spec *spec)
     index_mark(&x->dirty_specs, &spec->reap);
 }
 
+/* One that waits for its turn keeps its place; one that is parked tries again. */
 void index_mark_class(struct index *x, struct index_spec *spec)
 {
-    list_remove(&spec->dirty); /* it may be parked: then it tries again */
-    list_push(&x->dirty_classes, &spec->dirty);
+    if (spec->parked)
+        list_remove(&spec->dirty);
+    spec->parked = false;
+    index_mark(&x->dirty_classes, &spec->dirty);
 }
 
 void index_mark_unallocated(struct index *x, struct index_service *s)
@@ -277,7 +280,7 @@ void index_mark_all(struct index *x)
 
 bool index_marked(const struct index *x)
 {
-    const struct list *marks[] = {&x->dirty_nodes, &x->dirty_services, &x->dirty_classes,
+    const struct list *marks[] = {&x->dirty_nodes, &x->dirty_services, &x->dirty_classes, &x->resumed_classes,
                                   &x->dirty_specs, &x->unallocated,    &x->confirm};
     const struct index_spec *parked = list_first(&x->parked, struct index_spec, dirty);
 

@@ -133,8 +133,10 @@ struct index_spec {
     uint64_t parked_at;      /* scheduler: index->sequence when no node fitted */
     struct list settled;     /* by state_ms */
     struct index_task *walk; /* update: holders before this one are clean; NULL: all are */
-    struct list dirty; /* index->dirty_classes: a waiting task is new or changed; or index->parked: none fits */
-    struct list reap;  /* index->dirty_specs: may have become needless */
+    struct list dirty;       /* index->dirty_classes, resumed_classes or parked */
+    bool parked;             /* it is in parked */
+    uint32_t served;         /* scheduler: tasks placed since its turn began */
+    struct list reap;        /* index->dirty_specs: may have become needless */
 };
 
 struct index_port {
@@ -251,7 +253,9 @@ struct index {
     uint64_t sequence;           /* grows with each change of a node that concerns placing */
     uint64_t eased_at;           /* newest eased_at of any node */
     uint64_t gone_at;            /* sequence when a node's place became free last */
-    struct list dirty_nodes, dirty_services, dirty_classes, parked, dirty_specs, unallocated, starved, confirm;
+    struct list dirty_nodes, dirty_services, dirty_classes, dirty_specs, unallocated, starved, confirm;
+    struct list resumed_classes;                          /* specs with more waiting tasks than one draft holds */
+    struct list parked;                                   /* specs with waiting tasks that fit nowhere */
     struct heap task_timers, service_timers, node_timers; /* when to look again, by cluster time */
 };
 
