@@ -31,10 +31,9 @@ struct index *index_new(void)
     table_init(&x->specs, offsetof(struct index_spec, number), 8);
     table_init(&x->shares, offsetof(struct index_share, service_number), 16);
     table_init(&x->requests, offsetof(struct index_request, number), 8);
-    struct list *heads[] = {&x->request_ages, &x->failures,       &x->global_services, &x->changed,
-                            &x->dirty_nodes,  &x->dirty_services, &x->dirty_classes,   &x->dirty_specs,
-                            &x->unallocated,  &x->confirm,        &x->starved,         &x->parked,
-                            &x->eased,        &x->resumed_classes};
+    struct list *heads[] = {&x->request_ages,   &x->failures,      &x->global_services, &x->dirty_nodes,
+                            &x->dirty_services, &x->dirty_classes, &x->dirty_specs,     &x->unallocated,
+                            &x->confirm,        &x->starved,       &x->parked,          &x->resumed_classes};
     for (size_t i = 0; i < ARRAY_SIZE(heads); i++)
         list_init(heads[i]);
     x->task_history_limit = TASK_HISTORY_DEFAULT;
@@ -88,6 +87,8 @@ void index_free(struct index *x)
         table_fini(tables[i]);
     map64_fini(&x->ports);
     map64_fini(&x->host_ports);
+    free(x->changed.places);
+    free(x->eased.places);
     free(x->node_at);
     free(x->node_holes);
     free(x);

@@ -2,11 +2,11 @@
  *
  * Per place of a node (index_node.place) a rank knows which filter refused it, and where it stands in a heap if
  * none did. Two kinds of changes are told apart. By some a node may fit now, or rank better (a task ended, a label
- * changed): they are looked at when the rank is synced, from the newest (index->eased) back to what was seen last.
- * By the others it can only fit less or rank worse (a task was placed there): what the heap holds of it is then too
- * good, so it comes out on top in time, and is looked at there. So placing a task costs nothing in the ranks that
- * do not place it. Building a rank looks at all nodes, in slices if the plan stops. A service's own rank begins as
- * a copy of the shared one of the same demand, in which only the nodes that have its tasks are out of order.
+ * changed): they are looked at when the rank is synced (index->eased). By the others it can only fit less or rank
+ * worse (a task was placed there): what the heap holds of it is then too good, so it comes out on top in time, and
+ * is looked at there. So placing a task costs nothing in the ranks that do not place it. Building a rank looks at
+ * all nodes, in slices if the plan stops. A service's own rank begins as a copy of the shared one of the same
+ * demand, in which only the nodes that have its tasks are out of order.
  *
  *     shared:  key = load of the node
  *     own:     key = failures of the spec | tasks of the service on the node | load of the node
@@ -51,8 +51,8 @@ struct place {       /* of a node */
 struct rank {
     uint64_t key[2];
     bool own, cold;
-    uint64_t eased;  /* index->sequence up to which changes for the better were seen */
-    uint64_t synced; /* up to which all were */
+    uint64_t eased, changed; /* what was followed of index->eased and index->changed */
+    uint64_t born;           /* index->sequence when it was empty */
     uint32_t places, built;
     struct place *place;
     uint32_t refused_count[FILTER_COUNT + 1];
@@ -251,8 +251,11 @@ static void add_places(struct rank *r, uint32_t places)
 
 static bool build(struct rank *r, const struct plan *p, const struct index_spec *spec)
 {
-    if (r->built == 0)
-        r->eased = r->synced = p->index->sequence; /* what changes meanwhile is looked at again */
+    if (r->built == 0) { /* what changes meanwhile is looked at again */
+        r->eased = p->index->eased.count;
+        r->changed = p->index->changed.count;
+        r->born = p->index->sequence;
+    }
     for (; r->built < r->places; r->built++) {
         if (r->built % STOP_INTERVAL == STOP_INTERVAL - 1 && plan_stop(p))
             return false;
@@ -263,37 +266,33 @@ static bool build(struct rank *r, const struct plan *p, const struct index_spec 
 }
 
 /* Look at the nodes that changed since. */
-static void see_all(struct rank *r, const struct index *x, const struct index_spec *spec)
+static void follow(struct rank *r, const struct index *x, const struct index_spec *spec,
+                   const struct index_log *log, uint64_t *at)
 {
-    struct index_node *n;
+    bool all = !index_log_holds(log, *at);
+    uint64_t end = all ? r->places : log->count;
 
-    list_each (n, &x->changed, changed) {
-        if (n->changed_at <= r->synced)
-            break;
-        if (n->changed_at > r->place[n->place].seen)
-            refresh(r, x, spec, n->place);
+    for (uint64_t i = all ? 0 : *at; i < end; i++) {
+        uint32_t place = all ? (uint32_t)i : log->places[i & (log->size - 1)];
+        const struct index_node *n = x->node_at[place];
+
+        if (!n || n->changed_at > r->place[place].seen)
+            refresh(r, x, spec, place);
     }
-    r->eased = r->synced = x->sequence;
+    *at = log->count;
 }
 
-static void see_eased(struct rank *r, const struct index *x, const struct index_spec *spec)
+static void see_all(struct rank *r, const struct index *x, const struct index_spec *spec)
 {
-    struct index_node *n;
-
-    list_each (n, &x->eased, eased) {
-        if (n->eased_at <= r->eased)
-            break;
-        if (n->eased_at > r->place[n->place].seen)
-            refresh(r, x, spec, n->place);
-    }
-    r->eased = x->sequence;
+    follow(r, x, spec, &x->changed, &r->changed);
+    r->eased = x->eased.count;
 }
 
 bool rank_sync(struct rank *r, const struct plan *p, const struct index_spec *spec)
 {
     const struct index *x = p->index;
 
-    if (r->eased < x->gone_at)
+    if (r->born < x->gone_at)
         clear(r); /* places may have new owners */
     if (r->places < x->node_count)
         add_places(r, x->node_count);
@@ -302,7 +301,7 @@ bool rank_sync(struct rank *r, const struct plan *p, const struct index_spec *sp
     if (r->leaf)
         see_all(r, x, spec);
     else
-        see_eased(r, x, spec);
+        follow(r, x, spec, &x->eased, &r->eased);
     return true;
 }
 
@@ -416,8 +415,9 @@ static void copy_shared(struct rank *r, const struct rank *shared, const struct 
     r->place = mem_dup(shared->place, shared->places * sizeof(*r->place));
     memcpy(r->refused_count, shared->refused_count, sizeof(r->refused_count));
     rank_heap_copy(&r->root.heap, &shared->root.heap);
-    r->synced = shared->synced;
+    r->changed = shared->changed;
     r->eased = shared->eased;
+    r->born = shared->born;
     r->cold = false;
     list_each (share, &spec->service->shares, by_service)
         if (share->node->place < r->places)
@@ -437,7 +437,7 @@ static struct rank *make(struct ranks *all, const struct index *x, const struct 
     r->key[1] = own ? ~spec->demand.digest[1] - spec->version : spec->demand.digest[1];
     if (spec->demand.preference_count)
         r->leaf = mem_alloc(sizeof(struct branch *));
-    else if (own && !spec->demand.max_replicas && shared && !shared->cold && shared->eased >= x->gone_at)
+    else if (own && !spec->demand.max_replicas && shared && !shared->cold && shared->born >= x->gone_at)
         copy_shared(r, shared, x, spec);
     list_init(&r->recent);
     table_put(&all->by_key, r);
