@@ -47,6 +47,9 @@ endif
 FORTIFY := $(if $(SANITISE),,-D_FORTIFY_SOURCE=2)
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wwrite-strings \
 	-Wvla -Wundef -Wno-unused-parameter -Wno-format-truncation -Wno-override-init -Wno-missing-field-initializers -Werror
+ifeq ($(MODE),fuzz)
+WARN += -Wno-unknown-warning-option -Wno-initializer-overrides # clang has other names than gcc
+endif
 CFLAGS := -std=gnu17 -g $(OPTIMISE) $(SANITISE) $(FORTIFY) -fPIE -fstack-protector-strong -ffunction-sections \
 	-fdata-sections $(WARN) $(EXTRA_CFLAGS)
 CPPFLAGS := -D_GNU_SOURCE -DSHOAL_VERSION='"$(VERSION)"' -I. -I$(B)/gen -isystem $(B)/gen
@@ -69,8 +72,9 @@ agent_SRC := $(call sources,agent agent/network)
 cli_SRC := $(call sources,cli cli/compose)
 sim_SRC := $(filter-out %_sim.c,$(wildcard tests/simulation/*.c))
 bench_SRC := $(filter-out %_bench.c,$(wildcard tests/bench/*.c))
+support_SRC := $(call sources,tests/support)
 
-AREAS := base wire keeper job engine manager agent cli sim bench
+AREAS := base wire keeper job engine manager agent cli sim bench support
 $(foreach a,$(AREAS),$(eval $(a)_OBJ := $(call objects,$($(a)_SRC))))
 base_OBJ += $(GEN:%.c=%.o)
 ARCHIVES := $(AREAS:%=$(B)/lib%.a)
@@ -198,6 +202,9 @@ $(B)/%.o: %.c Makefile | $(GEN)
 	$(call say,CC)
 	$(Q)$(CC) $(CFLAGS) $(CPPFLAGS) -MMD -MP -c -o $@ $<
 
+# The default seccomp profile is put into the program as it is.
+$(B)/engine/job/profile.o: engine/job/seccomp.json
+
 define archive_rule
 $(B)/lib$(1).a: $($(1)_OBJ)
 	@mkdir -p $$(@D)
@@ -211,7 +218,7 @@ $(call say,LINK)
 $(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) -Wl,--start-group $(filter %.a,$^) -Wl,--end-group $(1)
 endef
 
-$(B)/shoald: $(B)/agent/main.o $(foreach a,agent manager engine wire base,$(B)/lib$(a).a)
+$(B)/shoald: $(B)/agent/main.o $(foreach a,agent manager engine keeper wire base,$(B)/lib$(a).a)
 	$(call link,$(LIBS) $(RAFT))
 # The client waits for people and nodes: small matters more than fast. Its tables of options are full of pointers, whose
 # relocations shrink to a tenth when packed (glibc 2.36).
@@ -220,13 +227,28 @@ $(cli_OBJ) $(B)/cli/main.o: CFLAGS += -Os -fno-asynchronous-unwind-tables
 endif
 $(B)/shoal: $(B)/cli/main.o $(foreach a,cli base,$(B)/lib$(a).a)
 	$(call link,$(LIBS) -z pack-relative-relocs)
-$(B)/shoal-keeper: $(B)/engine/keeper/main.o $(foreach a,keeper base,$(B)/lib$(a).a)
-	$(call link,$(LIBS))
+# Of the engine it takes cgroup.o alone; the lists of libraries are trimmed by --as-needed.
+$(B)/shoal-keeper: $(B)/engine/keeper/main.o $(foreach a,keeper engine base,$(B)/lib$(a).a)
+	$(call link,-lprotobuf-c -lcap)
 $(B)/shoal-job: $(B)/engine/job/main.o $(foreach a,job base,$(B)/lib$(a).a)
 	$(call link,$(JOB_LIBS) $(LIBS))
 
+# Some of these start the real program of their build.
+$(filter $(B)/engine/job/% $(B)/engine/image/%,$(UNIT)): $(B)/shoal-job
+
 $(UNIT) $(SIM) $(BENCH): $(B)/%: $(B)/%.o $(ARCHIVES)
 	$(call link,-lcmocka $(JOB_LIBS) $(LIBS) $(RAFT))
+# Tests that start the programs beside them.
+$(B)/engine/container/seccomp_test: | $(B)/shoal-job
+$(B)/engine/keeper/keeper%_test: | $(B)/shoal-keeper $(B)/shoal-job
+# The simulation with planted bugs: the sources of manager/raft once more, with RAFT_FAULTS (manager/raft/fault.h).
+FAULT_OBJ := $(patsubst %.c,$(B)/faults/%.o,$(call sources,manager/raft))
+$(B)/faults/%.o: %.c Makefile | $(GEN)
+	@mkdir -p $(@D)
+	$(call say,CC)
+	$(Q)$(CC) $(CFLAGS) $(CPPFLAGS) -DRAFT_FAULTS -MMD -MP -c -o $@ $<
+$(B)/tests/simulation/raft_faults_sim: $(FAULT_OBJ)
+
 $(FUZZ): $(B)/%: $(B)/%.o $(ARCHIVES)
 	$(call link,-fsanitize=fuzzer $(JOB_LIBS) $(LIBS) $(RAFT))
 $(PROBES): $(B)/%: %.c

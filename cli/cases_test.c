@@ -460,7 +460,7 @@ static int by_text(const void *a, const void *b)
     return strcmp(json_string_value(*(json_t *const *)a), json_string_value(*(json_t *const *)b));
 }
 
-/* Docker sends an environment in any order. */
+/* Docker sends these in any order. */
 static void sort_texts(json_t *array)
 {
     size_t count = json_array_size(array), i;
@@ -491,7 +491,7 @@ static void even_json(json_t *value)
 
         iterator = json_object_iter_next(value, iterator);
         even_json(member);
-        if (strcmp(name, "Env") == 0)
+        if (strcmp(name, "Env") == 0 || strcmp(name, "Binds") == 0)
             sort_texts(member);
         bool swappiness = strcmp(name, "MemorySwappiness") == 0 && json_integer_value(member) == -1;
         bool console = strcmp(name, "ConsoleSize") == 0;

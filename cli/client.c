@@ -43,7 +43,7 @@ struct call {
     int fd;
     bool reused; /* the connection served an earlier call */
     struct buf out, in;
-    struct buf sent; /* a copy of the request, to send it again */
+    struct buf sent; /* a copy of a request that may be sent again: one that changes nothing */
     int body_fd;     /* -1: none, or sent */
     struct response response;
 };
@@ -76,10 +76,36 @@ static int parse_tcp(struct client *c, const char *address, struct err *e)
     return 0;
 }
 
+static int parse_host(struct client *c, struct err *e)
+{
+    const char *scheme = strstr(c->host, "://");
+
+    if (scheme && strncmp(c->host, "unix://", 7) == 0) {
+        c->address = mem_strdup(scheme[3] ? scheme + 3 : "/var/run/shoal.sock");
+        return 0;
+    }
+    if (!scheme || strncmp(c->host, "tcp://", 6) == 0)
+        return parse_tcp(c, scheme ? scheme + 3 : c->host, e);
+    return err_set(e, ERR_UNSUPPORTED, "invalid bind address format: %s (use unix://PATH or tcp://HOST:PORT)",
+                   c->host);
+}
+
+/* "1.45" as 1045; 0 when it is no version. */
+static int version_number(const char *text)
+{
+    char *end;
+    long major = strtol(text, &end, 10);
+
+    if (*end != '.' || major < 0 || major > 99)
+        return 0;
+    long minor = strtol(end + 1, &end, 10);
+    return *end || minor < 0 || minor > 999 ? 0 : (int)(major * 1000 + minor);
+}
+
 int client_open(const char *host, const volatile sig_atomic_t *stop, struct client **ret, struct err *e)
 {
     struct client *c = mem_alloc(sizeof(*c));
-    const char *version = getenv("SHOAL_API_VERSION"), *scheme = strstr(host, "://");
+    const char *version = getenv("SHOAL_API_VERSION");
     int rc = 0;
 
     c->host = mem_strdup(host);
@@ -87,15 +113,13 @@ int client_open(const char *host, const volatile sig_atomic_t *stop, struct clie
     c->stop = stop;
     if (!version || !*version)
         version = getenv("DOCKER_API_VERSION");
-    if (version && *version) /* told: do not ask */
+    if (version && *version) { /* told: do not ask */
         (void)snprintf(c->version, sizeof(c->version), "%s", version + (*version == 'v'));
-    if (strncmp(host, "unix://", 7) == 0)
-        c->address = mem_strdup(host[7] ? host + 7 : "/var/run/shoal.sock");
-    else if (!scheme || strncmp(host, "tcp://", 6) == 0)
-        rc = parse_tcp(c, scheme ? scheme + 3 : host, e);
-    else
-        rc = err_set(e, ERR_UNSUPPORTED, "invalid bind address format: %s (use unix://PATH or tcp://HOST:PORT)",
-                     host);
+        if (!version_number(c->version))
+            rc = err_set(e, ERR_INVALID, "invalid API version in the environment: %.100s", version);
+    }
+    if (rc == 0)
+        rc = parse_host(c, e);
     if (rc < 0) {
         client_close(c);
         return rc;
@@ -193,10 +217,20 @@ static int connect_tcp(const struct client *c, struct err *e)
     return cannot_connect(c, number, e);
 }
 
+/* A connection on which bytes or its end wait is of no use any more. */
+static void drop_stale(struct client *c)
+{
+    struct pollfd poller = {.fd = c->idle_fd, .events = POLLIN};
+
+    if (c->idle_fd >= 0 && poll(&poller, 1, 0) != 0)
+        close(steal_fd(&c->idle_fd));
+}
+
 static int connect_call(struct call *call, struct err *e)
 {
     struct client *c = call->client;
 
+    drop_stale(c);
     call->reused = c->idle_fd >= 0;
     call->fd = call->reused ? steal_fd(&c->idle_fd) : c->port ? connect_tcp(c, e) : connect_unix(c, e);
     return call->fd < 0 ? call->fd : 0;
@@ -487,7 +521,7 @@ static void write_request(struct call *call, const struct client_request *r, con
     buf_append(out, r->body, r->body_size);
     if (r->streams)
         call->body_fd = r->body_fd;
-    else
+    if (strcmp(r->method, "GET") == 0 || strcmp(r->method, "HEAD") == 0)
         buf_append(&call->sent, buf_bytes(out), out->length);
 }
 
@@ -508,18 +542,6 @@ static int start(struct client *c, const struct client_request *request, const c
     send_some(call); /* the rest goes out while the answer is waited for */
     *ret = call;
     return 0;
-}
-
-/* "1.45" as 1045; 0 when it is no version. */
-static int version_number(const char *text)
-{
-    char *end;
-    long major = strtol(text, &end, 10);
-
-    if (*end != '.' || major < 0 || major > 99)
-        return 0;
-    long minor = strtol(end + 1, &end, 10);
-    return *end || minor < 0 || minor > 999 ? 0 : (int)(major * 1000 + minor);
 }
 
 static int negotiate(struct client *c, struct err *e)

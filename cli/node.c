@@ -393,10 +393,10 @@ static int run_ps(struct cli *cli, const struct args *args, struct err *e)
 static const struct option update_options[] = {
     {.name = "availability",
      .type = &option_string,
-     .help = "active (takes tasks), pause (keeps those it has), drain (gives them up)"},
+     .help = "Whether it takes tasks: active, pause (keeps those it has), drain (gives them up)"},
     {.name = "label-add", .type = &option_list, .help = "Set a label: key=value"},
     {.name = "label-rm", .type = &option_list, .help = "Remove a label"},
-    {.name = "role", .type = &option_string, .help = "worker or manager"},
+    {.name = "role", .type = &option_string, .help = "Role of the node: worker or manager"},
     {0}};
 
 static int merge(json_t *spec, const struct args *args, struct err *e)

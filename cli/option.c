@@ -49,13 +49,15 @@ static int give(struct args *a, const struct option *o, const char *text, struct
     int rc = o->type->check ? o->type->check(&a->arena, &text, e) : 0;
 
     if (rc < 0) {
+        AUTO_BUF struct buf quoted = {0};
         AUTO_FREE
         char *why = mem_strdup(e ? e->text : "");
 
+        print_quoted(&quoted, text);
         if (o->letter)
-            return err_set(e, rc, "invalid argument \"%.300s\" for \"-%c, --%s\" flag: %s", text, o->letter,
+            return err_set(e, rc, "invalid argument %.300s for \"-%c, --%s\" flag: %s", buf_str(&quoted), o->letter,
                            o->name, why);
-        return err_set(e, rc, "invalid argument \"%.300s\" for \"--%s\" flag: %s", text, o->name, why);
+        return err_set(e, rc, "invalid argument %.300s for \"--%s\" flag: %s", buf_str(&quoted), o->name, why);
     }
     if (o->deprecated)
         fprintf(stderr, "Flag --%s has been deprecated, %s\n", o->name, o->deprecated);

@@ -41,7 +41,7 @@ struct option_given {
     const char *text;
 };
 
-/* What a command line said. All texts live as long as the args. */
+/* What a command line said. Texts are borrowed from argv or live in the arena. */
 struct args {
     const struct option *const *tables; /* each ends with a nameless option; the list ends with NULL */
     struct option_given *given;

@@ -13,6 +13,8 @@
 #include "cli/print.h"
 #include "proto/base/mem.h"
 
+#define REPLACEMENT 0xfffd /* shown for bytes that are no UTF-8 */
+
 static void scaled(double bytes, int digits, double base, const char *const *units, size_t units_count,
                    char ret[PRINT_TEXT])
 {
@@ -145,16 +147,15 @@ void print_real(double value, char ret[PRINT_TEXT])
 static uint32_t decode(const char *text, size_t left, size_t *ret_length)
 {
     const unsigned char *b = (const unsigned char *)text;
-    size_t length = b[0] < 0x80 ? 1 : b[0] >= 0xf0 ? 4 : b[0] >= 0xe0 ? 3 : b[0] >= 0xc2 ? 2 : 1;
+    size_t length = b[0] < 0x80 ? 1 : b[0] > 0xf4 ? 0 : b[0] >= 0xf0 ? 4 : b[0] >= 0xe0 ? 3 : b[0] >= 0xc2 ? 2 : 0;
     uint32_t code = length == 1 ? b[0] : b[0] & (0x7f >> length);
 
-    if (length > left)
-        length = 1;
+    *ret_length = 1;
+    if (length == 0 || length > left)
+        return REPLACEMENT;
     for (size_t i = 1; i < length; i++) {
-        if ((b[i] & 0xc0) != 0x80) {
-            *ret_length = 1;
-            return b[0];
-        }
+        if ((b[i] & 0xc0) != 0x80)
+            return REPLACEMENT;
         code = code << 6 | (b[i] & 0x3f);
     }
     *ret_length = length;
@@ -191,6 +192,8 @@ void print_ellipsis(struct buf *out, const char *text, size_t width)
 {
     size_t length = strlen(text), used = 0, at = 0, step;
 
+    if (width == 0)
+        return;
     if (print_width(text, length) <= width) {
         buf_append(out, text, length);
         return;
@@ -219,7 +222,7 @@ void print_quoted(struct buf *out, const char *text)
         else if (code >= 7 && code <= 13)
             buf_printf(out, "\\%c", plain[code - 7]);
         else if (code < 0x20 || code == 0x7f || (step == 1 && code >= 0x80))
-            buf_printf(out, "\\x%02x", code);
+            buf_printf(out, "\\x%02x", (unsigned char)text[at]);
         else
             buf_append(out, text + at, step);
     }

@@ -2,22 +2,22 @@
  * service_spec.c and service_update.c. --secret, --config and --credential-spec come with secrets and configs. */
 #include "cli/service.h"
 
-#define PACE(prefix, what)                                                                               \
-    {.name = prefix "-delay",                                                                            \
-     .type = &option_duration,                                                                           \
-     .help = "Pause after each " what " task (0s when not set)"},                                        \
-        {.name = prefix "-max-failure-ratio",                                                            \
-         .type = &option_float,                                                                          \
-         .help = "Part of the tasks that may fail, 0 to 1 (0 when not set)"},                            \
-        {.name = prefix "-monitor",                                                                      \
-         .type = &option_duration,                                                                       \
-         .help = "How long a new task is watched for failure (5s when not set)"},                        \
-        {.name = prefix "-order",                                                                        \
-         .type = &option_string,                                                                         \
-         .help = "stop-first: the old task ends before the new one starts (when not set); start-first"}, \
-    {                                                                                                    \
-        .name = prefix "-parallelism", .type = &option_uint, .standard = "1",                            \
-        .help = "Tasks " what " at once; 0: all"                                                         \
+#define PACE(prefix, what)                                                                                 \
+    {.name = prefix "-delay",                                                                              \
+     .type = &option_duration,                                                                             \
+     .help = "Pause after each " what " task (0s when not set)"},                                          \
+        {.name = prefix "-max-failure-ratio",                                                              \
+         .type = &option_float,                                                                            \
+         .help = "Part of the tasks that may fail, 0 to 1 (0 when not set)"},                              \
+        {.name = prefix "-monitor",                                                                        \
+         .type = &option_duration,                                                                         \
+         .help = "How long a new task is watched for failure (5s when not set)"},                          \
+        {.name = prefix "-order",                                                                          \
+         .type = &option_string,                                                                           \
+         .help = "Which task goes first: stop-first ends the old one before (when not set), start-first"}, \
+    {                                                                                                      \
+        .name = prefix "-parallelism", .type = &option_uint,                                               \
+        .help = "Tasks " what " at once, 0: all (1 when not set)"                                          \
     }
 
 const struct option service_common_options[] = {
@@ -112,7 +112,7 @@ const struct option service_create_options[] = {
     {.name = "mode",
      .type = &option_string,
      .standard = "replicated",
-     .help = "replicated, global (one task on every node), replicated-job, global-job"},
+     .help = "How tasks are counted: replicated, global (one on every node), replicated-job, global-job"},
     {.name = "mount",
      .type = &option_mount,
      .help = "Mount a volume, directory or tmpfs: type=,source=,target=,..."},

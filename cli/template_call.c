@@ -13,6 +13,7 @@
 
 static struct value text_value(struct run *run, struct buf *text)
 {
+    run->spent += text->length;
     return (struct value){.kind = VALUE_TEXT, .text = arena_strdup(&run->arena, buf_str(text))};
 }
 
@@ -459,13 +460,24 @@ static void put_padded(struct buf *out, const struct verb *v, const char *text)
 {
     size_t length = strlen(text);
     bool left = strchr(v->flags, '-') != NULL;
+    int characters = 0;
 
-    if (v->precision >= 0)
-        length = MIN(length, (size_t)v->precision);
+    for (size_t i = 0; v->precision >= 0 && i < length; i++) {
+        characters += ((unsigned char)text[i] & 0xc0) != 0x80; /* the first byte of one */
+        if (characters > v->precision)
+            length = i;
+    }
     int blanks = MAX(v->width - (int)print_width(text, length), 0);
     buf_printf(out, "%*s", left ? 0 : blanks, "");
     buf_append(out, text, length);
     buf_printf(out, "%*s", left ? blanks : 0, "");
+}
+
+static const char *type_name(const struct value *a)
+{
+    static const char *const types[] = {"<nil>", "<nil>", "bool", "int", "float64", "string", "list", "row"};
+
+    return types[a->kind];
 }
 
 static void put_verb(struct run *run, struct buf *out, const struct verb *v, const struct value *a)
@@ -482,14 +494,31 @@ static void put_verb(struct run *run, struct buf *out, const struct verb *v, con
 
         print_quoted(&quoted, a->text);
         put_padded(out, v, buf_str(&quoted));
+    } else if ((v->letter == 'x' || v->letter == 'X') && a->kind == VALUE_TEXT) {
+        AUTO_BUF struct buf digits = {0};
+
+        for (const char *c = a->text; *c; c++)
+            buf_printf(&digits, v->letter == 'x' ? "%02x" : "%02X", (unsigned char)*c);
+        put_padded(out, v, buf_str(&digits));
     } else if (v->letter == 'v' || (v->letter == 's' && (a->kind == VALUE_TEXT || a->kind == VALUE_TREE)) ||
                (v->letter == 't' && a->kind == VALUE_BOOL)) {
         put_padded(out, v, buf_str(&shown));
     } else {
-        static const char *const types[] = {"<nil>", "<nil>", "bool", "int", "float64", "string", "list", "row"};
-
-        buf_printf(out, "%%!%c(%s=%s)", v->letter, types[a->kind], buf_str(&shown));
+        buf_printf(out, "%%!%c(%s=%s)", v->letter, type_name(a), buf_str(&shown));
     }
+}
+
+/* Arguments that no verb took. */
+static void put_extra(struct run *run, struct buf *out, const struct value *a, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        AUTO_BUF struct buf shown = {0};
+
+        value_show(run, &shown, &a[i]);
+        buf_printf(out, "%s%s=%s", i ? ", " : "%!(EXTRA ", type_name(&a[i]), buf_str(&shown));
+    }
+    if (count)
+        buf_append_char(out, ')');
 }
 
 static int call_printf(struct run *run, const struct value *a, size_t count, struct value *ret, struct err *e)
@@ -517,6 +546,7 @@ static int call_printf(struct run *run, const struct value *a, size_t count, str
         else
             put_verb(run, &text, &v, &a[used++]);
     }
+    put_extra(run, &text, a + used, count - used);
     *ret = text_value(run, &text);
     return 0;
 }

@@ -15,6 +15,8 @@
 
 #define VARIABLES_MAX 128
 #define OUTPUT_MAX    (256u * 1024 * 1024) /* bytes one run may append: nested ranges over a big answer multiply */
+#define SPENT_MAX     (64u * 1024 * 1024)  /* bytes of texts one run may make on the way */
+#define STEPS_MAX     10000000             /* actions one run may take */
 
 struct variable {
     const char *name;
@@ -29,7 +31,7 @@ struct runner {
     struct variable variables[VARIABLES_MAX];
     size_t variables_count;
     enum leaving leaving;
-    size_t output_start;
+    size_t output_start, steps;
     struct buf *out;
     struct err *e;
 };
@@ -440,8 +442,12 @@ static int call(struct runner *r, const struct command_node *c, struct value dot
     if (rc < 0) {
         AUTO_FREE
         char *why = mem_strdup(r->e ? r->e->text : "");
+        const struct operand *last = o;
 
-        return fail_at(r, o->at, o->source, o->length, "error calling %s: %s", o->name, why);
+        while (last->next)
+            last = last->next;
+        return fail_at(r, o->at, o->source, last->source + last->length - o->source, "error calling %s: %s",
+                       o->name, why);
     }
     return 0;
 }
@@ -515,6 +521,8 @@ static int turn(struct runner *r, const struct node *n, struct value key, struct
     size_t variables = r->variables_count;
     int rc = 0;
 
+    if (++r->steps > STEPS_MAX)
+        return fail_at(r, pl->at, pl->source, pl->length, "more than %d steps", STEPS_MAX);
     if (pl->variables[1])
         rc = declare(r, pl, pl->variables[0], key);
     if (rc == 0 && pl->variables[0])
@@ -561,8 +569,6 @@ static int range(struct runner *r, const struct node *n, struct value dot)
             struct value number = {.kind = VALUE_INT, .number = i};
 
             rc = turn(r, n, number, number);
-            if (r->out->length - r->output_start > OUTPUT_MAX || i >= 1000000)
-                rc = fail_at(r, n->pipeline->at, n->pipeline->source, n->pipeline->length, "too many turns");
         }
     } else if (v.kind != VALUE_NIL && v.kind != VALUE_NONE) {
         return fail_at(r, n->pipeline->at, n->pipeline->source, n->pipeline->length, "range can't iterate over %s",
@@ -605,7 +611,7 @@ static int walk(struct runner *r, const struct node *n, struct value dot)
     int rc = 0;
 
     for (; rc == 0 && r->leaving == LEAVING_NOT && n; n = n->next) {
-        if (r->out->length - r->output_start > OUTPUT_MAX)
+        if (r->out->length - r->output_start > OUTPUT_MAX || r->run.spent > SPENT_MAX)
             return err_set(r->e, ERR_LIMIT, "template: the output is larger than %u bytes", OUTPUT_MAX);
         switch (n->kind) {
         case NODE_TEXT:

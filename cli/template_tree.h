@@ -84,6 +84,7 @@ struct run {
     const struct template_data *data;
     struct arena arena; /* texts made on the way */
     json_t *made;       /* array that owns the trees made on the way */
+    size_t spent;       /* bytes of texts made on the way */
 };
 
 struct function {

@@ -112,6 +112,29 @@ int value_real(const char *text, double *ret, struct err *e)
     return 0;
 }
 
+/* Digits with at most one point, times `unit`, in whole nanoseconds; beyond any duration when it is too much. */
+static unsigned __int128 scaled(const char *text, size_t length, int64_t unit)
+{
+    const unsigned __int128 much = (unsigned __int128)1 << 64;
+    unsigned __int128 value = 0, fraction = 0, place = 1;
+    bool point = false;
+
+    for (size_t i = 0; i < length; i++) {
+        if (text[i] == '.') {
+            point = true;
+        } else if (!point) {
+            value = value * 10 + (unsigned)(text[i] - '0');
+            if (value > much)
+                return much;
+        } else if (place < 1000000000000000000) {
+            fraction = fraction * 10 + (unsigned)(text[i] - '0');
+            place *= 10;
+        }
+    }
+    value = value * (uint64_t)unit + fraction * (uint64_t)unit / place;
+    return MIN(value, much);
+}
+
 int value_duration(const char *text, int64_t *ret_ns, struct err *e)
 {
     static const struct {
@@ -120,7 +143,7 @@ int value_duration(const char *text, int64_t *ret_ns, struct err *e)
     } units[] = {{"ns", 1},       {"us", 1000},        {"µs", 1000},         {"μs", 1000},
                  {"ms", 1000000}, {"s", 1000000000LL}, {"m", 60000000000LL}, {"h", 3600000000000LL}};
     const char *at = text + (*text == '-' || *text == '+');
-    double total = 0;
+    unsigned __int128 total = 0, limit = (unsigned __int128)INT64_MAX + (*text == '-');
 
     if (strcmp(at, "0") == 0) {
         *ret_ns = 0;
@@ -133,24 +156,24 @@ int value_duration(const char *text, int64_t *ret_ns, struct err *e)
 
         if (at[all] == '.')
             all += 1 + strspn(at + all + 1, "0123456789");
-        if (all == 0 || (number == 0 && all == 1) || all > 60)
+        if (all == 0 || (number == 0 && all == 1))
             return err_set(e, ERR_INVALID, "time: invalid duration \"%s\"", text);
-        double value = strtod(at, NULL);
-        at += all;
-        size_t length = strcspn(at, "0123456789."), i;
+        const char *unit = at + all;
+        size_t length = strcspn(unit, "0123456789."), i;
         if (!length)
             return err_set(e, ERR_INVALID, "time: missing unit in duration \"%s\"", text);
         for (i = 0; i < ARRAY_SIZE(units); i++)
-            if (strlen(units[i].unit) == length && strncmp(units[i].unit, at, length) == 0)
+            if (strlen(units[i].unit) == length && strncmp(units[i].unit, unit, length) == 0)
                 break;
         if (i == ARRAY_SIZE(units))
-            return err_set(e, ERR_INVALID, "time: unknown unit \"%.*s\" in duration \"%s\"", (int)length, at, text);
-        total += value * (double)units[i].ns;
-        at += length;
+            return err_set(e, ERR_INVALID, "time: unknown unit \"%.*s\" in duration \"%s\"", (int)length, unit,
+                           text);
+        total += scaled(at, all, units[i].ns);
+        if (total > limit)
+            return err_set(e, ERR_INVALID, "time: invalid duration \"%s\"", text);
+        at = unit + length;
     }
-    if (total > 9.2e18)
-        return err_set(e, ERR_INVALID, "time: invalid duration \"%s\"", text);
-    *ret_ns = (int64_t)(*text == '-' ? -total - 0.5 : total + 0.5);
+    *ret_ns = (int64_t)(*text == '-' ? 0 - (uint64_t)total : (uint64_t)total);
     return 0;
 }
 
@@ -600,11 +623,12 @@ int value_env(struct arena *a, const char *text, char *const *environment, char 
     return 0;
 }
 
-static bool utf8(const char *text, size_t length)
+/* UTF-8 without zero bytes. */
+static bool is_text(const char *text, size_t length)
 {
     for (size_t i = 0; i < length;) {
         unsigned char c = (unsigned char)text[i];
-        size_t size = c < 0x80 ? 1 : c >= 0xf0 && c <= 0xf4 ? 4 : c >= 0xe0 ? 3 : c >= 0xc2 && c < 0xe0 ? 2 : 0;
+        size_t size = c == 0 ? 0 : c < 0x80 ? 1 : c >= 0xf0 ? 4 : c >= 0xe0 ? 3 : c >= 0xc2 ? 2 : 0;
 
         if (size == 0 || size > length - i || c > 0xf4)
             return false;
@@ -626,7 +650,7 @@ int value_env_lines(struct arena *a, const char *name, const char *text, size_t 
         const char *newline = memchr(text + at, '\n', length - at);
         size_t end = newline ? (size_t)(newline - text) : length, next = end + 1;
 
-        if (!utf8(text + at, end - at))
+        if (!is_text(text + at, end - at))
             return err_set(e, ERR_INVALID, "invalid env file (%s): invalid utf8 bytes at line %d", name, number);
         if (number == 1 && end - at >= 3 && memcmp(text + at, "\xef\xbb\xbf", 3) == 0)
             at += 3;

@@ -61,6 +61,8 @@ typedef void engine_done(void *ctx, const struct err *e); /* e->code 0: done */
 /* Start: done once the program runs. ERR_NOT_MODIFIED when it runs already. */
 int engine_start(struct engine *en, const char *ref, engine_done *done, void *ctx, struct err *e);
 
+#define ENGINE_GRACE_OWN INT64_MIN /* the container's own stop timeout, else 10 s */
+
 /* Stop signal (NULL: the container's own), grace (-1: for ever), then SIGKILL. done once it has ended.
  * ERR_NOT_MODIFIED when it has. */
 int engine_stop(struct engine *en, const char *ref, const char *signal, int64_t grace_ms, engine_done *done,

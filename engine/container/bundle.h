@@ -17,6 +17,8 @@
 struct bundle_kernel {     /* what this machine offers */
     bool cgroup_v2[16];    /* by enum bundle_controller: its controller is on the v2 tree */
     bool cgroup_there[16]; /* the controller exists at all */
+    /* which mount it is on: equal numbers are mounted together (cpu and cpuacct often are) */
+    uint8_t cgroup_mount[16];
     unsigned processors;
     uint64_t capabilities; /* known to the kernel */
     bool mqueue;
@@ -34,6 +36,15 @@ enum bundle_controller {
     BUNDLE_CONTROLLERS,
 };
 
+struct bundle_device { /* one the caller has found on the host (--device, or all of /dev for a privileged container)
+                        */
+    const char *path;  /* in the container */
+    bool block;
+    uint32_t major, minor;
+    uint32_t mode, uid, gid; /* of the node; mode 0 is 0666 */
+    const char *access;      /* of "rwm" */
+};
+
 struct bundle_in {
     const ContainerRecord *record;
     const struct bundle_kernel *kernel;
@@ -44,8 +55,10 @@ struct bundle_in {
     const bool *mount_copy_up;             /* an empty volume: copy the image's files first */
     unsigned resolv_conf, hostname, hosts; /* positions of the three files' detached mounts; UINT_MAX: none */
     unsigned seccomp;                      /* position of the program; UINT_MAX: none */
-    unsigned log_directory;                /* position */
+    unsigned log_directory;                /* position; UINT_MAX: none */
     const char *id;
+    const struct bundle_device *devices;
+    size_t device_count;
 };
 
 /* The recipe (of a sandbox with these namespaces and defaults) and the plan, in the arena. Validation that needs no
@@ -60,6 +73,11 @@ Recipe *bundle_default_recipe(const struct bundle_kernel *kernel, struct arena *
  * what is accepted but has no effect here. */
 int bundle_check(const ContainerConfig *config, const struct bundle_kernel *kernel, struct arena *a,
                  char ***ret_warnings, struct err *e);
+
+/* The recipe a container's configuration asks for (mount targets that replace parts of it included), in the arena.
+ */
+int bundle_recipe(const ContainerRecord *record, const struct bundle_kernel *kernel, struct arena *a, Recipe **ret,
+                  struct err *e);
 
 /* Which capabilities a container gets: defaults, add, drop, ALL, privileged. Names with or without CAP_, any case.
  */

@@ -12,6 +12,7 @@
 
 #include <uv.h>
 
+#include "engine/image/name.h"
 #include "proto/base/arena.h"
 #include "proto/base/buf.h"
 #include "proto/base/err.h"
@@ -25,6 +26,12 @@ struct images_config {
     const char *dir;   /* <data-dir>/images */
     const char *job;   /* path of shoal-job */
     unsigned parallel; /* layers fetched at once per pull; 0: 3 */
+    /* Registries ("host" or "host:port") that may be spoken to without TLS or with certificates nobody knows,
+     * besides those on this machine's loopback. NULL-terminated; may be NULL. */
+    const char *const *insecure;
+    const char *certificates;  /* directory of <host>/ca.crt, client.cert, client.key; NULL: /etc/docker/certs.d */
+    uint64_t layer_bytes_max;  /* unpacked; 0: 64 GiB */
+    uint64_t upload_bytes_max; /* of a load or import; 0: 64 GiB */
     /* Who uses an image: NULL, or text for the refusal of rm, e.g. "container 4f5c...". `running` tells the hard
      * conflict. */
     const char *(*in_use)(void *ctx, const char *image_id, bool *ret_running);
@@ -54,23 +61,20 @@ bool images_next(struct images *s, size_t *at, struct image *ret);
  * diff_ids). */
 int image_layers_open(struct images *s, const char *image_id, int *fds, unsigned count, struct err *e);
 
-/* Keep an image's layers from being removed while a container made from it exists. */
+/* Keep an image's layers from being removed while a container made from it exists. An image that is removed by
+ * force meanwhile is no longer found, but its layers can be opened by its id until the last release. */
 void image_hold(struct images *s, const char *image_id);
 void image_release(struct images *s, const char *image_id);
+/* Once after images_open, when every container there was has been held: what was removed before and is not held any
+ * more goes now. */
+void images_holds_done(struct images *s);
 
-/* --- names --------------------------------------------------------------------------------------- */
+/* The JSON of an image's config as it came, appended: for inspect and history. */
+int image_config_json(struct images *s, const char *image_id, struct buf *into, struct err *e);
+/* Bytes of one unpacked layer; -1 when it is unknown. For history and disk usage. */
+int64_t image_layer_size(struct images *s, const char *diff_id);
 
-struct image_name {       /* in an arena */
-    const char *domain;   /* "docker.io", "127.0.0.1:5000" */
-    const char *path;     /* "library/web" */
-    const char *tag;      /* NULL when a digest was given without a tag; "latest" when neither was given */
-    const char *digest;   /* "sha256:...", or NULL */
-    const char *full;     /* "docker.io/library/web:latest" */
-    const char *familiar; /* as people see it: "web:latest" */
-};
-
-/* Parse and normalise a reference; pure. Names field and value in the error. */
-int image_name_parse(const char *ref, struct arena *a, struct image_name *ret, struct err *e);
+/* image_name_parse and struct image_name: engine/image/name.h */
 
 /* --- operations: each answers once with `done`; cancel by image_job_cancel ----------------------- */
 

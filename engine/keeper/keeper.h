@@ -72,7 +72,8 @@ void keeper_warm(struct keeper *k, const Recipe *recipe);
 /* Launch. `fds` are the descriptors the plan's fd fields count in; they are duplicated, the caller keeps (and
  * closes) its own. At most 250. `done` comes once: with pid and time, or with the error of the step that failed
  * ("mount /data: permission denied"); then nothing of the container is left. Errors before the program could be
- * executed carry ERR_NOT_FOUND when it does not exist, ERR_DENIED when it may not be executed. */
+ * executed carry ERR_NOT_FOUND when it does not exist, ERR_DENIED when it may not be executed. A launch before
+ * on_ready, or while a new keeper is being started, waits. `e->code` is 0 on success. */
 int keeper_launch(struct keeper *k, const LaunchPlan *plan, const int *fds, unsigned fd_count,
                   void (*done)(void *ctx, const struct err *e, int pid, const char *sandbox, int64_t started_ns),
                   void *ctx, struct err *e);
@@ -90,6 +91,12 @@ int keeper_upgrade(struct keeper *k, const char *program, void (*done)(void *ctx
 
 /* A borrowed duplicate of the container's terminal master, or -1. For attach and resize. */
 int keeper_terminal(struct keeper *k, const char *id);
+
+/* Borrowed in the same way, -1 when there is none: the write end of its standard input (open_stdin without tty),
+ * its process and its network namespace. */
+int keeper_stdin(struct keeper *k, const char *id);
+int keeper_process(struct keeper *k, const char *id);
+int keeper_network(struct keeper *k, const char *id);
 
 /* The cgroup directory of a controller ("memory") of a running container, for statistics; NULL when there is none.
  * Valid until the container is forgotten. */

@@ -188,6 +188,8 @@ static void host_on_entries(void *ctx, uint64_t index, const struct raft_entry *
     r->stats.entries += count;
     r->mark_ms = DRIVER_NEVER;
     writer_entries(&r->writer, index, count, cut);
+    if (FAULT(EARLY_DURABLE))
+        r->written = r->tail.last;
     propose_entries(r, index, entries[0].term);
 }
 

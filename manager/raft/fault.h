@@ -35,7 +35,6 @@ enum raft_fault {
     FAULT_RESTORE_PARTIAL,   /* the last chunk of a snapshot is not restored */
     FAULT_MESSAGE_EARLY,     /* messages leave before term and vote are durable */
     FAULT_REMOVE_EARLY,      /* segments are removed before the snapshot is durable */
-    FAULT_TERM_UNCHECKED,    /* a write counts for an entry that replaced the one written */
     FAULTS
 };
 

@@ -44,6 +44,11 @@ bool guard_sole(const struct raft_configuration *c, uint64_t id)
     return voters == 1 && self;
 }
 
+bool guard_begins_term(const struct raft_configuration *c, uint64_t id)
+{
+    return guard_sole(c, id) && !FAULT(G3);
+}
+
 bool guard_established(const struct guard *g)
 {
     return g->core.state == RAFT_LEADER &&

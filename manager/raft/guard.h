@@ -69,6 +69,9 @@ void guard_stop(struct guard *g);
 
 /* Whether that member is the only voter. */
 bool guard_sole(const struct raft_configuration *c, uint64_t id);
+/* G3: whether a member with this newest configuration on disk must store term + 1 and a vote for itself before its
+ * core starts with them. */
+bool guard_begins_term(const struct raft_configuration *c, uint64_t id);
 
 /* A message of libraft's six types, checked by message_get. Entries are borrowed; a configuration is taken. */
 void guard_receive(struct guard *g, struct raft_message *m);

@@ -72,9 +72,13 @@ bool disklog_marked(const struct disklog *l)
 static int make_spare_now(struct disklog *l, uint32_t sequence, struct err *e)
 {
     AUTO_FREE
+    char *aside = mem_printf("%s/now.tmp", l->dir);
+    AUTO_FREE
     char *path = disklog_path(l, sequence);
-    int rc = disklog_make_file(l, path, false, e);
+    int rc = disklog_make_file(l, aside, false, e);
 
+    if (rc == 0)
+        rc = l->env->file_rename(l->env, aside, path, e); /* whoever has a number has its full size */
     return rc < 0 ? rc : l->env->dir_sync(l->env, l->dir, e);
 }
 

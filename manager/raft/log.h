@@ -2,7 +2,7 @@
  *
  *     <dir>/term                 meta.h
  *     <dir>/log/<16 hex digits>  segment.h; the number is its place in the sequence
- *     <dir>/log/spare.tmp        the next spare while it is being made
+ *     <dir>/log/spare.tmp, now.tmp  being made
  *
  * A segment without a header is a spare: preallocated, zeroed, waiting. The functions say which thread calls them:
  * the loop while it opens, the log lane or the bulk lane afterwards (env.h). What the lanes share is under a lock

@@ -142,8 +142,11 @@ static int find_run(struct opening *o, struct err *e)
         if (rc < 0)
             return rc;
         const uint8_t *sector = (uint8_t *)buf_bytes(&o->data);
-        if (o->data.length < SEGMENT_SECTOR || segment_zero(sector, SEGMENT_SECTOR))
-            continue; /* a spare, or the begin of one */
+        if (o->data.length < SEGMENT_SECTOR) /* files get their number when they have their size */
+            return err_set(e, ERR_CORRUPT, "log segment %016x has only %llu bytes: it was cut off",
+                           (unsigned)o->numbers[i], (unsigned long long)size);
+        if (segment_zero(sector, SEGMENT_SECTOR))
+            continue; /* a spare */
         rc = segment_header_get(sector, l->cluster, &o->headers[i], e);
         if (rc == 0 && o->headers[i].sequence != o->numbers[i])
             rc = err_set(e, ERR_CORRUPT, "is segment %016llx", (unsigned long long)o->headers[i].sequence);
@@ -307,11 +310,15 @@ static int open_files(struct opening *o, struct err *e)
 {
     struct disklog *l = o->l;
     AUTO_FREE
-    char *aside = mem_printf("%s/spare.tmp", l->dir);
+    char *spare = mem_printf("%s/spare.tmp", l->dir);
+    AUTO_FREE
+    char *now = mem_printf("%s/now.tmp", l->dir);
     int rc = list_files(l, &o->numbers, &o->count, e);
 
     if (rc == 0)
-        rc = l->env->file_remove(l->env, aside, e);
+        rc = l->env->file_remove(l->env, spare, e);
+    if (rc == 0)
+        rc = l->env->file_remove(l->env, now, e);
     if (rc == 0)
         rc = find_run(o, e);
     if (rc == 0)
@@ -414,9 +421,13 @@ static int make_sign(struct disklog *l, const char *sign, const char *dir, struc
 static int make_first(struct disklog *l, struct err *e)
 {
     AUTO_FREE
+    char *aside = mem_printf("%s/spare.tmp", l->dir);
+    AUTO_FREE
     char *path = disklog_path(l, 1);
-    int rc = disklog_make_file(l, path, true, e);
+    int rc = disklog_make_file(l, aside, true, e);
 
+    if (rc == 0)
+        rc = l->env->file_rename(l->env, aside, path, e);
     l->spares = rc == 0;
     return rc < 0 ? rc : l->env->dir_sync(l->env, l->dir, e);
 }

@@ -1,6 +1,6 @@
 /* See meta.h. One copy is a sector, which a disk writes whole or not at all:
  *
- *     magic, version, crc, salt, cluster, sealed {count, id, term, vote, mark, flags}
+ *     magic, crc, version, salt, cluster, sealed {count, id, term, vote, mark, flags}
  *
  * Each write has a salt and thus a subkey of its own, since a counter could not be trusted after a crash. */
 #include <errno.h>
@@ -19,7 +19,7 @@ static const char magic[8] = "shoalTRM";
 #define COPY_STRIDE  4096 /* the copies lie in different blocks of any disk */
 #define FILE_BYTES   (COPY_STRIDE + COPY_BYTES)
 
-enum { AT_VERSION = 8, AT_CRC = 12, AT_SALT = 16, AT_CLUSTER = 32, AT_SEALED = 48 };
+enum { AT_CRC = 8, AT_VERSION = 12, AT_SALT = 16, AT_CLUSTER = 32, AT_SEALED = 48 };
 enum { S_COUNT = 0, S_ID = 8, S_TERM = 16, S_VOTE = 24, S_SEGMENT = 32, S_OFFSET = 40, S_FLAGS = 48 };
 enum { S_BYTES = 52, USED_BYTES = AT_SEALED + S_BYTES + SEAL_TAG };
 enum { FLAG_CLEAN = 1 };
@@ -44,7 +44,7 @@ static void encode(const struct meta *m, uint64_t count, const struct meta_state
     struct seal *s = seal_new(m->key, into + AT_SALT, "term", m->cluster);
     seal_close(s, 0, 0, into + AT_SALT, AT_SEALED - AT_SALT, clear, sizeof(clear), into + AT_SEALED);
     seal_free(s);
-    put_u32(into + AT_CRC, crc32c(0, into + AT_SALT, USED_BYTES - AT_SALT));
+    put_u32(into + AT_CRC, crc32c(0, into + AT_VERSION, USED_BYTES - AT_VERSION));
 }
 
 /* 0, ERR_CORRUPT (not whole), or ERR_DENIED with the reason: whole, but not ours. */
@@ -54,7 +54,7 @@ static int decode(const struct meta *m, const uint8_t *copy, uint64_t *ret_count
     uint8_t clear[S_BYTES];
 
     if (memcmp(copy, magic, sizeof(magic)) != 0 ||
-        get_u32(copy + AT_CRC) != crc32c(0, copy + AT_SALT, USED_BYTES - AT_SALT))
+        get_u32(copy + AT_CRC) != crc32c(0, copy + AT_VERSION, USED_BYTES - AT_VERSION))
         return err_set(e, ERR_CORRUPT, "damaged");
     if (get_u32(copy + AT_VERSION) != META_VERSION)
         return err_set(e, ERR_DENIED, "version %u is not known, only %d", (unsigned)get_u32(copy + AT_VERSION),

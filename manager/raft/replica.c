@@ -164,8 +164,8 @@ static int restore(struct replica *r, struct snapshot *p, struct err *e)
     return 0;
 }
 
-/* G3: whether the newest configuration on disk makes us the only voter. */
-static bool sole_voter(const struct replica *r)
+/* G3, for the newest configuration on disk. */
+static bool begins_term(const struct replica *r)
 {
     const struct tail_change *change = tail_change_at(&r->tail, r->tail.last);
     struct raft_buffer data = {.base = r->last.configuration, .len = r->last.configuration_size};
@@ -177,9 +177,9 @@ static bool sole_voter(const struct replica *r)
         return false;
     if (raft_configuration_decode(&data, &conf) != 0)
         abort(); /* out of memory: it was checked when it was read */
-    bool sole = guard_sole(&conf, r->id);
+    bool begins = guard_begins_term(&conf, r->id);
     raft_configuration_close(&conf);
-    return sole;
+    return begins;
 }
 
 static int open_all(struct replica *r, const struct replica_config *config, struct err *e)
@@ -248,7 +248,7 @@ int replica_open(const struct replica_config *config, const struct replica_event
     r = alloc(config, events);
     rc = open_all(r, config, e);
     uint64_t term = rc == 0 ? disklog_term(r->log) : 0, vote = rc == 0 ? disklog_vote(r->log) : 0;
-    if (rc == 0 && sole_voter(r)) {
+    if (rc == 0 && begins_term(r)) {
         term++;
         vote = r->id;
         rc = disklog_vote_put(r->log, term, vote, e);

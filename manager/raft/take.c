@@ -209,6 +209,8 @@ static void begin(struct replica *r)
     }
     r->log_from = 0;
     t->active = true;
+    if (FAULT(REMOVE_EARLY))
+        take_remove_old(r, tail_place(&r->tail, keep_from(r, index)).segment);
     post(r);
 }
 

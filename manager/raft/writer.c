@@ -278,8 +278,6 @@ static uint64_t vouched(const struct writer *w, const struct writer_item *item)
     const struct writer_item *later;
     uint64_t limit = UINT64_MAX, index = 0;
 
-    if (FAULT(TERM_UNCHECKED))
-        return MIN(item->first + item->count - 1, w->tail->last);
     if (w->cuts)
         list_each (later, &w->order, by_order)
             if (later->cut)

@@ -13,30 +13,38 @@
 #include "proto/base/file.h"
 #include "proto/base/mem.h"
 
-#define TREE_DEPTH_MAX 512 /* descriptors a removal may hold open */
+#define LEVELS_MAX 64 /* descriptors a removal holds open */
+#define RACES_MAX  64 /* times a path is resolved anew because something was renamed meanwhile */
 
-int file_read(int dir_fd, const char *path, size_t size_max, struct buf *into, struct err *e)
+int file_read_all(int fd, size_t size_max, struct buf *into, struct err *e)
 {
-    AUTO_CLOSE
-    int fd = openat(dir_fd, path, O_RDONLY | O_CLOEXEC);
     size_t total = 0;
 
-    if (fd < 0)
-        return err_errno(e, "open %s", path);
     for (;;) {
         ssize_t got = read(fd, buf_reserve(into, 16384), 16384);
 
         if (got < 0 && errno == EINTR)
             continue;
         if (got < 0)
-            return err_errno(e, "read %s", path);
+            return err_errno(e, "read");
         if (got == 0)
             return 0;
         total += (size_t)got;
         if (total > size_max)
-            return err_set(e, ERR_LIMIT, "%s is larger than %zu bytes", path, size_max);
+            return err_set(e, ERR_LIMIT, "larger than %zu bytes", size_max);
         buf_added(into, (size_t)got);
     }
+}
+
+int file_read(int dir_fd, const char *path, size_t size_max, struct buf *into, struct err *e)
+{
+    AUTO_CLOSE
+    int fd = openat(dir_fd, path, O_RDONLY | O_CLOEXEC);
+
+    if (fd < 0)
+        return err_errno(e, "open %s", path);
+    int rc = file_read_all(fd, size_max, into, e);
+    return rc < 0 ? err_wrap(e, "%s", path), rc : 0;
 }
 
 int write_all(int fd, const void *data, size_t size, struct err *e)
@@ -48,8 +56,8 @@ int write_all(int fd, const void *data, size_t size, struct err *e)
 
         if (wrote < 0 && errno == EINTR)
             continue;
-        if (wrote < 0)
-            return err_errno(e, "write %zu bytes", size);
+        if (wrote <= 0)
+            return wrote < 0 ? err_errno(e, "write %zu bytes", size) : err_set(e, ERR_IO, "write took nothing");
         at += wrote;
         size -= (size_t)wrote;
     }
@@ -60,9 +68,10 @@ int file_replace(int dir_fd, const char *name, mode_t mode, const void *data, si
 {
     AUTO_FREE
     char *aside = mem_printf(".%s.tmp", name);
+    if (unlinkat(dir_fd, aside, 0) < 0 && errno != ENOENT) /* a crash's leftover may have another mode */
+        return err_errno(e, "remove %s", aside);
     AUTO_CLOSE
-    int fd = openat(dir_fd, aside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, mode);
-
+    int fd = openat(dir_fd, aside, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
     if (fd < 0)
         return err_errno(e, "create %s", aside);
     int rc = write_all(fd, data, size, e);
@@ -91,6 +100,8 @@ int dir_make(const char *path, mode_t mode, struct err *e)
     AUTO_FREE
     char *copy = mem_strdup(path);
 
+    if (!*path)
+        return err_set(e, ERR_INVALID, "make directory: the path is empty");
     for (char *at = copy + 1;; at++) {
         if (*at && *at != '/')
             continue;
@@ -120,26 +131,57 @@ int dir_open(const char *path, int *ret_fd, struct err *e)
     return 0;
 }
 
-static int remove_entries(int fd, dev_t device, int depth, struct err *e);
+/* --- removing a tree ----------------------------------------------------------------------------- */
 
-static int remove_one(int dir_fd, const char *name, dev_t device, int depth, struct err *e)
+/* Depth first, one descriptor per level. A container can nest directories without end, so below LEVELS_MAX a
+ * directory is first moved up to the top of the tree, where the next pass finds it. */
+struct removal {
+    int top;        /* the tree's own directory */
+    unsigned moved; /* directories moved up to it */
+    bool again;     /* one was moved since its entries were listed */
+};
+
+static int open_plain(int dir_fd, const char *name)
 {
-    struct stat st;
+    struct open_how how = {
+        .flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC,
+        .resolve = RESOLVE_NO_XDEV | RESOLVE_NO_SYMLINKS, /* bind mounts included, whatever their device */
+    };
 
+    return (int)syscall(SYS_openat2, dir_fd, name, &how, sizeof(how));
+}
+
+static int move_up(struct removal *r, int dir_fd, const char *name, struct err *e)
+{
+    char to[32];
+    int rc;
+
+    do {
+        (void)snprintf(to, sizeof(to), ".removing.%u", r->moved++);
+        rc = renameat2(dir_fd, name, r->top, to, RENAME_NOREPLACE);
+    } while (rc < 0 && errno == EEXIST);
+    if (rc < 0 && errno != ENOENT)
+        return err_errno(e, "move %s up", name);
+    r->again = true;
+    return 0;
+}
+
+static int remove_entries(struct removal *r, int fd, int level, struct err *e);
+
+static int remove_one(struct removal *r, int dir_fd, const char *name, int level, struct err *e)
+{
     if (unlinkat(dir_fd, name, 0) == 0 || errno == ENOENT)
         return 0;
     if (errno != EISDIR && errno != EPERM)
         return err_errno(e, "remove %s", name);
-    if (depth > TREE_DEPTH_MAX)
-        return err_set(e, ERR_LIMIT, "remove %s: more than %d levels deep", name, TREE_DEPTH_MAX);
-    int fd = openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (level > LEVELS_MAX)
+        return move_up(r, dir_fd, name, e);
+    int fd = open_plain(dir_fd, name);
+    if (fd < 0 && errno == EXDEV)
+        return err_set(e, ERR_CONFLICT, "remove %s: something is mounted there", name);
     if (fd < 0)
         return errno == ENOENT ? 0 : err_errno(e, "open %s", name);
-    if (fstat(fd, &st) < 0 || st.st_dev != device) {
-        close(fd);
-        return err_set(e, ERR_CONFLICT, "remove %s: something is mounted there", name);
-    }
-    int rc = remove_entries(fd, device, depth + 1, e); /* closes fd */
+    int rc = remove_entries(r, fd, level + 1, e); /* closes fd */
     if (rc < 0)
         return rc;
     if (unlinkat(dir_fd, name, AT_REMOVEDIR) < 0 && errno != ENOENT)
@@ -147,7 +189,7 @@ static int remove_one(int dir_fd, const char *name, dev_t device, int depth, str
     return 0;
 }
 
-static int remove_entries(int fd, dev_t device, int depth, struct err *e)
+static int remove_entries(struct removal *r, int fd, int level, struct err *e)
 {
     DIR *dir = fdopendir(fd);
     struct dirent *entry;
@@ -158,26 +200,37 @@ static int remove_entries(int fd, dev_t device, int depth, struct err *e)
         close(fd);
         return rc;
     }
-    while (rc == 0 && (entry = readdir(dir))) {
-        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
-            continue;
-        rc = remove_one(dirfd(dir), entry->d_name, device, depth, e);
-    }
+    if (level == 1)
+        r->top = fd;
+    do {
+        r->again = level == 1 ? false : r->again;
+        rewinddir(dir);
+        while (rc == 0 && (entry = readdir(dir))) {
+            if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+                rc = remove_one(r, fd, entry->d_name, level, e);
+        }
+    } while (rc == 0 && level == 1 && r->again);
     closedir(dir);
     return rc;
 }
 
 int tree_remove(int dir_fd, const char *name, struct err *e)
 {
-    const char *slash = strrchr(name, '/');
+    const char *slash = strrchr(name, '/'), *base = slash ? slash + 1 : name;
     AUTO_FREE
     char *parent = slash ? mem_strndup(name, (size_t)(slash - name) + 1) : mem_strdup(".");
-    struct stat st;
+    AUTO_CLOSE
+    int parent_fd = openat(dir_fd, parent, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    struct removal r = {.top = -1};
 
-    if (fstatat(dir_fd, parent, &st, 0) < 0)
-        return errno == ENOENT ? 0 : err_errno(e, "look at directory of %s", name);
-    return remove_one(dir_fd, name, st.st_dev, 0, e);
+    if (*base == '\0' || strcmp(base, ".") == 0 || strcmp(base, "..") == 0)
+        return err_set(e, ERR_INVALID, "remove %s: not the name of an entry", name);
+    if (parent_fd < 0)
+        return errno == ENOENT ? 0 : err_errno(e, "open directory of %s", name);
+    return remove_one(&r, parent_fd, base, 0, e);
 }
+
+/* --- paths inside a root ------------------------------------------------------------------------- */
 
 int root_open(int root_fd, const char *path, int flags, mode_t mode, int *ret_fd, struct err *e)
 {
@@ -186,11 +239,12 @@ int root_open(int root_fd, const char *path, int flags, mode_t mode, int *ret_fd
         .mode = flags & (O_CREAT | O_TMPFILE) ? mode : 0,
         .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
     };
+    int races = 0;
     long fd;
 
     do
         fd = syscall(SYS_openat2, root_fd, path, &how, sizeof(how));
-    while (fd < 0 && (errno == EINTR || errno == EAGAIN)); /* EAGAIN: a rename raced with ".." */
+    while (fd < 0 && (errno == EINTR || (errno == EAGAIN && races++ < RACES_MAX))); /* a rename raced with ".." */
     if (fd < 0)
         return err_errno(e, "open %s inside its root", path);
     *ret_fd = (int)fd;

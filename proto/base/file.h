@@ -12,6 +12,9 @@
 /* Read a whole file (relative to dir_fd, or AT_FDCWD) of at most `size_max` bytes, appending to `into`. */
 int file_read(int dir_fd, const char *path, size_t size_max, struct buf *into, struct err *e);
 
+/* Read from a descriptor to its end (a file, a pipe), at most `size_max` bytes, appending to `into`. */
+int file_read_all(int fd, size_t size_max, struct buf *into, struct err *e);
+
 /* Replace `name` in dir_fd by these bytes: written aside as ".name.tmp", then renamed, so that readers and crashes
  * see the old or the new contents, never a mixture. `sync` makes it durable before returning (fsync of file and
  * directory: blocks). */

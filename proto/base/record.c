@@ -37,6 +37,7 @@
 struct dirty {
     struct list link; /* in the queue */
     char *name;       /* owned; the map's key */
+    uint64_t at_ms;   /* when it became dirty, on the loop's clock */
     bool in_flight;   /* the running job syncs it */
     bool again;       /* written again since that job began */
 };
@@ -49,6 +50,9 @@ struct records {
     struct map dirty;  /* by name */
     struct list queue; /* of struct dirty, oldest first */
     bool dir_dirty;    /* something was removed */
+    uint64_t dir_at_ms;
+    unsigned delay_ms; /* changes settle so long */
+    uv_timer_t timer;  /* for the oldest change that settles */
     uv_work_t work;
     bool working;
     unsigned batch;               /* members at the queue's front that the running job syncs */
@@ -158,6 +162,8 @@ int records_open(uv_loop_t *loop, const char *path, const struct record_format *
     r->dir_fd = fd;
     list_init(&r->queue);
     r->work.data = r;
+    (void)uv_timer_init(loop, &r->timer); /* cannot fail */
+    uv_unref((uv_handle_t *)&r->timer);
     *ret = r;
     return 0;
 }
@@ -200,6 +206,7 @@ static struct dirty *dirty_add(struct records *r, const char *name)
     struct dirty *d = mem_alloc(sizeof(*d));
 
     d->name = mem_strdup(name);
+    d->at_ms = uv_now(r->loop);
     map_put(&r->dirty, d->name, d);
     list_push(&r->queue, &d->link);
     return d;
@@ -327,6 +334,7 @@ static void sync_done(uv_work_t *work, int status)
         d->in_flight = false;
         if (d->again) {
             d->again = false;
+            d->at_ms = uv_now(r->loop);
             list_remove(&d->link);
             list_push(&r->queue, &d->link);
             continue;
@@ -339,13 +347,40 @@ static void sync_done(uv_work_t *work, int status)
     sync_next(r);
 }
 
-static void finish_close(struct records *r)
+static void on_timer_closed(uv_handle_t *handle)
 {
+    struct records *r = container_of((uv_timer_t *)handle, struct records, timer);
+
     close(r->dir_fd);
     map_fini(&r->dirty);
     free(r->path);
     r->closed(r->closed_ctx);
     free(r);
+}
+
+static void on_settled(uv_timer_t *timer)
+{
+    sync_next(container_of(timer, struct records, timer));
+}
+
+/* Milliseconds until the oldest change has settled; 0: one has. */
+static uint64_t until_settled(struct records *r)
+{
+    struct dirty *first = list_first(&r->queue, struct dirty, link);
+    uint64_t at = UINT64_MAX, now = uv_now(r->loop);
+
+    if (r->closing)
+        return 0;
+    if (first)
+        at = first->at_ms + r->delay_ms;
+    if (r->dir_dirty)
+        at = MIN(at, r->dir_at_ms + r->delay_ms);
+    return at > now ? at - now : 0;
+}
+
+static bool is_settled(const struct records *r, const struct dirty *d)
+{
+    return r->closing || d->at_ms + r->delay_ms <= uv_now(r->loop);
 }
 
 static void sync_next(struct records *r)
@@ -355,13 +390,19 @@ static void sync_next(struct records *r)
     if (r->working)
         return;
     if (list_empty(&r->queue) && !r->dir_dirty) {
-        if (r->closing)
-            finish_close(r);
+        if (r->closing && !uv_is_closing((uv_handle_t *)&r->timer))
+            uv_close((uv_handle_t *)&r->timer, on_timer_closed);
+        return;
+    }
+    uint64_t wait_ms = until_settled(r);
+    if (wait_ms) {
+        if (!uv_is_active((uv_handle_t *)&r->timer))
+            (void)uv_timer_start(&r->timer, on_settled, wait_ms, 0); /* cannot fail: the callback is given */
         return;
     }
     r->batch = 0;
     list_each (d, &r->queue, link) {
-        if (r->batch == BATCH_MAX)
+        if (r->batch == BATCH_MAX || !is_settled(r, d))
             break;
         d->in_flight = true;
         r->batch_names[r->batch++] = d->name;
@@ -415,9 +456,16 @@ int records_remove(struct records *r, const char *name, struct err *e)
         dirty_free(r, d);
     else if (d)
         d->again = false;
+    if (!r->dir_dirty)
+        r->dir_at_ms = uv_now(r->loop);
     r->dir_dirty = true;
     sync_next(r);
     return 0;
+}
+
+void records_set_delay(struct records *r, unsigned delay_ms)
+{
+    r->delay_ms = delay_ms;
 }
 
 struct close_later {

@@ -41,6 +41,10 @@ struct records;
 int records_open(uv_loop_t *loop, const char *path, const struct record_format *f, struct records **ret,
                  struct err *e);
 
+/* Let a change settle for this long before it is synced, so that what lives shortly costs no write to the disk. 0
+ * at start. */
+void records_set_delay(struct records *r, unsigned delay_ms);
+
 /* Sync what is left, then free; `closed` comes from the loop. */
 void records_close(struct records *r, void (*closed)(void *ctx), void *ctx);
 

@@ -310,6 +310,43 @@ static void durable_version_is_kept_until_the_new_one_is_synced(void **state)
     close_and_run(p, r, &seen);
 }
 
+static void on_deadline(uv_timer_t *timer)
+{
+    fail_msg("not synced after its delay");
+}
+
+static void changes_settle_before_they_are_synced(void **state)
+{
+    struct place *p = *state;
+    struct seen seen;
+    struct records *r = open_and_scan(p, &seen);
+
+    put(r, "data", 1);
+    uv_run(&p->loop, UV_RUN_DEFAULT);
+    records_set_delay(r, 3600 * 1000);
+    put(r, "data", 2);
+    put(r, "short", 1);
+    assert_int_equal(records_remove(r, "short", NULL), 0);
+    uv_run(&p->loop, UV_RUN_DEFAULT); /* nothing keeps the loop: no job, no timer that counts */
+    assert_true(there(p->dir_fd, ".data.old"));
+    assert_int_equal(read_back(p->dir_fd, "data"), 2);
+    close_and_run(p, r, &seen); /* closing does not wait */
+    assert_false(there(p->dir_fd, ".data.old"));
+
+    r = open_and_scan(p, &seen);
+    records_set_delay(r, 5);
+    put(r, "data", 3);
+    assert_true(there(p->dir_fd, ".data.old"));
+    /* The delay's timer does not keep a loop running; this one does. */
+    uv_timer_t deadline;
+    uv_timer_init(&p->loop, &deadline);
+    uv_timer_start(&deadline, on_deadline, 60000, 0);
+    while (there(p->dir_fd, ".data.old"))
+        uv_run(&p->loop, UV_RUN_ONCE);
+    uv_close((uv_handle_t *)&deadline, NULL);
+    close_and_run(p, r, &seen);
+}
+
 static void power_cut_gives_the_previous_version(void **state)
 {
     struct place *p = *state;
@@ -441,6 +478,7 @@ int main(void)
         TEST(name_that_is_no_plain_file_name_is_refused),
         TEST(put_records_are_found_by_the_next_scan),
         TEST(durable_version_is_kept_until_the_new_one_is_synced),
+        TEST(changes_settle_before_they_are_synced),
         TEST(power_cut_gives_the_previous_version),
         TEST(crash_while_setting_aside_loses_nothing),
         TEST(crash_before_the_sync_leaves_the_new_version),

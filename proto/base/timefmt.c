@@ -12,12 +12,16 @@ void time_format_ns(int64_t wall_ns, char ret[TIME_TEXT])
     long nanos = (long)(wall_ns % 1000000000);
     struct tm tm;
 
+    if (nanos < 0) { /* before 1970 */
+        nanos += 1000000000;
+        seconds--;
+    }
     if (wall_ns == 0 || !gmtime_r(&seconds, &tm)) {
         (void)snprintf(ret, TIME_TEXT, "0001-01-01T00:00:00Z");
         return;
     }
     size_t used = strftime(ret, TIME_TEXT, "%Y-%m-%dT%H:%M:%S", &tm);
-    (void)snprintf(ret + used, TIME_TEXT - used, ".%09ldZ", nanos < 0 ? 0 : nanos);
+    (void)snprintf(ret + used, TIME_TEXT - used, ".%09ldZ", nanos);
 }
 
 static const char *parse_digits(const char *text, int count, int *ret_number)
@@ -66,6 +70,14 @@ static const char *parse_offset(const char *text, int *ret_seconds)
     return text;
 }
 
+static int days_of(int year, int month)
+{
+    static const int days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+    bool leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
+
+    return days[month - 1] + (month == 2 && leap);
+}
+
 bool time_parse_ns(const char *text, int64_t *ret_wall_ns)
 {
     static const char separators[] = "--T::";
@@ -78,18 +90,18 @@ bool time_parse_ns(const char *text, int64_t *ret_wall_ns)
             return false;
         text += i < 5;
     }
-    if (part[0] == 1 && part[1] == 1 && part[2] == 1) {
-        *ret_wall_ns = 0;
-        return true;
-    }
-    if (part[0] < 1970 || part[0] > 2261 || part[1] < 1 || part[1] > 12 || part[2] < 1 || part[2] > 31 ||
-        part[3] > 23 || part[4] > 59 || part[5] > 60)
-        return false;
     text = parse_fraction(text, &nanos);
     if (!text)
         return false;
     text = parse_offset(text, &offset);
     if (!text || *text)
+        return false;
+    if (part[0] == 1 && part[1] == 1 && part[2] == 1) {
+        *ret_wall_ns = 0;
+        return true;
+    }
+    if (part[0] < 1970 || part[0] > 2261 || part[1] < 1 || part[1] > 12 || part[2] < 1 ||
+        part[2] > days_of(part[0], part[1]) || part[3] > 23 || part[4] > 59 || part[5] > 60)
         return false;
     struct tm tm = {.tm_year = part[0] - 1900,
                     .tm_mon = part[1] - 1,

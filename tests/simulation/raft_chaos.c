@@ -15,6 +15,7 @@ struct chaos {
     bool members;                         /* membership changes */
     bool flips;                           /* a disk may be damaged */
     uint64_t flipped;                     /* the member whose disk was */
+    unsigned flicker;                     /* how often the leader is still to be isolated or joined again */
     int64_t fault_us, load_us, change_us; /* when the next of each comes */
     int64_t back_us[WORLD_MEMBERS + 1];   /* when a member that is down comes back; 0: it is up */
 };
@@ -57,6 +58,22 @@ static void fault_isolate_leader(struct chaos *c)
 
     for (unsigned b = 1; id && b <= WORLD_MEMBERS; b++)
         c->w->cut[id][b] = c->w->cut[b][id] = true;
+    for (uint64_t n = world_random(c->w, 0, 12); id && n; n--)
+        world_propose(c->w, id, world_random(c->w, 8, 900)); /* which the next leader will cut */
+}
+
+/* A leader that others lose sight of for a moment, again and again: logs fork and are cut while writes are under
+ * way. */
+static void fault_flicker(struct chaos *c)
+{
+    struct world *w = c->w;
+
+    for (uint64_t id = 1; id <= WORLD_MEMBERS; id++)
+        if (world_up(w, id))
+            w->members[id].disk_max_us = (int64_t)world_random(w, 3000, 80000);
+    fault_isolate_leader(c);
+    c->flicker = (unsigned)world_random(w, 2, 5);
+    c->fault_us = w->now_us + (int64_t)world_random(w, 250, 700) * 1000;
 }
 
 static void fault_one_way(struct chaos *c)
@@ -180,8 +197,17 @@ static void fault(struct chaos *c)
         fault_partition,    fault_partition,    fault_isolate_leader, fault_one_way, fault_crash_one,
         fault_crash_one,    fault_crash_leader, fault_crash_many,     fault_network, fault_slow_disk,
         fault_hung_disk,    fault_full_disk,    fault_broken_disk,    fault_flip,    fault_crash_inside,
-        fault_crash_inside, fault_crash_inside,
+        fault_crash_inside, fault_crash_inside, fault_flicker,        fault_flicker,
     };
+
+    if (c->flicker) {
+        c->flicker--;
+        memset(c->w->cut, 0, sizeof(c->w->cut));
+        c->fault_us = c->w->now_us + (int64_t)world_random(c->w, 20, 200) * 1000;
+        if (c->flicker % 2)
+            fault_isolate_leader(c);
+        return;
+    }
 
     faults[world_random(c->w, 0, ARRAY_SIZE(faults) - 1)](c);
     if (world_chance(c->w, 3))
@@ -199,7 +225,7 @@ static void load(struct chaos *c)
             continue;
         for (uint64_t n = world_random(w, 1, 5); n; n--)
             world_propose(w, id, world_chance(w, 10) ? world_random(w, 8, 3000) : world_random(w, 8, 200));
-        if (world_chance(w, 3))
+        if (world_chance(w, 2))
             world_read(w, id);
     }
 }
@@ -286,6 +312,9 @@ static void run(struct chaos *c, int64_t ms)
 
     while (w->now_us < end && !w->failed) {
         world_run(w, 2);
+        if (w->voter && world_chance(w, 10)) /* a vote must survive, however soon the power fails */
+            crash(c, w->voter, 1, 60);
+        w->voter = 0;
         come_back(c);
         if (w->now_us >= c->fault_us) {
             c->fault_us = w->now_us + (int64_t)world_random(w, 20, 400) * 1000;

@@ -262,6 +262,7 @@ bool check_sent(struct world *w, uint64_t from, uint64_t to, const void *data, s
             world_fail(w, "vote: member %" PRIu64 " voted for %" PRIu64 " and %" PRIu64 " in term %llu", from,
                        *vote, to, m.raft.request_vote_result.term);
         *vote = to;
+        w->voter = from;
     }
     if (w->trace)
         trace(w, &m);

@@ -12,6 +12,11 @@ struct env_file {
     bool synced;
 };
 
+static struct disk *disk_of(struct replica_env *env)
+{
+    return container_of(env, struct disk_env, base)->disk;
+}
+
 /* --- nodes ---------------------------------------------------------------------------------------- */
 
 static struct disk_node *node_new(struct disk *d)
@@ -55,6 +60,8 @@ static void dirty(struct disk_node *n, size_t from, size_t to)
 
 static void cache_put(struct disk_node *n, size_t offset, const void *data, size_t size)
 {
+    if (size == 0)
+        return;
     if (offset + size > n->size)
         resize(&n->cache, &n->size, offset + size);
     memcpy(n->cache + offset, data, size);
@@ -62,6 +69,8 @@ static void cache_put(struct disk_node *n, size_t offset, const void *data, size
 
 static void durable_put(struct disk_node *n, size_t offset, const void *data, size_t size)
 {
+    if (size == 0)
+        return;
     if (offset + size > n->durable_size)
         resize(&n->durable, &n->durable_size, offset + size);
     memcpy(n->durable + offset, data, size);
@@ -504,19 +513,20 @@ static int file_remove(struct replica_env *env, const char *path, struct err *e)
     return 0;
 }
 
-void disk_serve(struct replica_env *env)
+void disk_serve(struct disk_env *env, struct disk *d)
 {
-    env->dir_make = dir_make;
-    env->dir_list = dir_list;
-    env->dir_sync = dir_sync;
-    env->file_open = file_open;
-    env->file_size = file_size;
-    env->file_read = file_read;
-    env->file_write = file_write;
-    env->file_reserve = file_reserve;
-    env->file_cut = file_cut;
-    env->file_sync = file_sync;
-    env->file_close = file_close;
-    env->file_rename = file_rename;
-    env->file_remove = file_remove;
+    env->disk = d;
+    env->base.dir_make = dir_make;
+    env->base.dir_list = dir_list;
+    env->base.dir_sync = dir_sync;
+    env->base.file_open = file_open;
+    env->base.file_size = file_size;
+    env->base.file_read = file_read;
+    env->base.file_write = file_write;
+    env->base.file_reserve = file_reserve;
+    env->base.file_cut = file_cut;
+    env->base.file_sync = file_sync;
+    env->base.file_close = file_close;
+    env->base.file_rename = file_rename;
+    env->base.file_remove = file_remove;
 }

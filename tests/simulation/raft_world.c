@@ -89,17 +89,12 @@ static void event_free(struct world_event *e)
 
 static struct world_env *env_of(struct replica_env *env)
 {
-    return container_of(env, struct world_env, base);
+    return container_of(container_of(env, struct disk_env, base), struct world_env, files);
 }
 
 static struct world_member *member_of(struct world_env *env)
 {
     return &env->world->members[env->member];
-}
-
-struct disk *disk_of(struct replica_env *env)
-{
-    return &member_of(env_of(env))->disk;
 }
 
 static int64_t member_us(const struct world_member *m, int64_t world_us)
@@ -312,7 +307,7 @@ static struct world_env *env_new(struct world *w, unsigned member)
     env->member = member;
     env->clock = (struct clock){.mono_us = clock_us, .wall_ms = clock_wall};
     entropy_seeded_init(&env->entropy, entropy_u64(&w->entropy.base));
-    env->base = (struct replica_env){
+    env->files.base = (struct replica_env){
         .clock = &env->clock,
         .entropy = &env->entropy.base,
         .attach = attach,
@@ -322,7 +317,7 @@ static struct world_env *env_new(struct world *w, unsigned member)
         .timer = env_timer,
         .send = env_send,
     };
-    disk_serve(&env->base);
+    disk_serve(&env->files, &w->members[member].disk);
     for (int i = 0; i < ENV_LANES; i++)
         list_init(&env->jobs[i]);
     list_init(&env->done);
@@ -389,7 +384,7 @@ static struct replica_config config_of(struct world *w, struct world_member *m, 
         .heartbeat_ms = w->options.heartbeat_ms,
         .segment_bytes = w->options.segment_bytes,
         .snapshot_bytes = w->options.snapshot_bytes,
-        .env = &env->base,
+        .env = &env->files.base,
     };
 }
 
@@ -482,7 +477,7 @@ void world_set_term(struct world *w, uint64_t id, uint64_t term)
     assert(!m->replica);
     disk_restart(&m->disk);
     env = env_new(w, (unsigned)id);
-    if (meta_open(&meta, &env->base, "raft/term", w->key, w->cluster, id, &e) < 0) {
+    if (meta_open(&meta, &env->files.base, "raft/term", w->key, w->cluster, id, &e) < 0) {
         world_fail(w, "open: %s", e.text);
     } else {
         struct meta_state state = meta.state;

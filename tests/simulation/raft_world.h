@@ -41,8 +41,8 @@ struct world_event {
     uint64_t number;
 };
 
-struct world_env { /* of one life */
-    struct replica_env base;
+struct world_env {         /* of one life */
+    struct disk_env files; /* with the environment proper in it */
     struct clock clock;
     struct entropy_seeded entropy;
     struct world *world;
@@ -130,6 +130,7 @@ struct world {
     size_t entries_max;
     uint64_t *leaders; /* by term */
     size_t leaders_max;
+    uint64_t voter;          /* who granted a vote last; a scenario may clear it */
     uint64_t top, acked_top; /* highest index applied, acknowledged */
     uint64_t payload;        /* number of the next proposal */
 
