@@ -31,10 +31,9 @@ struct index *index_new(void)
     table_init(&x->specs, offsetof(struct index_spec, number), 8);
     table_init(&x->shares, offsetof(struct index_share, service_number), 16);
     table_init(&x->requests, offsetof(struct index_request, number), 8);
-    struct list *heads[] = {&x->request_ages, &x->failures,       &x->global_services, &x->changed,
-                            &x->dirty_nodes,  &x->dirty_services, &x->dirty_classes,   &x->dirty_specs,
-                            &x->unallocated,  &x->confirm,        &x->starved,         &x->parked,
-                            &x->eased};
+    struct list *heads[] = {&x->request_ages,   &x->failures,      &x->global_services, &x->dirty_nodes,
+                            &x->dirty_services, &x->dirty_classes, &x->dirty_specs,     &x->unallocated,
+                            &x->confirm,        &x->starved,       &x->parked,          &x->resumed_classes};
     for (size_t i = 0; i < ARRAY_SIZE(heads); i++)
         list_init(heads[i]);
     x->task_history_limit = TASK_HISTORY_DEFAULT;
@@ -88,6 +87,8 @@ void index_free(struct index *x)
         table_fini(tables[i]);
     map64_fini(&x->ports);
     map64_fini(&x->host_ports);
+    free(x->changed.places);
+    free(x->eased.places);
     free(x->node_at);
     free(x->node_holes);
     free(x);
@@ -234,10 +235,13 @@ void index_mark_spec(struct index *x, struct index_spec *spec)
     index_mark(&x->dirty_specs, &spec->reap);
 }
 
+/* One that waits for its turn keeps its place; one that is parked tries again. */
 void index_mark_class(struct index *x, struct index_spec *spec)
 {
-    list_remove(&spec->dirty); /* it may be parked: then it tries again */
-    list_push(&x->dirty_classes, &spec->dirty);
+    if (spec->parked)
+        list_remove(&spec->dirty);
+    spec->parked = false;
+    index_mark(&x->dirty_classes, &spec->dirty);
 }
 
 void index_mark_unallocated(struct index *x, struct index_service *s)
@@ -277,7 +281,7 @@ void index_mark_all(struct index *x)
 
 bool index_marked(const struct index *x)
 {
-    const struct list *marks[] = {&x->dirty_nodes, &x->dirty_services, &x->dirty_classes,
+    const struct list *marks[] = {&x->dirty_nodes, &x->dirty_services, &x->dirty_classes, &x->resumed_classes,
                                   &x->dirty_specs, &x->unallocated,    &x->confirm};
     const struct index_spec *parked = list_first(&x->parked, struct index_spec, dirty);
 

@@ -133,8 +133,10 @@ struct index_spec {
     uint64_t parked_at;      /* scheduler: index->sequence when no node fitted */
     struct list settled;     /* by state_ms */
     struct index_task *walk; /* update: holders before this one are clean; NULL: all are */
-    struct list dirty; /* index->dirty_classes: a waiting task is new or changed; or index->parked: none fits */
-    struct list reap;  /* index->dirty_specs: may have become needless */
+    struct list dirty;       /* index->dirty_classes, resumed_classes or parked */
+    bool parked;             /* it is in parked */
+    uint32_t served;         /* scheduler: tasks placed since its turn began */
+    struct list reap;        /* index->dirty_specs: may have become needless */
 };
 
 struct index_port {
@@ -204,10 +206,7 @@ struct index_node {
     struct demand_generic *generic;          /* offered, by kind */
     struct demand_generic *reserved_generic; /* by kind; owned, and each kind is */
     uint64_t changed_at;                     /* index->sequence of its last change that concerns placing */
-    uint64_t eased_at;                       /* of its last change by which more may fit */
     uint64_t facts_at;                       /* of its last change of what is not counted from tasks */
-    struct list changed;                     /* index->changed */
-    struct list eased;                       /* index->eased */
     struct list failures;
     struct list pinned;
     struct list confirm; /* index->confirm: pinned tasks may have become possible since the scheduler looked */
@@ -230,6 +229,13 @@ struct index_request { /* a stored answer, to be reaped */
     int64_t at_ms;
 };
 
+struct index_log {    /* places of nodes in the order of their changes; the newest `size` are kept */
+    uint32_t *places; /* the change of number n is at n % size */
+    uint64_t count;   /* changes ever noted */
+    uint64_t first;   /* the oldest that may be kept */
+    uint32_t size;    /* power of two; grows with the number of nodes */
+};
+
 struct index {
     struct index_task *recent_task;   /* found last: the next look-up is often for the same */
     struct index_share *recent_share; /* the same */
@@ -246,12 +252,14 @@ struct index {
     uint32_t request_count;
     struct list failures;        /* oldest first */
     struct list global_services; /* with current spec global */
-    struct list changed;         /* nodes, newest change first */
-    struct list eased;           /* the same by the newest change by which more may fit or they rank better */
+    struct index_log changed;    /* nodes that changed in what placing looks at */
+    struct index_log eased;      /* of these, those on which more may fit now, or that rank better */
     uint64_t sequence;           /* grows with each change of a node that concerns placing */
-    uint64_t eased_at;           /* newest eased_at of any node */
+    uint64_t eased_at;           /* sequence when more might fit on some node last */
     uint64_t gone_at;            /* sequence when a node's place became free last */
-    struct list dirty_nodes, dirty_services, dirty_classes, parked, dirty_specs, unallocated, starved, confirm;
+    struct list dirty_nodes, dirty_services, dirty_classes, dirty_specs, unallocated, starved, confirm;
+    struct list resumed_classes;                          /* specs with more waiting tasks than one draft holds */
+    struct list parked;                                   /* specs with waiting tasks that fit nowhere */
     struct heap task_timers, service_timers, node_timers; /* when to look again, by cluster time */
 };
 
@@ -326,7 +334,12 @@ void index_mark_service(struct index *x, struct index_service *s);
 void index_mark_class(struct index *x, struct index_spec *spec);
 void index_mark_all(struct index *x); /* everything: for a test that nothing is left to plan */
 
-bool index_marked(const struct index *x);        /* there is something for planners to look at, timers aside */
+bool index_marked(const struct index *x); /* there is something for planners to look at, timers aside */
+/* Whether the log still holds everything from change number `from` on. */
+static inline bool index_log_holds(const struct index_log *l, uint64_t from)
+{
+    return from >= l->first && l->count - from <= l->size;
+}
 int64_t index_next_timer(const struct index *x); /* cluster time of the next one; INT64_MAX: none */
 
 /* --- comparing --------------------------------------------------------------------------------------- */

@@ -2,14 +2,30 @@
  *
  * The facts of a node lie in one block, because there are many nodes and each has dozens of small texts. All that
  * placing looks at and that changes often (reservations, ports, load) is kept beside it by index_task.c, which
- * tells index_node_changed; the scheduler's ranks walk index->changed or index->eased from its front to what they
- * saw last, so that they cost what changed. */
+ * tells index_node_changed; the scheduler's ranks follow two logs of places, so that they cost what changed. */
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "manager/index_internal.h"
 #include "proto/base/mem.h"
+
+#define LOG_MIN   1024
+#define LOG_NODES 4 /* changes kept per node */
+
+/* What the smaller log held is given up: whoever followed it looks at all nodes once. */
+static void log_grow(struct index_log *l, uint32_t nodes)
+{
+    uint32_t size = l->size ? l->size : LOG_MIN;
+
+    while (size / LOG_NODES < nodes)
+        size *= 2;
+    if (size == l->size)
+        return;
+    l->places = mem_grow(l->places, size, sizeof(*l->places));
+    l->size = size;
+    l->first = l->count;
+}
 
 struct index_node *index_node_get(struct index *x, uint64_t number)
 {
@@ -20,7 +36,7 @@ struct index_node *index_node_get(struct index *x, uint64_t number)
     n = mem_alloc(sizeof(*n));
     n->number = number;
     n->name = n->hostname = n->address = n->os = n->architecture = "";
-    struct list *links[] = {&n->shares, &n->pinned, &n->failures, &n->changed, &n->eased, &n->dirty, &n->confirm};
+    struct list *links[] = {&n->shares, &n->pinned, &n->failures, &n->dirty, &n->confirm};
     for (size_t i = 0; i < ARRAY_SIZE(links); i++)
         list_init(links[i]);
     table_put(&x->nodes, n);
@@ -34,6 +50,8 @@ struct index_node *index_node_get(struct index *x, uint64_t number)
         n->place = x->node_count++;
     }
     x->node_at[n->place] = n;
+    log_grow(&x->changed, x->node_count);
+    log_grow(&x->eased, x->node_count);
     return n;
 }
 
@@ -65,8 +83,6 @@ void index_node_needless(struct index *x, struct index_node *n)
     table_remove(&x->nodes, &n->number);
     list_remove(&n->dirty);
     list_remove(&n->confirm);
-    list_remove(&n->changed);
-    list_remove(&n->eased);
     heap_remove(&x->node_timers, &n->timer);
     x->node_at[n->place] = NULL;
     if (x->node_hole_count == x->node_hole_room) {
@@ -78,16 +94,19 @@ void index_node_needless(struct index *x, struct index_node *n)
     index_free_node(n);
 }
 
+static void note(struct index_log *l, uint32_t place)
+{
+    l->places[l->count++ & (l->size - 1)] = place;
+}
+
 void index_node_changed(struct index *x, struct index_node *n, bool eased)
 {
     n->changed_at = ++x->sequence;
-    list_remove(&n->changed);
-    list_push_front(&x->changed, &n->changed);
+    note(&x->changed, n->place);
     if (!eased)
         return;
-    n->eased_at = x->eased_at = x->sequence;
-    list_remove(&n->eased);
-    list_push_front(&x->eased, &n->eased);
+    x->eased_at = x->sequence;
+    note(&x->eased, n->place);
     if (!list_empty(&n->pinned))
         index_mark(&x->confirm, &n->confirm);
 }

@@ -2,11 +2,11 @@
  *
  * Per place of a node (index_node.place) a rank knows which filter refused it, and where it stands in a heap if
  * none did. Two kinds of changes are told apart. By some a node may fit now, or rank better (a task ended, a label
- * changed): they are looked at when the rank is synced, from the newest (index->eased) back to what was seen last.
- * By the others it can only fit less or rank worse (a task was placed there): what the heap holds of it is then too
- * good, so it comes out on top in time, and is looked at there. So placing a task costs nothing in the ranks that
- * do not place it. Building a rank looks at all nodes, in slices if the plan stops. A service's own rank begins as
- * a copy of the shared one of the same demand, in which only the nodes that have its tasks are out of order.
+ * changed): they are looked at when the rank is synced (index->eased). By the others it can only fit less or rank
+ * worse (a task was placed there): what the heap holds of it is then too good, so it comes out on top in time, and
+ * is looked at there. So placing a task costs nothing in the ranks that do not place it. Building a rank looks at
+ * all nodes, in slices if the plan stops. A service's own rank begins as a copy of the shared one of the same
+ * demand, in which only the nodes that have its tasks are out of order.
  *
  *     shared:  key = load of the node
  *     own:     key = failures of the spec | tasks of the service on the node | load of the node
@@ -24,7 +24,7 @@
 #include "manager/scheduler/rank_heap.h"
 #include "proto/base/mem.h"
 
-#define PLACES_MAX     (4u << 20) /* in all ranks together: about 25 bytes each */
+#define PLACES_MAX     (4u << 20) /* in all ranks together: about 28 bytes each */
 #define STOP_INTERVAL  256        /* nodes between two looks at the end of the turn */
 #define FAILURES_MIN   5          /* a node ranks behind others from so many on (swarm-surface.md section 14) */
 #define FAILURES_SHOWN 255
@@ -42,15 +42,19 @@ struct branch {
     struct map by_value;
 };
 
+struct place {       /* of a node */
+    uint64_t seen;   /* index->sequence when it was looked at */
+    uint32_t at;     /* position in its heap, from 1; 0: in none */
+    uint8_t refused; /* enum filter, or ABSENT */
+};
+
 struct rank {
     uint64_t key[2];
     bool own, cold;
-    uint64_t eased;  /* index->sequence up to which changes for the better were seen */
-    uint64_t synced; /* up to which all were */
+    uint64_t eased, changed; /* what was followed of index->eased and index->changed */
+    uint64_t born;           /* index->sequence when it was empty */
     uint32_t places, built;
-    uint32_t *at;     /* by place: position in its heap, from 1 */
-    uint8_t *refused; /* by place: enum filter, or ABSENT */
-    uint64_t *seen;   /* by place: index->sequence when it was looked at */
+    struct place *place;
     uint32_t refused_count[FILTER_COUNT + 1];
     struct branch root;
     struct branch **leaf; /* by place, with preferences; else NULL: all in the root */
@@ -140,13 +144,20 @@ static void fini_branch(struct branch *b)
 /* --- one node ----------------------------------------------------------------------------------------------------
  */
 
+/* The heap of a leaf: positions are in rank->place. */
+static struct rank_heap *nodes_of(struct branch *leaf)
+{
+    leaf->heap.stride = sizeof(struct place) / sizeof(uint32_t);
+    return &leaf->heap;
+}
+
 static void leave_leaf(struct rank *r, uint32_t place)
 {
     struct branch *leaf = r->leaf ? r->leaf[place] : &r->root;
 
     if (!leaf)
         return;
-    rank_heap_remove(&leaf->heap, r->at, place);
+    rank_heap_remove(nodes_of(leaf), &r->place->at, place);
     if (!r->leaf)
         return;
     lift(leaf, -(int64_t)r->counted[place]);
@@ -156,8 +167,8 @@ static void leave_leaf(struct rank *r, uint32_t place)
 
 static void refuse(struct rank *r, uint32_t place, uint8_t why)
 {
-    r->refused_count[r->refused[place]]--;
-    r->refused[place] = why;
+    r->refused_count[r->place[place].refused]--;
+    r->place[place].refused = why;
     r->refused_count[why]++;
 }
 
@@ -167,10 +178,10 @@ static enum filter ask(const struct rank *r, const struct index *x, const struct
 {
     const struct index_share *share =
         spec->demand.max_replicas ? index_share(x, spec->service->number, n->number) : NULL;
-    uint8_t before = r->refused[n->place];
+    uint8_t before = r->place[n->place].refused;
     bool facts_passed = before == FILTER_NONE || before == FILTER_HOST_PORT || before == FILTER_MAX_REPLICAS;
 
-    if (facts_passed && r->seen[n->place] >= n->facts_at)
+    if (facts_passed && r->place[n->place].seen >= n->facts_at)
         return filter_check_again(spec, n, share);
     return filter_check(spec, n, share);
 }
@@ -181,7 +192,7 @@ static void refresh(struct rank *r, const struct index *x, const struct index_sp
     bool present = n && n->exists;
 
     refuse(r, place, present ? (uint8_t)ask(r, x, spec, n) : ABSENT);
-    r->seen[place] = x->sequence;
+    r->place[place].seen = x->sequence;
     if (!present) {
         leave_leaf(r, place);
         return;
@@ -189,10 +200,10 @@ static void refresh(struct rank *r, const struct index *x, const struct index_sp
     struct branch *leaf = r->leaf ? leaf_for(r, spec, n) : &r->root;
     if (r->leaf && r->leaf[place] != leaf)
         leave_leaf(r, place);
-    if (r->refused[place] == FILTER_NONE)
-        rank_heap_put(&leaf->heap, r->at, place, r->own ? rank_key(x, spec, n) : n->counted);
+    if (r->place[place].refused == FILTER_NONE)
+        rank_heap_put(nodes_of(leaf), &r->place->at, place, r->own ? rank_key(x, spec, n) : n->counted);
     else
-        rank_heap_remove(&leaf->heap, r->at, place);
+        rank_heap_remove(nodes_of(leaf), &r->place->at, place);
     if (r->leaf) {
         uint32_t counted = counted_on(x, spec, n);
 
@@ -210,14 +221,10 @@ static void clear(struct rank *r)
     bool tree = r->leaf != NULL;
 
     fini_branch(&r->root);
-    free(r->at);
-    free(r->refused);
-    free(r->seen);
+    free(r->place);
     free(r->leaf);
     free(r->counted);
-    r->at = NULL;
-    r->refused = NULL;
-    r->seen = NULL;
+    r->place = NULL;
     r->leaf = tree ? mem_alloc(sizeof(struct branch *)) : NULL;
     r->counted = NULL;
     r->places = r->built = 0;
@@ -229,12 +236,9 @@ static void add_places(struct rank *r, uint32_t places)
 {
     uint32_t more = places - r->places;
 
-    r->at = mem_grow(r->at, places, sizeof(*r->at));
-    memset(r->at + r->places, 0, more * sizeof(*r->at));
-    r->refused = mem_grow(r->refused, places, 1);
-    memset(r->refused + r->places, ABSENT, more);
-    r->seen = mem_grow(r->seen, places, sizeof(*r->seen));
-    memset(r->seen + r->places, 0, more * sizeof(*r->seen));
+    r->place = mem_grow(r->place, places, sizeof(*r->place));
+    for (uint32_t i = r->places; i < places; i++)
+        r->place[i] = (struct place){.refused = ABSENT};
     r->refused_count[ABSENT] += more;
     if (r->leaf) {
         r->leaf = mem_grow(r->leaf, places, sizeof(struct branch *));
@@ -247,8 +251,11 @@ static void add_places(struct rank *r, uint32_t places)
 
 static bool build(struct rank *r, const struct plan *p, const struct index_spec *spec)
 {
-    if (r->built == 0)
-        r->eased = r->synced = p->index->sequence; /* what changes meanwhile is looked at again */
+    if (r->built == 0) { /* what changes meanwhile is looked at again */
+        r->eased = p->index->eased.count;
+        r->changed = p->index->changed.count;
+        r->born = p->index->sequence;
+    }
     for (; r->built < r->places; r->built++) {
         if (r->built % STOP_INTERVAL == STOP_INTERVAL - 1 && plan_stop(p))
             return false;
@@ -259,37 +266,33 @@ static bool build(struct rank *r, const struct plan *p, const struct index_spec 
 }
 
 /* Look at the nodes that changed since. */
-static void see_all(struct rank *r, const struct index *x, const struct index_spec *spec)
+static void follow(struct rank *r, const struct index *x, const struct index_spec *spec,
+                   const struct index_log *log, uint64_t *at)
 {
-    struct index_node *n;
+    bool all = !index_log_holds(log, *at);
+    uint64_t end = all ? r->places : log->count;
 
-    list_each (n, &x->changed, changed) {
-        if (n->changed_at <= r->synced)
-            break;
-        if (n->changed_at > r->seen[n->place])
-            refresh(r, x, spec, n->place);
+    for (uint64_t i = all ? 0 : *at; i < end; i++) {
+        uint32_t place = all ? (uint32_t)i : log->places[i & (log->size - 1)];
+        const struct index_node *n = x->node_at[place];
+
+        if (!n || n->changed_at > r->place[place].seen)
+            refresh(r, x, spec, place);
     }
-    r->eased = r->synced = x->sequence;
+    *at = log->count;
 }
 
-static void see_eased(struct rank *r, const struct index *x, const struct index_spec *spec)
+static void see_all(struct rank *r, const struct index *x, const struct index_spec *spec)
 {
-    struct index_node *n;
-
-    list_each (n, &x->eased, eased) {
-        if (n->eased_at <= r->eased)
-            break;
-        if (n->eased_at > r->seen[n->place])
-            refresh(r, x, spec, n->place);
-    }
-    r->eased = x->sequence;
+    follow(r, x, spec, &x->changed, &r->changed);
+    r->eased = x->eased.count;
 }
 
 bool rank_sync(struct rank *r, const struct plan *p, const struct index_spec *spec)
 {
     const struct index *x = p->index;
 
-    if (r->eased < x->gone_at)
+    if (r->born < x->gone_at)
         clear(r); /* places may have new owners */
     if (r->places < x->node_count)
         add_places(r, x->node_count);
@@ -298,7 +301,7 @@ bool rank_sync(struct rank *r, const struct plan *p, const struct index_spec *sp
     if (r->leaf)
         see_all(r, x, spec);
     else
-        see_eased(r, x, spec);
+        follow(r, x, spec, &x->eased, &r->eased);
     return true;
 }
 
@@ -317,7 +320,7 @@ struct index_node *rank_best(struct rank *r, const struct index *x, const struct
 {
     struct index_node *n;
 
-    while ((n = top(r, x)) && n->changed_at > r->seen[n->place])
+    while ((n = top(r, x)) && n->changed_at > r->place[n->place].seen)
         refresh(r, x, spec, n->place);
     return n;
 }
@@ -326,18 +329,18 @@ void rank_hide(struct rank *r, const struct index_node *n)
 {
     struct branch *leaf = r->leaf ? r->leaf[n->place] : &r->root;
 
-    rank_heap_remove(&leaf->heap, r->at, n->place);
+    rank_heap_remove(nodes_of(leaf), &r->place->at, n->place);
     lift(leaf, 0);
 }
 
 bool rank_hidden_fits(struct rank *r, const struct index *x, const struct index_spec *spec,
                       const struct index_node *n)
 {
-    if (n->changed_at > r->seen[n->place]) {
+    if (n->changed_at > r->place[n->place].seen) {
         refresh(r, x, spec, n->place);
         rank_hide(r, n);
     }
-    return r->refused[n->place] == FILTER_NONE;
+    return r->place[n->place].refused == FILTER_NONE;
 }
 
 void rank_show(struct rank *r, const struct index *x, const struct index_spec *spec, const struct index_node *n)
@@ -409,13 +412,12 @@ static void copy_shared(struct rank *r, const struct rank *shared, const struct 
     struct index_failure *f;
 
     r->places = r->built = shared->places;
-    r->at = mem_dup(shared->at, shared->places * sizeof(*r->at));
-    r->refused = mem_dup(shared->refused, shared->places);
+    r->place = mem_dup(shared->place, shared->places * sizeof(*r->place));
     memcpy(r->refused_count, shared->refused_count, sizeof(r->refused_count));
     rank_heap_copy(&r->root.heap, &shared->root.heap);
-    r->seen = mem_dup(shared->seen, shared->places * sizeof(*r->seen));
-    r->synced = shared->synced;
+    r->changed = shared->changed;
     r->eased = shared->eased;
+    r->born = shared->born;
     r->cold = false;
     list_each (share, &spec->service->shares, by_service)
         if (share->node->place < r->places)
@@ -435,7 +437,7 @@ static struct rank *make(struct ranks *all, const struct index *x, const struct 
     r->key[1] = own ? ~spec->demand.digest[1] - spec->version : spec->demand.digest[1];
     if (spec->demand.preference_count)
         r->leaf = mem_alloc(sizeof(struct branch *));
-    else if (own && !spec->demand.max_replicas && shared && !shared->cold && shared->eased >= x->gone_at)
+    else if (own && !spec->demand.max_replicas && shared && !shared->cold && shared->born >= x->gone_at)
         copy_shared(r, shared, x, spec);
     list_init(&r->recent);
     table_put(&all->by_key, r);

@@ -8,11 +8,16 @@
 #define CHILDREN 8
 #define ROOM_MIN 8
 
+static inline uint32_t *at_of(const struct rank_heap *h, uint32_t *at, uint32_t item)
+{
+    return at + (size_t)item * (h->stride ? h->stride : 1);
+}
+
 static inline void place(struct rank_heap *h, uint32_t *at, uint32_t position, uint32_t item, uint64_t key)
 {
     h->keys[position] = key;
     h->items[position] = item;
-    at[item] = position + 1;
+    *at_of(h, at, item) = position + 1;
 }
 
 static void sift_up(struct rank_heap *h, uint32_t *at, uint32_t position, uint32_t item, uint64_t key)
@@ -64,9 +69,11 @@ static void settle(struct rank_heap *h, uint32_t *at, uint32_t position, uint32_
 
 void rank_heap_put(struct rank_heap *h, uint32_t *at, uint32_t item, uint64_t key)
 {
-    if (at[item]) {
-        if (h->keys[at[item] - 1] != key)
-            settle(h, at, at[item] - 1, item, key);
+    uint32_t position = *at_of(h, at, item);
+
+    if (position) {
+        if (h->keys[position - 1] != key)
+            settle(h, at, position - 1, item, key);
         return;
     }
     if (h->count == h->room) {
@@ -79,17 +86,19 @@ void rank_heap_put(struct rank_heap *h, uint32_t *at, uint32_t item, uint64_t ke
 
 void rank_heap_remove(struct rank_heap *h, uint32_t *at, uint32_t item)
 {
-    if (!at[item])
+    uint32_t *own = at_of(h, at, item);
+
+    if (!*own)
         return;
-    uint32_t hole = at[item] - 1, last = --h->count;
-    at[item] = 0;
+    uint32_t hole = *own - 1, last = --h->count;
+    *own = 0;
     if (hole != last)
         settle(h, at, hole, h->items[last], h->keys[last]);
 }
 
 void rank_heap_copy(struct rank_heap *to, const struct rank_heap *from)
 {
-    *to = (struct rank_heap){.count = from->count, .room = from->count};
+    *to = (struct rank_heap){.stride = from->stride, .count = from->count, .room = from->count};
     to->keys = mem_dup(from->keys, from->count * sizeof(*from->keys));
     to->items = mem_dup(from->items, from->count * sizeof(*from->items));
 }

@@ -6,12 +6,14 @@
 #include <stdint.h>
 
 struct rank_heap {
+    uint32_t stride; /* of the positions, in words; 0 counts as 1 */
     uint64_t *keys;  /* by position */
     uint32_t *items; /* by position */
     uint32_t count, room;
 };
 
-/* `at` is the caller's: for each item its position counted from 1, or 0 when it is not in. */
+/* `at` is the caller's: for each item (at `stride` words from the one before) its position counted from 1, or 0
+ * when it is not in. */
 void rank_heap_put(struct rank_heap *h, uint32_t *at, uint32_t item, uint64_t key);
 void rank_heap_remove(struct rank_heap *h, uint32_t *at, uint32_t item);
 void rank_heap_copy(struct rank_heap *to, const struct rank_heap *from);

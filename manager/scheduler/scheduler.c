@@ -17,8 +17,9 @@
 #include "manager/scheduler/scheduler.h"
 #include "proto/base/mem.h"
 
-#define ASIDE_MAX 16
-#define WAITS     "pending task scheduling"
+#define ASIDE_MAX  16
+#define TURN_TASKS 20000 /* of a large class, before another has its turn */
+#define WAITS      "pending task scheduling"
 
 struct scheduler {
     struct ranks *ranks;
@@ -135,6 +136,19 @@ static void new_reason(struct index_spec *spec, const char *text)
     list_splice(&spec->waiting, &waiting);
 }
 
+/* What does not fit into this draft goes on in the next ones, after what is new. It keeps its turn for a while,
+ * because to change from one large class to another means to look again at all nodes that the other changed. */
+static void resume_later(struct index *x, struct index_spec *spec)
+{
+    list_remove(&spec->dirty);
+    if (spec->served < TURN_TASKS) {
+        list_push_front(&x->resumed_classes, &spec->dirty);
+    } else {
+        list_push(&x->resumed_classes, &spec->dirty);
+        spec->served = 0;
+    }
+}
+
 static void park(struct group *g)
 {
     struct index *x = g->plan->index;
@@ -145,7 +159,7 @@ static void park(struct group *g)
     new_reason(spec, text);
     while ((t = list_first(&spec->waiting, struct index_task, stage))) {
         if (plan_stop(g->plan)) {
-            index_mark_class(x, spec);
+            resume_later(x, spec);
             return;
         }
         t->reason = spec->reason;
@@ -157,6 +171,7 @@ static void park(struct group *g)
         }
     }
     spec->parked_at = x->sequence;
+    spec->parked = true;
     list_remove(&spec->dirty);
     list_push(&x->parked, &spec->dirty);
 }
@@ -187,6 +202,7 @@ static bool place(struct group *g)
             return true;
         }
         plan_assign(g->plan, t, n, "scheduler assigned task to node");
+        g->spec->served++;
     }
     return true;
 }
@@ -195,11 +211,13 @@ static void place_class(struct scheduler *s, struct plan *p, struct index_spec *
 {
     struct group g = {.scheduler = s, .plan = p, .spec = spec};
 
+    list_remove(&spec->dirty);
+    spec->parked = false;
     if (!next_task(spec))
         return;
     g.rank = ranks_get(s->ranks, p->index, spec, false);
     if (!place(&g))
-        index_mark_class(p->index, spec);
+        resume_later(p->index, spec);
     show_aside(&g);
 }
 
@@ -231,16 +249,15 @@ bool schedule(struct scheduler *s, struct plan *p)
         list_remove(&n->confirm);
         confirm(p, n);
     }
-    while (!plan_stop(p) && (spec = list_first(&x->dirty_classes, struct index_spec, dirty))) {
-        list_remove(&spec->dirty);
+    while (!plan_stop(p) && (spec = list_first(&x->dirty_classes, struct index_spec, dirty)))
         place_class(s, p, spec);
-    }
+    while (!plan_stop(p) && (spec = list_first(&x->resumed_classes, struct index_spec, dirty)))
+        place_class(s, p, spec);
     /* Parked ones stand in the order in which they were tried. */
     while (!plan_stop(p) && (spec = list_first(&x->parked, struct index_spec, dirty)) &&
-           spec->parked_at < x->eased_at) {
-        list_remove(&spec->dirty);
+           spec->parked_at < x->eased_at)
         place_class(s, p, spec);
-    }
     spec = list_first(&x->parked, struct index_spec, dirty);
-    return !list_empty(&x->confirm) || !list_empty(&x->dirty_classes) || (spec && spec->parked_at < x->eased_at);
+    return !list_empty(&x->confirm) || !list_empty(&x->dirty_classes) || !list_empty(&x->resumed_classes) ||
+           (spec && spec->parked_at < x->eased_at);
 }

@@ -13,8 +13,8 @@
 
 #define SLOTS_MIN 8
 #define MOVE_STEP 32
-#define FREE      0
-#define GONE      255
+#define FREE      0 /* what no hash is */
+#define GONE      1
 
 void table_init(struct table *t, size_t key_offset, size_t key_size)
 {
@@ -25,7 +25,7 @@ void table_init(struct table *t, size_t key_offset, size_t key_size)
 static void part_fini(struct table_part *p)
 {
     free(p->slots);
-    free(p->tags);
+    free(p->hashes);
     *p = (struct table_part){0};
 }
 
@@ -44,18 +44,15 @@ static inline uint64_t word_at(const void *key, size_t at)
     return word;
 }
 
-static inline uint64_t hash(const struct table *t, const void *key)
+/* 32 bits are enough to find a place among four thousand million slots. */
+static inline uint32_t hash(const struct table *t, const void *key)
 {
     uint64_t h = word_at(key, 0) * 0x9e3779b97f4a7c15;
 
     if (t->key_size == 16)
         h = (h ^ h >> 32 ^ word_at(key, 8)) * 0xd6e8feb86659fd93;
-    return h ^ h >> 32;
-}
-
-static inline uint8_t tag_of(uint64_t h)
-{
-    return (uint8_t)(1 + (h >> 40) % 254);
+    h ^= h >> 32;
+    return (uint32_t)h > GONE ? (uint32_t)h : (uint32_t)h + GONE + 1;
 }
 
 static inline const void *key_of(const struct table *t, const void *entry)
@@ -71,33 +68,39 @@ static inline int has_key(const struct table *t, const void *entry, const void *
 }
 
 /* The slot of that key, or the free one that ends its run. The part has slots. */
-static inline size_t find(const struct table *t, const struct table_part *p, const void *key, uint64_t h)
+static inline size_t find(const struct table *t, const struct table_part *p, const void *key, uint32_t h)
 {
-    uint8_t tag = tag_of(h);
     size_t at = h & p->mask;
 
-    while (p->tags[at] != FREE && !(p->tags[at] == tag && has_key(t, p->slots[at], key)))
+    while (p->hashes[at] != FREE && !(p->hashes[at] == h && has_key(t, p->slots[at], key)))
         at = (at + 1) & p->mask;
     return at;
 }
 
-static void set(struct table_part *p, size_t at, void *entry, uint8_t tag)
+static void set(struct table_part *p, size_t at, void *entry, uint32_t h)
 {
     p->slots[at] = entry;
-    p->tags[at] = tag;
+    p->hashes[at] = h;
+}
+
+static size_t find_free(const struct table_part *p, uint32_t h)
+{
+    size_t at = h & p->mask;
+
+    while (p->hashes[at] != FREE)
+        at = (at + 1) & p->mask;
+    return at;
 }
 
 static void move_some(struct table *t, size_t steps)
 {
     while (t->old.slots && steps-- > 0) {
         size_t at = t->old_at++;
-        uint8_t tag = t->old.tags[at];
+        uint32_t h = t->old.hashes[at];
 
-        if (tag != FREE && tag != GONE) {
-            void *entry = t->old.slots[at];
-
-            set(&t->now, find(t, &t->now, key_of(t, entry), hash(t, key_of(t, entry))), entry, tag);
-            t->old.tags[at] = GONE;
+        if (h != FREE && h != GONE) {
+            set(&t->now, find_free(&t->now, h), t->old.slots[at], h);
+            t->old.hashes[at] = GONE;
         }
         if (t->old_at > t->old.mask)
             part_fini(&t->old);
@@ -110,22 +113,22 @@ static void grow(struct table *t)
     size_t slots = t->now.slots ? (t->now.mask + 1) * 2 : SLOTS_MIN;
     t->old = t->now;
     t->old_at = 0;
-    t->now =
-        (struct table_part){.slots = mem_array(slots, sizeof(void *)), .tags = mem_alloc(slots), .mask = slots - 1};
+    t->now = (struct table_part){
+        .slots = mem_array(slots, sizeof(void *)), .hashes = mem_array(slots, sizeof(uint32_t)), .mask = slots - 1};
 }
 
 void *table_get(const struct table *t, const void *key)
 {
     if (!t->count)
         return NULL;
-    uint64_t h = hash(t, key);
+    uint32_t h = hash(t, key);
     size_t at = find(t, &t->now, key, h);
-    if (t->now.tags[at] != FREE)
+    if (t->now.hashes[at] != FREE)
         return t->now.slots[at];
     if (!t->old.slots)
         return NULL;
     at = find(t, &t->old, key, h);
-    return t->old.tags[at] != FREE ? t->old.slots[at] : NULL;
+    return t->old.hashes[at] != FREE ? t->old.slots[at] : NULL;
 }
 
 void table_put(struct table *t, void *entry)
@@ -136,8 +139,8 @@ void table_put(struct table *t, void *entry)
         grow(t);
     move_some(t, MOVE_STEP);
     assert(!table_get(t, key));
-    uint64_t h = hash(t, key);
-    set(&t->now, find(t, &t->now, key, h), entry, tag_of(h));
+    uint32_t h = hash(t, key);
+    set(&t->now, find_free(&t->now, h), entry, h);
     t->count++;
 }
 
@@ -146,11 +149,11 @@ static void close_hole(struct table *t, size_t hole)
     struct table_part *p = &t->now;
 
     /* Move later members of the run back, unless that would put one before its home. */
-    for (size_t at = (hole + 1) & p->mask; p->tags[at] != FREE; at = (at + 1) & p->mask) {
-        size_t home = hash(t, key_of(t, p->slots[at])) & p->mask;
+    for (size_t at = (hole + 1) & p->mask; p->hashes[at] != FREE; at = (at + 1) & p->mask) {
+        size_t home = p->hashes[at] & p->mask;
 
         if (((at - home) & p->mask) >= ((at - hole) & p->mask)) {
-            set(p, hole, p->slots[at], p->tags[at]);
+            set(p, hole, p->slots[at], p->hashes[at]);
             hole = at;
         }
     }
@@ -161,17 +164,17 @@ void *table_remove(struct table *t, const void *key)
 {
     if (!t->count)
         return NULL;
-    uint64_t h = hash(t, key);
+    uint32_t h = hash(t, key);
     size_t at = find(t, &t->now, key, h);
     void *entry = NULL;
-    if (t->now.tags[at] != FREE) {
+    if (t->now.hashes[at] != FREE) {
         entry = t->now.slots[at];
         close_hole(t, at);
     } else if (t->old.slots) {
         at = find(t, &t->old, key, h);
-        if (t->old.tags[at] != FREE) {
+        if (t->old.hashes[at] != FREE) {
             entry = t->old.slots[at];
-            t->old.tags[at] = GONE;
+            t->old.hashes[at] = GONE;
         }
     }
     t->count -= entry != NULL;
@@ -181,7 +184,7 @@ void *table_remove(struct table *t, const void *key)
 static void *part_next(const struct table_part *p, size_t *at)
 {
     for (; p->slots && *at <= p->mask; ++*at)
-        if (p->tags[*at] != FREE && p->tags[*at] != GONE)
+        if (p->hashes[*at] != FREE && p->hashes[*at] != GONE)
             return p->slots[(*at)++];
     return NULL;
 }

@@ -1,17 +1,18 @@
 /* Hash tables of structs by a key that is inside them: 8 or 16 bytes at a fixed offset.
  *
- * Nine bytes per slot, no allocation per entry, and no long pause: growing moves a few entries with each insertion,
- * so that a table of a million entries never stops a loop. Keys must not be under an attacker's control (numbers
- * and random ids of ours are not); for text from outside use map.h. Order of iteration is by no rule. Pure. */
+ * Twelve bytes per slot, no allocation per entry, and no long pause: growing moves a few entries with each
+ * insertion, so that a table of a million entries never stops a loop. Keys must not be under an attacker's control
+ * (numbers and random ids of ours are not); for text from outside use map.h. Order of iteration is by no rule.
+ * Pure. */
 #pragma once
 
 #include <stddef.h>
 #include <stdint.h>
 
 struct table_part {
-    void **slots;  /* power of two of them, linear probing */
-    uint8_t *tags; /* of each slot: a few bits of the hash, so that most others are passed without a look at them */
-    size_t mask;   /* slots - 1 */
+    void **slots;     /* power of two of them, linear probing */
+    uint32_t *hashes; /* of each slot: 0 free; so others are passed, and entries moved, without a look at them */
+    size_t mask;      /* slots - 1 */
 };
 
 struct table {

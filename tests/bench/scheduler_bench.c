@@ -4,9 +4,10 @@
  *     scheduler_bench [NODES]...    1,000, 10,000 and 100,000 when none is given
  *
  * The production scheduler on the production index; the plan writes messages into arrays, as cheap as a draft can
- * be, and the index follows every write. Times are CPU time of this thread, the best and the median of several
- * runs. Half of the nodes satisfy the constraint, all have resources to spare. Tasks are placed in rounds of 2,000
- * objects, as control.c makes drafts. */
+ * be, and the index follows every write. Times are CPU time of this thread. Ten services ask for two constraints,
+ * which half of the nodes satisfy, and reserve memory and processors; a cluster is filled with EACH_NODE tasks for
+ * each node, in rounds of 2,000 objects, as control.c makes drafts. Then one task after the other ends and is
+ * replaced, each time of another service. `growth` is the cost by that with the first number of nodes. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +17,7 @@
 #include "proto/base/entropy.h"
 #include "proto/base/mem.h"
 
-enum { TASKS = 200000, SERVICES = 10, REPLACES = 20000, RUNS = 5, ROUND = 2000 };
+enum { SERVICES = 10, EACH_NODE = 20, REPLACES = 20000, RUNS = 5, ROUND = 2000 };
 
 struct bench {
     struct index *index;
@@ -238,22 +239,23 @@ static int compare(const void *a, const void *b)
 /* Microseconds per task when SERVICES services of equal size are placed. */
 static double place_once(uint32_t nodes)
 {
-    struct bench *b = bench_new(nodes, TASKS);
+    uint64_t tasks = (uint64_t)nodes * EACH_NODE, placed = 0;
+    struct bench *b = bench_new(nodes, tasks);
 
     for (uint64_t i = 0; i < SERVICES; i++) {
         struct index_service *s = add_service(b, 1 + 2 * i);
 
-        for (uint64_t slot = 1; slot <= TASKS / SERVICES; slot++)
+        for (uint64_t slot = 1; slot <= tasks / SERVICES; slot++)
             add_waiting(b, s, slot);
     }
     double from = cpu_us();
     place_all(b);
-    double us = (cpu_us() - from) / TASKS;
-    uint64_t placed = 0;
+    double us = (cpu_us() - from) / (double)tasks;
     for (uint32_t i = 0; i < b->index->node_count; i++)
         placed += b->index->node_at[i]->counted;
-    if (placed != TASKS) {
-        (void)fprintf(stderr, "scheduler_bench: %llu of %d tasks were placed\n", (unsigned long long)placed, TASKS);
+    if (placed != tasks) {
+        (void)fprintf(stderr, "scheduler_bench: %llu of %llu tasks were placed\n", (unsigned long long)placed,
+                      (unsigned long long)tasks);
         exit(1);
     }
     bench_free(b);
@@ -263,18 +265,19 @@ static double place_once(uint32_t nodes)
 /* Each time another service loses a task, and a new one takes the slot. */
 static void replace_many(uint32_t nodes, double *each)
 {
-    struct bench *b = bench_new(nodes, TASKS + REPLACES);
+    uint64_t tasks = (uint64_t)nodes * EACH_NODE;
+    struct bench *b = bench_new(nodes, tasks + REPLACES);
     struct index_service *services[SERVICES];
 
     for (uint64_t i = 0; i < SERVICES; i++) {
         services[i] = add_service(b, 1 + 2 * i);
-        for (uint64_t slot = 1; slot <= TASKS / SERVICES; slot++)
+        for (uint64_t slot = 1; slot <= tasks / SERVICES; slot++)
             add_waiting(b, services[i], slot);
     }
     place_all(b);
     for (uint64_t i = 0; i < REPLACES; i++) {
         struct index_service *s = services[i % SERVICES];
-        uint64_t slot = 1 + entropy_below(&b->random.base, TASKS / SERVICES);
+        uint64_t slot = 1 + entropy_below(&b->random.base, tasks / SERVICES);
         struct index_task *old = index_slot(s, slot)->holder;
 
         b->room = ROUND;
