@@ -64,9 +64,11 @@ objects = $(patsubst %.c,$(B)/%.o,$(1))
 
 base_SRC := $(call sources,proto/base)
 wire_SRC := $(call sources,proto/wire)
-keeper_SRC := $(call sources,engine/keeper)
+# shoald's side of the keeper belongs to the engine; the rest of engine/keeper is the program.
+client_SRC := engine/keeper/client.c engine/keeper/packet.c engine/keeper/plan.c
+keeper_SRC := $(filter-out $(client_SRC),$(call sources,engine/keeper))
 job_SRC := $(call sources,engine/job)
-engine_SRC := $(call sources,engine engine/image engine/container engine/net engine/volume engine/build engine/api)
+engine_SRC := $(call sources,engine engine/image engine/container engine/net engine/volume engine/build engine/api) $(client_SRC)
 manager_SRC := $(call sources,manager $(patsubst %/,%,$(wildcard manager/*/)))
 agent_SRC := $(call sources,agent agent/network)
 cli_SRC := $(call sources,cli cli/compose)
@@ -77,7 +79,9 @@ support_SRC := $(call sources,tests/support)
 AREAS := base wire keeper job engine manager agent cli sim bench support
 $(foreach a,$(AREAS),$(eval $(a)_OBJ := $(call objects,$($(a)_SRC))))
 base_OBJ += $(GEN:%.c=%.o)
-ARCHIVES := $(AREAS:%=$(B)/lib%.a)
+# shoald's areas, and those of the small programs, are never linked together: each may use the names it likes.
+KEEPER_ARCHIVES := $(foreach a,keeper engine wire base,$(B)/lib$(a).a)
+ARCHIVES := $(foreach a,$(filter-out keeper,$(AREAS)),$(B)/lib$(a).a)
 
 PROGRAMS := $(foreach p,shoald:agent shoal:cli shoal-keeper:engine/keeper shoal-job:engine/job,\
 	$(if $(wildcard $(lastword $(subst :, ,$(p)))/main.c),$(B)/$(firstword $(subst :, ,$(p)))))
@@ -218,7 +222,7 @@ $(call say,LINK)
 $(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) -Wl,--start-group $(filter %.a,$^) -Wl,--end-group $(1)
 endef
 
-$(B)/shoald: $(B)/agent/main.o $(foreach a,agent manager engine keeper wire base,$(B)/lib$(a).a)
+$(B)/shoald: $(B)/agent/main.o $(foreach a,agent manager engine wire base,$(B)/lib$(a).a)
 	$(call link,$(LIBS) $(RAFT))
 # The client waits for people and nodes: small matters more than fast. Its tables of options are full of pointers, whose
 # relocations shrink to a tenth when packed (glibc 2.36).
@@ -236,8 +240,11 @@ $(B)/shoal-job: $(B)/engine/job/main.o $(foreach a,job base,$(B)/lib$(a).a)
 # Some of these start the real program of their build.
 $(filter $(B)/engine/job/% $(B)/engine/image/%,$(UNIT)): $(B)/shoal-job
 
-$(UNIT) $(SIM) $(BENCH): $(B)/%: $(B)/%.o $(ARCHIVES)
+KEEPER_UNIT := $(filter $(B)/engine/keeper/%,$(UNIT))
+$(filter-out $(KEEPER_UNIT),$(UNIT)) $(SIM) $(BENCH): $(B)/%: $(B)/%.o $(ARCHIVES)
 	$(call link,-lcmocka $(JOB_LIBS) $(LIBS) $(RAFT))
+$(KEEPER_UNIT): $(B)/%: $(B)/%.o $(KEEPER_ARCHIVES)
+	$(call link,-lcmocka $(JOB_LIBS) $(LIBS))
 # Tests that start the programs beside them.
 $(B)/engine/container/seccomp_test: | $(B)/shoal-job
 $(B)/engine/keeper/keeper%_test: | $(B)/shoal-keeper $(B)/shoal-job
