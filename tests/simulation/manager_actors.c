@@ -278,6 +278,17 @@ static ServiceSpec *client_spec(struct client *c, struct arena *a)
     update->monitor_ns = 500000000;
     task->container = container;
     task->restart = restart;
+    if (c->number == 0) { /* its services publish a port that the cluster chooses */
+        PortConfig *port = ARENA_NEW(a, PortConfig);
+
+        spec->endpoint = ARENA_NEW(a, EndpointSpec);
+        endpoint_spec__init(spec->endpoint);
+        port_config__init(port);
+        port->has_target_port = true;
+        port->target_port = 80;
+        spec->endpoint->n_ports = 1;
+        spec->endpoint->ports = arena_dup(a, &port, sizeof(port));
+    }
     spec->name = c->target->text;
     spec->task = task;
     spec->update = update;

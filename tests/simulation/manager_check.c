@@ -2,6 +2,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "manager/orchestrator/orchestrator.h"
 #include "proto/base/mem.h"
 #include "tests/simulation/manager_world.h"
 
@@ -48,6 +49,38 @@ static void msim_check_forward(struct msim_manager *m)
     arena_fini(&arena);
 }
 
+/* In stop-first a slot runs once, an update works on no more slots than it may, and a published port has one owner.
+ */
+static void msim_check_laws(struct msim_manager *m)
+{
+    struct index *x = control_index(m->control);
+    struct map64 ports = {0};
+    struct index_service *s;
+
+    for (size_t at = 0; (s = table_next(&x->services, &at));) {
+        const struct index_slot *slot;
+        const struct index_task *t;
+        uint64_t parallelism = update_config(s)->parallelism;
+
+        list_each (slot, &s->all_slots, by_service) {
+            unsigned told = 0;
+
+            list_each (t, &slot->tasks, by_slot)
+                told += t->desired == TASK_STATE__RUNNING;
+            if (told > 1)
+                msim_fail(m->world, "laws", "%u tasks of slot %" PRIx64 " of %s are told to run", told, slot->key,
+                          s->name);
+        }
+        if (s->current && parallelism && s->current->unsettled > parallelism)
+            msim_fail(m->world, "laws", "%s updates %u slots at once, %" PRIu64 " are allowed", s->name,
+                      s->current->unsettled, parallelism);
+        for (uint32_t i = 0; i < s->port_count; i++)
+            if (map64_put(&ports, s->ports[i].published + UINT64_C(1), s))
+                msim_fail(m->world, "laws", "port %u is published twice", s->ports[i].published);
+    }
+    map64_fini(&ports);
+}
+
 void msim_check_index(struct msim_manager *m)
 {
     struct msim *w = m->world;
@@ -67,6 +100,7 @@ void msim_check_index(struct msim_manager *m)
         msim_fail(w, "index", "manager %" PRIu64 " at index %" PRIu64 ": %s", m->id, store_applied(m->store),
                   difference);
     index_free(again);
+    msim_check_laws(m);
 }
 
 void msim_check_applied(struct msim_manager *m)

@@ -70,6 +70,29 @@ static void disturb(struct msim *w)
 /* --- planted faults
  * ------------------------------------------------------------------------------------------------------ */
 
+/* Give a service the ports of another. */
+static int publish_twice(struct control_write *write, struct draft *d, struct plan *p, struct err *e)
+{
+    struct index_service *s, *owner = NULL, *other = NULL;
+
+    (void)d;
+    (void)write;
+    for (size_t at = 0; (s = table_next(&p->index->services, &at));) {
+        if (s->exists && s->port_count)
+            owner = s;
+        else if (s->exists)
+            other = s;
+    }
+    if (!owner || !other)
+        return err_set(e, ERR_NOT_FOUND, "nothing is published yet");
+    Endpoint endpoint = *plan_service(p, owner->number)->endpoint;
+    Service service = *plan_service(p, other->number);
+    endpoint.spec = NULL;
+    service.endpoint = &endpoint;
+    plan_put(p, KIND_SERVICE, other->number, &service);
+    return 0;
+}
+
 static int put_back(struct control_write *write, struct draft *d, struct plan *p, struct err *e)
 {
     struct index_task *t;
@@ -129,10 +152,10 @@ static void plant(struct msim *w)
 
     if (w->planted || !m || w->now_us < 5 * SECOND)
         return;
-    if (w->plant == PLANT_FORWARD) {
+    if (w->plant == PLANT_FORWARD || w->plant == PLANT_LAWS) {
         struct control_write *write = mem_alloc(sizeof(*write));
 
-        write->execute = put_back;
+        write->execute = w->plant == PLANT_LAWS ? publish_twice : put_back;
         write->done = put_back_done;
         control_submit(m->control, write);
     } else if (w->plant == PLANT_INDEX) {
@@ -266,6 +289,7 @@ static void planted_faults(void)
     } plants[] = {
         {PLANT_DIGEST, "planted_foreign_entry_is_seen", "digest", "open"},
         {PLANT_INDEX, "planted_ghost_in_the_index_is_seen", "index", NULL},
+        {PLANT_LAWS, "planted_second_owner_of_a_port_is_seen", "laws", NULL},
         {PLANT_FORWARD, "planted_step_back_is_seen", "forward", NULL},
         {PLANT_ACKED, "planted_lost_write_is_seen", "acked", NULL},
         {PLANT_ANSWER, "planted_repeated_request_is_seen", "answer", NULL},

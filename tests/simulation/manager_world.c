@@ -104,6 +104,7 @@ static int64_t mono_us(struct clock *c)
 {
     struct msim_manager *m = container_of(c, struct msim_manager, clock);
 
+    m->clock_offset_us += m->read_us;
     return m->clock_offset_us + m->world->now_us;
 }
 
@@ -367,6 +368,7 @@ void msim_start(struct msim *w, uint64_t id)
         return;
     disk_restart(&m->disk);
     m->life++;
+    m->read_us = msim_chance(w, 30) ? 20 + (int64_t)msim_below(w, 200) : 0;
     env_init(m);
     if (!open_store(m))
         return;

@@ -6,6 +6,7 @@
  *
  *     digest      managers at equal index hold equal records, over all their lives
  *     index       the warm index equals one rebuilt from the store
+ *     laws        one task of a slot is told to run, updates keep to their parallelism, no port twice
  *     forward     no task's state goes back
  *     acked       what a client was told is done is there, once, and stays
  *     answer      no client is told an error that cannot be
@@ -30,6 +31,7 @@ enum msim_plant {
     PLANT_NONE,
     PLANT_DIGEST,   /* one manager's state is changed behind its back */
     PLANT_INDEX,    /* an object reaches the index alone */
+    PLANT_LAWS,     /* a port is published by two services */
     PLANT_FORWARD,  /* a status is put back */
     PLANT_ACKED,    /* a client believes in a change that was never made */
     PLANT_ANSWER,   /* a client repeats a lost request under a new id */
@@ -61,6 +63,7 @@ struct msim_manager { /* one member, through all its lives */
     struct control_watch watch;
     struct err fatal;
     int64_t clock_offset_us, wall_skew_ms;
+    int64_t read_us; /* what each look at its clock takes: turns end early on a slow machine */
     /* Its environment, made anew for each life. */
     struct disk_env env;
     struct clock clock;
