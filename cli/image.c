@@ -39,7 +39,7 @@ static int pull(struct cli *cli, const struct reference *ref, bool all_tags, con
     const struct client_request request = {.method = "POST", .path = buf_str(&path), .registry_auth = auth};
     int rc = cli_call(cli, &request, &call, e);
     if (rc == 0)
-        rc = progress_stream(call, out, terminal, quiet, e);
+        rc = progress_messages(call, out, terminal, quiet, e);
     call_end(call);
     return rc;
 }
@@ -113,7 +113,7 @@ static int upload(struct cli *cli, struct buf *path, const char *file, const cha
     }
     int rc = cli_call(cli, &request, &call, e);
     if (rc == 0 && strncmp(call_content_type(call), "application/json", 16) == 0)
-        rc = progress_stream(call, stdout, cli->out_is_terminal, quiet, e);
+        rc = progress_messages(call, stdout, cli->out_is_terminal, quiet, e);
     else if (rc == 0)
         rc = logs_copy(call, e);
     call_end(call);
@@ -167,7 +167,7 @@ static int run_import(struct cli *cli, const struct args *args, struct err *e)
     const struct client_request request = {.method = "POST", .path = buf_str(&path)};
     int rc = cli_call(cli, &request, &call, e);
     if (rc == 0)
-        rc = progress_stream(call, stdout, cli->out_is_terminal, false, e);
+        rc = progress_messages(call, stdout, cli->out_is_terminal, false, e);
     call_end(call);
     return rc;
 }

@@ -202,7 +202,7 @@ static int show_lines(struct progress *p, struct buf *in, bool quiet, struct err
     return 0;
 }
 
-int progress_stream(struct call *call, FILE *out, bool terminal, bool quiet, struct err *e)
+int progress_messages(struct call *call, FILE *out, bool terminal, bool quiet, struct err *e)
 {
     struct progress p;
     AUTO_BUF struct buf in = {0};

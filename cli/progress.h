@@ -40,4 +40,4 @@ void progress_bar_text(const struct progress_bar *bar, int columns, struct buf *
 
 /* Show a stream of progress messages, as pull, load and import answer, until it ends. An error within the stream is
  * returned. `quiet`: show nothing. */
-int progress_stream(struct call *call, FILE *out, bool terminal, bool quiet, struct err *e);
+int progress_messages(struct call *call, FILE *out, bool terminal, bool quiet, struct err *e);

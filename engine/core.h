@@ -9,6 +9,7 @@
 #include "engine/alarm.h"
 #include "engine/container/bundle.h"
 #include "engine/container/cgroup.h"
+#include "engine/container/seccomp.h"
 #include "engine/engine.h"
 #include "engine/events.h"
 #include "engine/image/image.h"
@@ -35,6 +36,7 @@ struct engine {
     uv_loop_t *loop;
     struct images *images;
     struct volumes *volumes;
+    struct seccomp *seccomp;
     struct keeper *keeper;
     struct containers *containers;
     struct alarms alarms;

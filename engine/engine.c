@@ -118,6 +118,27 @@ static void on_found(void *ctx, const struct keeper_found *found)
     containers_on_found(ctx, found);
 }
 
+static void on_default_profile(void *ctx, const struct err *e, int fd)
+{
+    if (e->code && e->code != ERR_CANCELED)
+        log_error("the default seccomp profile cannot be compiled", "error=\"%s\"", e->text);
+}
+
+/* Off the path of the first start. */
+static void compile_default_profile(struct engine *en)
+{
+    HostConfig nothing = HOST_CONFIG__INIT;
+    uint64_t capabilities;
+    struct err e = {0};
+    int fd;
+
+    if (bundle_capabilities(&nothing, en->kernel.capabilities, &capabilities, &e) == 0 &&
+        seccomp_program(en->seccomp, NULL, capabilities, &fd, on_default_profile, en, &e) == ERR_AGAIN)
+        return;
+    if (e.code && e.code != ERR_AGAIN)
+        on_default_profile(en, &e, -1);
+}
+
 static void on_ready(void *ctx)
 {
     struct engine *en = ctx;
@@ -130,6 +151,7 @@ static void on_ready(void *ctx)
         return;
     if (en->config.warm_max)
         keeper_warm(en->keeper, bundle_default_recipe(&en->kernel, &a));
+    compile_default_profile(en);
     engine_later(en, &en->ready_later, tell_ready);
 }
 
@@ -170,6 +192,8 @@ static int open_stores(struct engine *en, struct err *e)
     char *volumes = mem_printf("%s/volumes", en->config.data_dir);
     AUTO_FREE
     char *job = mem_printf("%s/shoal-job", en->config.program_dir);
+    AUTO_FREE
+    char *programs = mem_printf("%s/seccomp", en->config.data_dir);
     struct images_config image_config = {
         .loop = en->loop, .dir = images, .job = job, .in_use = image_in_use, .ctx = en, .on_event = on_image_event};
     struct volumes_config volume_config = {.loop = en->loop,
@@ -180,7 +204,9 @@ static int open_stores(struct engine *en, struct err *e)
                                            .ctx = en};
     int rc = volumes_open(&volume_config, &en->volumes, e);
 
-    return rc == 0 ? images_open(&image_config, &en->images, e) : rc;
+    if (rc == 0)
+        rc = images_open(&image_config, &en->images, e);
+    return rc == 0 ? seccomp_open(en->loop, job, programs, &en->seccomp, e) : rc;
 }
 
 /* The engine's own id lasts as long as its data. */
@@ -241,6 +267,8 @@ int engine_open(const struct engine_config *config, void (*ready)(void *ctx), st
     if (rc == 0)
         rc = containers_open(en, &en->containers, e);
     if (rc == 0)
+        images_holds_done(en->images);
+    if (rc == 0)
         rc = open_keeper(en, e);
     if (rc < 0) {
         engine_close(en, NULL, NULL);
@@ -297,14 +325,24 @@ static void close_images(void *ctx)
         close_volumes(en);
 }
 
+static void close_seccomp(void *ctx)
+{
+    struct engine *en = ctx;
+
+    if (en->seccomp)
+        seccomp_close(en->seccomp, close_images, en);
+    else
+        close_images(en);
+}
+
 static void close_keeper(void *ctx)
 {
     struct engine *en = ctx;
 
     if (en->keeper)
-        keeper_close(en->keeper, close_images, en);
+        keeper_close(en->keeper, close_seccomp, en);
     else
-        close_images(en);
+        close_seccomp(en);
 }
 
 void engine_close(struct engine *en, void (*closed)(void *ctx), void *ctx)

@@ -261,6 +261,22 @@ void image_release(struct images *s, const char *image_id)
     fake_image_holds--;
 }
 
+void images_holds_done(struct images *s)
+{
+}
+
+int image_config_json(struct images *s, const char *image_id, struct buf *into, struct err *e)
+{
+    buf_append_str(into, "{\"history\":[{\"created\":\"2026-01-01T00:00:00Z\",\"created_by\":\"ADD file\"},"
+                         "{\"created_by\":\"CMD sh\",\"empty_layer\":true}]}");
+    return 0;
+}
+
+int64_t image_layer_size(struct images *s, const char *diff_id)
+{
+    return 1000;
+}
+
 int image_name_parse(const char *ref, struct arena *a, struct image_name *ret, struct err *e)
 {
     const char *prefix = "docker.io/library/";
@@ -322,6 +338,49 @@ int image_resolve(struct images *s, const char *ref, const char *auth,
     FAKE_REFUSED;
 }
 
+/* --- seccomp -------------------------------------------------------------------------------------------------- */
+
+struct seccomp {
+    uv_idle_t idle;
+    void (*closed)(void *ctx);
+    void *ctx;
+};
+
+int seccomp_open(uv_loop_t *loop, const char *job, const char *directory, struct seccomp **ret, struct err *e)
+{
+    struct seccomp *s = mem_alloc(sizeof(*s));
+
+    uv_idle_init(loop, &s->idle);
+    *ret = s;
+    return 0;
+}
+
+static void fake_seccomp_closed(uv_handle_t *handle)
+{
+    struct seccomp *s = container_of((uv_idle_t *)handle, struct seccomp, idle);
+
+    s->closed(s->ctx);
+    free(s);
+}
+
+void seccomp_close(struct seccomp *s, void (*closed)(void *ctx), void *ctx)
+{
+    s->closed = closed;
+    s->ctx = ctx;
+    uv_close((uv_handle_t *)&s->idle, fake_seccomp_closed);
+}
+
+int seccomp_program(struct seccomp *s, const char *profile, uint64_t capabilities, int *ret_fd,
+                    void (*done)(void *ctx, const struct err *e, int fd), void *ctx, struct err *e)
+{
+    *ret_fd = STDIN_FILENO;
+    return 0;
+}
+
+void seccomp_cancel(struct seccomp *s, void *ctx)
+{
+}
+
 /* --- bundle ----------------------------------------------------------------------------------------------------
  */
 
@@ -355,6 +414,13 @@ int bundle_check(const ContainerConfig *config, const struct bundle_kernel *kern
                  char ***ret_warnings, struct err *e)
 {
     *ret_warnings = NULL;
+    return 0;
+}
+
+int bundle_seccomp(const HostConfig *host, bool *ret_none, const char **ret_profile, struct err *e)
+{
+    *ret_none = false;
+    *ret_profile = NULL;
     return 0;
 }
 

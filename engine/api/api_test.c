@@ -968,6 +968,14 @@ static void images_are_listed_and_shown(void **state)
     assert_string_equal(json_string_value(web_at(answer, "Config.Cmd.0")), "sh");
     assert_string_equal(json_string_value(web_at(answer, "RootFS.Type")), "layers");
     json_decref(answer);
+    assert_int_equal(get("/images/web:1/history", &answer), 200);
+    assert_int_equal(json_array_size(answer), 2);
+    assert_string_equal(json_string_value(web_at(answer, "0.CreatedBy")), "CMD sh");
+    assert_string_equal(json_string_value(web_at(answer, "0.Id")), FAKE_IMAGE_ID);
+    assert_int_equal(json_integer_value(web_at(answer, "0.Size")), 0);
+    assert_int_equal(json_integer_value(web_at(answer, "1.Created")), 1767225600);
+    assert_int_equal(json_integer_value(web_at(answer, "1.Size")), 1000);
+    json_decref(answer);
     refuses(404, "No such image", get("/images/some/where/else:1/json", &answer), &answer);
     refuses(400, "fromImage", post("/images/create", NULL, &answer), &answer);
     refuses(501, "URL", post("/images/create?fromSrc=http://x/", NULL, &answer), &answer);

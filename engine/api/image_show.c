@@ -1,15 +1,11 @@
 /* See image_show.h. */
-#include <fcntl.h>
 #include <string.h>
 
 #include "engine/api/container_show.h"
 #include "engine/api/image_show.h"
-#include "proto/base/file.h"
 #include "proto/base/jread.h"
 #include "proto/base/mem.h"
 #include "proto/base/timefmt.h"
-
-#define CONFIG_MAX (8 * 1024 * 1024) /* bytes of an image's configuration */
 
 const char *image_familiar(const char *full, struct arena *a)
 {
@@ -38,7 +34,7 @@ void image_show_summary(const struct image *image, int64_t containers, struct jw
     jwrite_int(j, "Created", image->config->created_ns / 1000000000);
     jwrite_string(j, "Id", record->id);
     show_pairs(j, "Labels", image->config->labels, image->config->n_labels);
-    jwrite_string(j, "ParentId", "");
+    jwrite_string(j, "ParentId", record->parent);
     show_names(j, "RepoDigests", record->digests, record->n_digests);
     show_names(j, "RepoTags", record->tags, record->n_tags);
     jwrite_int(j, "SharedSize", -1);
@@ -120,7 +116,7 @@ void image_show_inspect(const struct engine *en, const struct image *image, stru
     jwrite_string(j, "Id", record->id);
     show_names(j, "RepoTags", record->tags, record->n_tags);
     show_names(j, "RepoDigests", record->digests, record->n_digests);
-    jwrite_string(j, "Parent", "");
+    jwrite_string(j, "Parent", record->parent);
     jwrite_string(j, "Comment", config->comment);
     if (config->created_ns)
         jwrite_time_ns(j, "Created", config->created_ns);
@@ -156,7 +152,7 @@ static const char *text_of(const json_t *entry, const char *key)
     return text ? text : "";
 }
 
-static void show_entry(const struct image *image, const json_t *entry, bool is_top, struct jwrite *j)
+static void show_entry(const struct image *image, const json_t *entry, bool is_top, int64_t size, struct jwrite *j)
 {
     int64_t created_ns = 0;
 
@@ -169,29 +165,39 @@ static void show_entry(const struct image *image, const json_t *entry, bool is_t
         show_names(j, "Tags", image->record->tags, image->record->n_tags);
     else
         jwrite_null(j, "Tags");
-    jwrite_int(j, "Size", 0);
+    jwrite_int(j, "Size", size);
     jwrite_string(j, "Comment", text_of(entry, "comment"));
     jwrite_end(j);
 }
 
-int image_show_history(const struct engine *en, const struct image *image, struct jwrite *j, struct err *e)
+/* Entries tell whether they made a layer; layers are counted from the newest. An image without entries, or with
+ * fewer than layers, shows its oldest layers without a word about them. */
+int image_show_history(struct engine *en, const struct image *image, struct jwrite *j, struct err *e)
 {
-    AUTO_FREE
-    char *path =
-        mem_printf("%s/images/blobs/sha256/%s", en->config.data_dir, image->record->id + strlen("sha256:"));
-    AUTO_BUF struct buf text = {0};
-    AUTO_JSON json_t *root = NULL;
-    int rc = file_read(AT_FDCWD, path, CONFIG_MAX, &text, e);
+    AUTO_BUF
+    struct buf text = {0};
+    AUTO_JSON
+    json_t *root = NULL;
+    size_t layer = image->config->n_diff_ids;
+    int rc = image_config_json(en->images, image->record->id, &text, e);
 
     if (rc == 0)
         rc = jread_parse(buf_bytes(&text), text.length, &root, e);
     if (rc < 0)
-        return err_set(e, ERR_CORRUPT, "the configuration of image %s cannot be read", image->record->id);
+        return err_wrap(e, "the configuration of image %s", image->record->id);
     const json_t *history = json_object_get(root, "history");
-    size_t count = json_array_size(history);
+    size_t count = json_array_size(history), shown = 0;
     jwrite_array(j, NULL);
-    for (size_t i = count; i-- > 0;) /* newest first */
-        show_entry(image, json_array_get(history, i), i + 1 == count, j);
+    for (size_t i = count; i-- > 0;) { /* newest first */
+        const json_t *entry = json_array_get(history, i);
+        bool has_layer = layer > 0 && !json_is_true(json_object_get(entry, "empty_layer"));
+
+        layer -= has_layer;
+        show_entry(image, entry, shown++ == 0,
+                   has_layer ? image_layer_size(en->images, image->config->diff_ids[layer]) : 0, j);
+    }
+    while (layer-- > 0)
+        show_entry(image, NULL, shown++ == 0, image_layer_size(en->images, image->config->diff_ids[layer]), j);
     jwrite_end(j);
     return 0;
 }

@@ -79,6 +79,9 @@ int bundle_check(const ContainerConfig *config, const struct bundle_kernel *kern
 int bundle_recipe(const ContainerRecord *record, const struct bundle_kernel *kernel, struct arena *a, Recipe **ret,
                   struct err *e);
 
+/* Which seccomp program it needs: none at all, or that of a profile (JSON text; NULL: the default one). */
+int bundle_seccomp(const HostConfig *host, bool *ret_none, const char **ret_profile, struct err *e);
+
 /* Which capabilities a container gets: defaults, add, drop, ALL, privileged. Names with or without CAP_, any case.
  */
 int bundle_capabilities(const HostConfig *host, uint64_t known, uint64_t *ret_mask, struct err *e);

@@ -294,3 +294,15 @@ int options_sysctls(const HostConfig *h, struct step_list *l, struct err *e)
     }
     return 0;
 }
+
+int bundle_seccomp(const HostConfig *host, bool *ret_none, const char **ret_profile, struct err *e)
+{
+    struct options options;
+    int rc = options_security(host, &options, e);
+
+    if (rc < 0)
+        return rc;
+    *ret_none = options.seccomp_unconfined;
+    *ret_profile = options.seccomp_profile;
+    return 0;
+}

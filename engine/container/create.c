@@ -414,6 +414,8 @@ static void fill_record(struct creation *cr, ContainerRecord *record)
     record->created_ns = engine_now_ns();
     record->config = config;
     record->image_id = cr->image.record->id;
+    record->has_layers = true;
+    record->layers = (uint32_t)cr->image.config->n_diff_ids;
     record->argv = cr->merged.argv;
     record->n_argv = cr->merged.argc;
     record->env = cr->merged.env;

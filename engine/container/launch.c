@@ -44,7 +44,7 @@ struct launch {
     size_t device_count;
     int fds[FDS_MAX];
     unsigned fd_count;
-    unsigned layers, upper, work_dir, resolv_conf, hostname, hosts, log_directory;
+    unsigned layers, upper, work_dir, resolv_conf, hostname, hosts, log_directory, seccomp;
     struct launch_mount *mounts;
     size_t mount_count;
     struct err failure; /* of the work in the pool */
@@ -102,16 +102,12 @@ static bool is_directory(int fd)
 static int open_layers(struct launch *l, struct err *e)
 {
     const ContainerRecord *record = l->container->record;
-    struct image image;
-    int rc = image_find(l->en->images, record->image_id, &image, e);
 
-    if (rc < 0)
-        return rc;
-    l->layers = (unsigned)image.config->n_diff_ids;
+    l->layers = record->layers;
     if (l->layers > FDS_MAX - 10)
         return err_set(e, ERR_LIMIT, "image %s has %u layers, more than %d", record->image_id, l->layers,
                        FDS_MAX - 10);
-    rc = image_layers_open(l->en->images, record->image_id, l->fds, l->layers, e);
+    int rc = image_layers_open(l->en->images, record->image_id, l->fds, l->layers, e);
     if (rc == 0)
         l->fd_count = l->layers;
     return rc;
@@ -296,7 +292,7 @@ static int hand_over(struct launch *l, struct err *e)
         .resolv_conf = l->resolv_conf,
         .hostname = l->hostname,
         .hosts = l->hosts,
-        .seccomp = UINT_MAX,
+        .seccomp = l->seccomp,
         .log_directory = l->log_directory,
         .id = c->record->id,
         .devices = l->devices,
@@ -308,16 +304,62 @@ static int hand_over(struct launch *l, struct err *e)
     return keeper_launch(l->en->keeper, plan, l->fds, l->fd_count, on_launched, l, e);
 }
 
+static void fail(struct launch *l, const struct err *e)
+{
+    struct err failure = *e;
+
+    blame_preparation(&failure);
+    finish(l, &failure, 0, NULL, 0);
+}
+
+static int add_program(struct launch *l, int borrowed, struct err *e)
+{
+    int fd = fcntl(borrowed, F_DUPFD_CLOEXEC, 0);
+
+    return fd < 0 ? err_errno(e, "duplicate the seccomp program") : add_fd(l, fd, &l->seccomp, e);
+}
+
+static void program_ready(void *ctx, const struct err *e, int fd)
+{
+    struct launch *l = ctx;
+    struct err failure = *e;
+
+    if (l->container && failure.code == 0 && add_program(l, fd, &failure) == 0 && hand_over(l, &failure) == 0)
+        return;
+    fail(l, &failure);
+}
+
+/* Everything is open but the seccomp program, which most often is at hand. 0: it goes on, or is handed over. */
+static int take_program(struct launch *l, struct err *e)
+{
+    const HostConfig *host = l->container->record->config->host;
+    uint64_t capabilities;
+    const char *profile;
+    bool none;
+    int fd;
+    int rc = bundle_seccomp(host, &none, &profile, e);
+
+    l->seccomp = UINT_MAX;
+    if (rc == 0)
+        rc = bundle_capabilities(host, l->en->kernel.capabilities, &capabilities, e);
+    if (rc < 0 || none)
+        return rc < 0 ? rc : hand_over(l, e);
+    rc = seccomp_program(l->en->seccomp, profile, capabilities, &fd, program_ready, l, e);
+    if (rc == ERR_AGAIN)
+        return 0;
+    if (rc == 0)
+        rc = add_program(l, fd, e);
+    return rc < 0 ? rc : hand_over(l, e);
+}
+
 static void foreign_opened(uv_work_t *work, int status)
 {
     struct launch *l = work->data;
 
     container_release(l->held);
-    if (l->container && l->failure.code == 0 && hand_over(l, &l->failure) == 0)
+    if (l->container && l->failure.code == 0 && take_program(l, &l->failure) == 0)
         return;
-    struct err failure = l->failure;
-    blame_preparation(&failure);
-    finish(l, &failure, 0, NULL, 0);
+    fail(l, &l->failure);
 }
 
 /* --- beginning ----------------------------------------------------------------------------------- */
@@ -369,7 +411,7 @@ static int begin(struct container *c, struct err *e)
         if (uv_queue_work(c->en->loop, &l->work, open_foreign, foreign_opened) < 0)
             abort(); /* only for a missing callback */
     } else if (rc == 0) {
-        rc = hand_over(l, e);
+        rc = take_program(l, e);
     }
     if (rc < 0) {
         for (size_t i = 0; i < l->mount_count; i++)

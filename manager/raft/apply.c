@@ -13,7 +13,7 @@
 #define APPLY_ENTRIES 512       /* in one batch, one turn */
 #define APPLY_BYTES   (1 << 20) /* unless one entry is larger */
 #define FETCH_ENTRIES 4096
-#define FETCH_BYTES   (1 << 20)
+#define FETCH_APPLY   (1 << 20) /* bytes read at a time to be applied */
 
 struct fetched {
     uint64_t term;
@@ -50,7 +50,7 @@ static void fetch_work(struct env_job *job)
     size_t i;
 
     disklog_read_begin(log);
-    for (i = 0; i < f->count && f->data.length < FETCH_BYTES; i++) {
+    for (i = 0; i < f->count && f->data.length < (f->to ? SEND_BURST : FETCH_APPLY); i++) {
         struct fetched *entry = &f->entries[i];
 
         entry->offset = f->data.length;

@@ -252,6 +252,9 @@ void fetch_send(struct replica *r, uint64_t to, uint64_t prev_index, uint64_t co
 /* --- send.c */
 void send_core(struct replica *r, const struct raft_message *m); /* of the core; entries are added */
 void send_message(struct replica *r, enum env_channel channel, struct message *m);
+#define SEND_BURST \
+    (8 << 20) /* bytes of entries sent for one message of the core; the core asks again for the rest */
+/* As several messages if need be; at least one entry. */
 void send_entries(struct replica *r, uint64_t to, uint64_t prev_index, uint64_t prev_term, uint64_t commit,
                   const struct raft_entry *entries, unsigned count);
 void send_flush(struct replica *r);

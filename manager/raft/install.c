@@ -95,6 +95,8 @@ static void serve_done(struct env_job *job)
         serve_free(s);
         return;
     }
+    if (s->e.code == ERR_CORRUPT && s->index == r->last.index)
+        r->log_from = UINT64_MAX / 2; /* the store still has it all: take another one soon */
     if (s->e.code)
         log_warn("a snapshot could not be served", "member=%llu error=\"%s\"", (unsigned long long)r->id,
                  s->e.text);

@@ -347,6 +347,8 @@ int disklog_open(const struct disklog_config *config, const struct disklog_found
     char *term = mem_printf("%s/term", config->dir);
     int rc = meta_open(&l->meta, l->env, term, l->key, l->cluster, config->id, e);
 
+    if (rc == 0) /* whoever made the files may have been killed before their names were durable */
+        rc = l->env->dir_sync(l->env, config->dir, e);
     if (rc == 0)
         rc = open_files(&o, e);
     free(o.numbers);
@@ -437,7 +439,11 @@ int disklog_create(const struct disklog_config *config, uint64_t term, const str
 {
     struct disklog *l = disklog_alloc(config);
     AUTO_FREE
-    char *path = mem_printf("%s/term", config->dir), *sign = mem_printf("%s/new", config->dir);
+    char *path = mem_printf("%s/term", config->dir);
+    AUTO_FREE
+    char *sign = mem_printf("%s/new", config->dir);
+    AUTO_FREE
+    char *parent = mem_printf("%s/..", config->dir);
     struct meta_state state = {.term = term};
     bool there = false;
     int rc = disklog_exists(config, &there, e);
@@ -446,6 +452,8 @@ int disklog_create(const struct disklog_config *config, uint64_t term, const str
         rc = err_set(e, ERR_EXISTS, "%s exists: a member lives there already", path);
     if (rc == 0)
         rc = l->env->dir_make(l->env, l->dir, e);
+    if (rc == 0)
+        rc = l->env->dir_sync(l->env, parent, e);
     if (rc == 0)
         rc = remove_leftovers(l, sign, e);
     if (rc == 0)

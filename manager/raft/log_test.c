@@ -20,7 +20,7 @@ static const uint8_t key[SEAL_KEY] = {1}, other_key[SEAL_KEY] = {2}, cluster[16]
 struct bench {
     struct entropy_seeded entropy;
     struct disk disk;
-    struct disk_env env;
+    struct replica_env env;
     struct disklog *log;
     uint64_t segment_bytes;
     uint64_t term, vote;
@@ -34,6 +34,11 @@ struct bench {
     struct disklog_place places[ENTRIES_MAX];
 };
 
+struct disk *disk_of(struct replica_env *env)
+{
+    return &container_of(env, struct bench, env)->disk;
+}
+
 static uint32_t size_of(uint64_t index, uint64_t term)
 {
     return (uint32_t)((index * 37 + term * 11) % 400);
@@ -46,12 +51,8 @@ static void fill(uint8_t *data, uint64_t index, uint64_t term)
 
 static struct disklog_config config_of(struct bench *b)
 {
-    return (struct disklog_config){.env = &b->env.base,
-                                   .dir = "m",
-                                   .key = key,
-                                   .cluster = cluster,
-                                   .id = 1,
-                                   .segment_bytes = b->segment_bytes};
+    return (struct disklog_config){
+        .env = &b->env, .dir = "m", .key = key, .cluster = cluster, .id = 1, .segment_bytes = b->segment_bytes};
 }
 
 static int on_entry(void *ctx, const struct segment_record *record, struct disklog_place place, struct err *e)
@@ -109,8 +110,8 @@ static void bench_init(struct bench *b, uint64_t seed, uint64_t segment_bytes)
     *b = (struct bench){.segment_bytes = segment_bytes, .last = 1};
     entropy_seeded_init(&b->entropy, seed);
     disk_init(&b->disk, &b->entropy.base);
-    b->env.base.entropy = &b->entropy.base;
-    disk_serve(&b->env, &b->disk);
+    b->env.entropy = &b->entropy.base;
+    disk_serve(&b->env);
     struct disklog_config config = config_of(b);
     uint8_t data[400];
     fill(data, 1, 1);
@@ -436,8 +437,8 @@ static void crash_while_a_member_is_made(void **state)
         const struct segment_record first = {.index = 1, .term = 1, .type = 1, .data = data, .size = size_of(1, 1)};
         entropy_seeded_init(&b.entropy, n);
         disk_init(&b.disk, &b.entropy.base);
-        b.env.base.entropy = &b.entropy.base;
-        disk_serve(&b.env, &b.disk);
+        b.env.entropy = &b.entropy.base;
+        disk_serve(&b.env);
         struct disklog_config config = config_of(&b);
         b.disk.crash_at = n;
         more = disklog_create(&config, 1, &first, &e) < 0;

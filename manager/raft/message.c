@@ -201,6 +201,14 @@ static uint32_t take_u32(struct reader *r)
     return at ? get_u32(at) : 0;
 }
 
+static unsigned short take_short(struct reader *r) /* written with four bytes */
+{
+    uint32_t v = take_u32(r);
+
+    r->bad |= v > UINT16_MAX;
+    return (unsigned short)v;
+}
+
 static uint64_t take_index(struct reader *r)
 {
     uint64_t v = take_u64(r);
@@ -392,8 +400,8 @@ static int get_body(struct reader *r, struct message *m, struct err *e)
         result->term = take_index(r);
         result->rejected = take_index(r);
         result->last_log_index = take_index(r);
-        result->features = (unsigned short)take_u32(r);
-        result->capacity = (unsigned short)take_u32(r);
+        result->features = take_short(r);
+        result->capacity = take_short(r);
         return 0;
     case RAFT_REQUEST_VOTE:
         return get_vote(r, m, e);
@@ -403,8 +411,8 @@ static int get_body(struct reader *r, struct message *m, struct err *e)
         flags = take_u32(r);
         vote->vote_granted = flags & 1;
         vote->pre_vote = flags & 2;
-        vote->features = (unsigned short)take_u32(r);
-        vote->capacity = (unsigned short)take_u32(r);
+        vote->features = take_short(r);
+        vote->capacity = take_short(r);
         return flags > 3 ? err_set(e, ERR_INVALID, "request vote result: flags %x", flags) : 0;
     case RAFT_INSTALL_SNAPSHOT:
         return get_install(r, m, e);

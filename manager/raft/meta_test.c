@@ -17,9 +17,14 @@ static const uint8_t key[SEAL_KEY] = {1}, other_key[SEAL_KEY] = {2}, cluster[16]
 struct bench {
     struct entropy_seeded entropy;
     struct disk disk;
-    struct disk_env env;
+    struct replica_env env;
     struct meta meta;
 };
+
+struct disk *disk_of(struct replica_env *env)
+{
+    return &container_of(env, struct bench, env)->disk;
+}
 
 static void begin(struct bench *b)
 {
@@ -29,16 +34,15 @@ static void begin(struct bench *b)
     *b = (struct bench){0};
     entropy_seeded_init(&b->entropy, 1);
     disk_init(&b->disk, &b->entropy.base);
-    b->env.base.entropy = &b->entropy.base;
-    disk_serve(&b->env, &b->disk);
-    if (meta_create(&b->env.base, "m/term", key, cluster, 1, &state, &e) < 0 ||
-        b->env.base.dir_sync(&b->env.base, "m", &e) < 0)
+    b->env.entropy = &b->entropy.base;
+    disk_serve(&b->env);
+    if (meta_create(&b->env, "m/term", key, cluster, 1, &state, &e) < 0 || b->env.dir_sync(&b->env, "m", &e) < 0)
         fail_msg("%s", e.text);
 }
 
 static int open_meta(struct bench *b, struct err *e)
 {
-    return meta_open(&b->meta, &b->env.base, "m/term", key, cluster, 1, e);
+    return meta_open(&b->meta, &b->env, "m/term", key, cluster, 1, e);
 }
 
 static void end(struct bench *b)
@@ -76,13 +80,13 @@ static void other_member_key_or_cluster_is_refused(void **state)
     struct err e;
 
     begin(&b);
-    assert_int_equal(meta_open(&b.meta, &b.env.base, "m/term", key, cluster, 2, &e), ERR_CORRUPT);
+    assert_int_equal(meta_open(&b.meta, &b.env, "m/term", key, cluster, 2, &e), ERR_CORRUPT);
     assert_non_null(strstr(e.text, "m/term: belongs to member 1, not 2"));
-    assert_int_equal(meta_open(&b.meta, &b.env.base, "m/term", other_key, cluster, 1, &e), ERR_CORRUPT);
+    assert_int_equal(meta_open(&b.meta, &b.env, "m/term", other_key, cluster, 1, &e), ERR_CORRUPT);
     assert_non_null(strstr(e.text, "sealed under another key"));
-    assert_int_equal(meta_open(&b.meta, &b.env.base, "m/term", key, other_cluster, 1, &e), ERR_CORRUPT);
+    assert_int_equal(meta_open(&b.meta, &b.env, "m/term", key, other_cluster, 1, &e), ERR_CORRUPT);
     assert_non_null(strstr(e.text, "another cluster"));
-    assert_int_equal(meta_open(&b.meta, &b.env.base, "m/none", key, cluster, 1, &e), ERR_NOT_FOUND);
+    assert_int_equal(meta_open(&b.meta, &b.env, "m/none", key, cluster, 1, &e), ERR_NOT_FOUND);
     end(&b);
 }
 

@@ -102,7 +102,7 @@ static void found_reset(void *ctx, uint64_t index, uint64_t term)
     tail_reset(&r->tail, index, term);
 }
 
-/* Learn of the newest snapshot, and check every byte of it. */
+/* Learn of the newest snapshot. */
 static int open_snapshot(struct replica *r, struct snapshot **ret, struct err *e)
 {
     uint64_t index;
@@ -113,8 +113,6 @@ static int open_snapshot(struct replica *r, struct snapshot **ret, struct err *e
     if (rc < 0 || index == 0)
         return rc;
     rc = snapshot_open(&r->snapshots, index, ret, e);
-    if (rc == 0)
-        rc = snapshot_verify(*ret, e);
     if (rc == 0)
         snapshot_info_copy(&r->last, snapshot_get_info(*ret));
     return rc;
@@ -147,21 +145,19 @@ static int restore(struct replica *r, struct snapshot *p, struct err *e)
 {
     AUTO_BUF struct buf data = {0};
     uint64_t chunks = r->last.chunks;
+    int rc = snapshot_verify(p, e); /* all of it, before the store is given the first byte */
 
-    for (uint64_t i = 0; i == 0 || i < chunks; i++) {
-        int rc = 0;
-
+    for (uint64_t i = 0; rc == 0 && (i == 0 || i < chunks); i++) {
         buf_clear(&data);
         if (chunks)
             rc = snapshot_chunk(p, i, &data, e);
         if (rc == 0)
             rc = r->events.on_restore(r->events.ctx, buf_bytes(&data), data.length, i == 0, i + 1 >= chunks,
                                       r->last.index, e);
-        if (rc < 0)
-            return rc;
     }
-    r->applied = r->last.index;
-    return 0;
+    if (rc == 0)
+        r->applied = r->last.index;
+    return rc;
 }
 
 /* G3, for the newest configuration on disk. */

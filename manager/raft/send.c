@@ -14,7 +14,6 @@
 #include "proto/base/mem.h"
 
 #define SEND_BYTES  (1 << 20)  /* of entries in one message, unless one entry is larger */
-#define BURST_BYTES (8 << 20)  /* of entries for one message of the core */
 #define INBOX_BYTES (16 << 20) /* that wait for a vote to be stored */
 #define PEERS_MAX   256
 
@@ -89,8 +88,8 @@ void send_drop(struct replica *r)
         free(list_entry(link, struct incoming, link));
 }
 
-void send_entries(struct replica *r, uint64_t to, uint64_t prev_index, uint64_t prev_term, uint64_t commit,
-                  const struct raft_entry *entries, unsigned count)
+static void send_one(struct replica *r, uint64_t to, uint64_t prev_index, uint64_t prev_term, uint64_t commit,
+                     const struct raft_entry *entries, unsigned count)
 {
     struct message m = {.type = RAFT_APPEND_ENTRIES, .to = to};
 
@@ -105,35 +104,43 @@ void send_entries(struct replica *r, uint64_t to, uint64_t prev_index, uint64_t 
     send_message(r, count ? ENV_CHANNEL_ENTRIES : ENV_CHANNEL_CONTROL, &m);
 }
 
-/* Send what is in memory of the entries behind prev, as several messages if need be. Returns how many were sent. */
-static uint64_t append_from_memory(struct replica *r, uint64_t to, const struct raft_append_entries *a)
+void send_entries(struct replica *r, uint64_t to, uint64_t prev_index, uint64_t prev_term, uint64_t commit,
+                  const struct raft_entry *entries, unsigned count)
 {
-    uint64_t sent = 0;
-    size_t burst = 0;
-    AUTO_FREE
-    struct raft_entry *entries = mem_array(a->n_entries, sizeof(*entries));
+    unsigned sent = 0;
 
-    while (sent < a->n_entries && burst < BURST_BYTES) {
-        uint64_t prev = a->prev_log_index + sent, count = 0;
+    while (sent < count) {
+        unsigned part = 0;
         size_t bytes = 0;
 
-        for (; sent + count < a->n_entries && count < MESSAGE_ENTRIES_MAX; count++) {
-            const struct tail_entry *entry = tail_get(&r->tail, prev + 1 + count);
-
-            if (!entry || (count && bytes + message_entry_bytes(entry->size) > SEND_BYTES))
-                break;
-            bytes += message_entry_bytes(entry->size);
-            entries[count] = (struct raft_entry){.term = entry->term, .type = (enum raft_entry_type)entry->type};
-            entries[count].buf = (struct raft_buffer){.base = (void *)entry->data, .len = entry->size};
-        }
-        if (count == 0)
-            break;
-        send_entries(r, to, prev, sent ? tail_term(&r->tail, prev) : a->prev_log_term, a->leader_commit, entries,
-                     (unsigned)count);
-        sent += count;
-        burst += bytes;
+        while (sent + part < count && part < MESSAGE_ENTRIES_MAX &&
+               (part == 0 || bytes + message_entry_bytes(entries[sent + part].buf.len) <= SEND_BYTES))
+            bytes += message_entry_bytes(entries[sent + part++].buf.len);
+        send_one(r, to, prev_index + sent, sent ? entries[sent - 1].term : prev_term, commit, entries + sent, part);
+        sent += part;
     }
-    return burst < BURST_BYTES ? sent : a->n_entries;
+}
+
+/* Of the entries behind prev send those that are in memory, up to the burst. Returns how many that were; all of
+ * them when the burst ended it. */
+static uint64_t append_from_memory(struct replica *r, uint64_t to, const struct raft_append_entries *a)
+{
+    AUTO_FREE
+    struct raft_entry *entries = mem_array(a->n_entries, sizeof(*entries));
+    unsigned count = 0;
+    size_t bytes = 0;
+
+    for (; count < a->n_entries && bytes < SEND_BURST; count++) {
+        const struct tail_entry *entry = tail_get(&r->tail, a->prev_log_index + 1 + count);
+
+        if (!entry)
+            break;
+        bytes += entry->size;
+        entries[count] = (struct raft_entry){.term = entry->term, .type = (enum raft_entry_type)entry->type};
+        entries[count].buf = (struct raft_buffer){.base = (void *)entry->data, .len = entry->size};
+    }
+    send_entries(r, to, a->prev_log_index, a->prev_log_term, a->leader_commit, entries, count);
+    return bytes < SEND_BURST ? count : a->n_entries;
 }
 
 static void send_append(struct replica *r, uint64_t to, const struct raft_append_entries *a)
@@ -141,7 +148,7 @@ static void send_append(struct replica *r, uint64_t to, const struct raft_append
     uint64_t sent;
 
     if (a->n_entries == 0) {
-        send_entries(r, to, a->prev_log_index, a->prev_log_term, a->leader_commit, NULL, 0);
+        send_one(r, to, a->prev_log_index, a->prev_log_term, a->leader_commit, NULL, 0);
         return;
     }
     sent = append_from_memory(r, to, a);

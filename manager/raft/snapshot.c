@@ -130,6 +130,8 @@ int snapshots_find(struct snapshots *s, uint64_t *ret_index, struct err *e)
     for (size_t i = 0; i < list.count; i++)
         newest = MAX(newest, list.indexes[i]);
     free(list.indexes);
+    if (rc == 0) /* a name given by a process that was killed may not be durable yet, and will be built upon */
+        rc = s->env->dir_sync(s->env, s->dir, e);
     if (rc == 0)
         *ret_index = newest;
     return rc;

@@ -19,10 +19,15 @@ static const uint8_t key[SEAL_KEY] = {1}, other_key[SEAL_KEY] = {2}, cluster[16]
 struct bench {
     struct entropy_seeded entropy;
     struct disk disk;
-    struct disk_env env;
+    struct replica_env env;
     struct snapshots snapshots;
     struct raft_buffer conf;
 };
+
+struct disk *disk_of(struct replica_env *env)
+{
+    return &container_of(env, struct bench, env)->disk;
+}
 
 static void begin(struct bench *b)
 {
@@ -31,9 +36,9 @@ static void begin(struct bench *b)
     *b = (struct bench){0};
     entropy_seeded_init(&b->entropy, 1);
     disk_init(&b->disk, &b->entropy.base);
-    b->env.base.entropy = &b->entropy.base;
-    disk_serve(&b->env, &b->disk);
-    snapshots_init(&b->snapshots, &b->env.base, "m", key, cluster, CHUNK);
+    b->env.entropy = &b->entropy.base;
+    disk_serve(&b->env);
+    snapshots_init(&b->snapshots, &b->env, "m", key, cluster, CHUNK);
     raft_configuration_init(&conf);
     (void)raft_configuration_add(&conf, 1, "a:1", RAFT_VOTER);
     (void)raft_configuration_encode(&conf, &b->conf);

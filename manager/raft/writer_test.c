@@ -22,7 +22,7 @@ struct bench {
     struct clock clock;
     int64_t now_us;
     struct disk disk;
-    struct disk_env env;
+    struct replica_env env;
     struct list posted, ran;
     struct disklog *log;
     struct tail tail;
@@ -31,9 +31,14 @@ struct bench {
     unsigned voted, reset, closed, full, failed;
 };
 
+struct disk *disk_of(struct replica_env *env)
+{
+    return &container_of(env, struct bench, env)->disk;
+}
+
 static struct bench *bench_of(struct replica_env *env)
 {
-    return container_of(container_of(env, struct disk_env, base), struct bench, env);
+    return container_of(env, struct bench, env);
 }
 
 static void post(struct replica_env *env, enum env_lane lane, struct env_job *job)
@@ -96,7 +101,7 @@ static void open_log(struct bench *b)
 {
     const struct disklog_found found = {.ctx = b, .entry = found_entry, .reset = found_reset};
     const struct disklog_config config = {
-        .env = &b->env.base, .dir = "m", .key = key, .cluster = cluster, .id = 1, .segment_bytes = 8192};
+        .env = &b->env, .dir = "m", .key = key, .cluster = cluster, .id = 1, .segment_bytes = 8192};
     struct err e;
 
     tail_init(&b->tail);
@@ -120,18 +125,18 @@ static void begin(struct bench *b)
     *b = (struct bench){.clock.mono_us = mono_us, .now_us = 1000};
     entropy_seeded_init(&b->entropy, 1);
     disk_init(&b->disk, &b->entropy.base);
-    disk_serve(&b->env, &b->disk);
-    b->env.base.entropy = &b->entropy.base;
-    b->env.base.clock = &b->clock;
-    b->env.base.post = post;
+    disk_serve(&b->env);
+    b->env.entropy = &b->entropy.base;
+    b->env.clock = &b->clock;
+    b->env.post = post;
     list_init(&b->posted);
     list_init(&b->ran);
     const struct disklog_config config = {
-        .env = &b->env.base, .dir = "m", .key = key, .cluster = cluster, .id = 1, .segment_bytes = 8192};
+        .env = &b->env, .dir = "m", .key = key, .cluster = cluster, .id = 1, .segment_bytes = 8192};
     if (disklog_create(&config, 1, &first, &e) < 0)
         fail_msg("%s", e.text);
     open_log(b);
-    writer_init(&b->writer, &b->env.base, b->log, &b->tail, &events);
+    writer_init(&b->writer, &b->env, b->log, &b->tail, &events);
 }
 
 static void end(struct bench *b)

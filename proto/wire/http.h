@@ -83,7 +83,8 @@ bool http_query_bool(const struct http_exchange *x, const char *key);
  *
  * A client that only closed its sending half is not gone: it gets its answer. An exchange without on_close is kept
  * until its handler has answered, into nothing if need be; every call stays allowed (but one that still waits for
- * its body just ends). Closing the server waits for such exchanges. */
+ * its body just ends; one that is hijacked or held back gets the client's half-close or on_writable once more).
+ * Closing the server waits for such exchanges. */
 void http_on_close(struct http_exchange *x, void (*on_close)(struct http_exchange *x));
 
 /* The exchange has ended in any way (after the answer is complete, or after on_close): the last thing that happens

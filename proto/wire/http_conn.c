@@ -48,6 +48,7 @@ static const struct sm_table states = {
     .machine = "http connection", .states = state_names, .moves = state_moves, .count = ARRAY_SIZE(state_names)};
 
 #define NO_DEADLINE INT64_MAX
+#define KEEP_BYTES  16384 /* of an empty buffer */
 
 static int64_t now_ms(const struct http_conn *c)
 {
@@ -91,6 +92,15 @@ void http_conn_fail(struct http_conn *c)
     http_conn_soon(c);
 }
 
+/* Empty a buffer; one that grew large is given back, for connections may stand still for days. */
+static void drain(struct buf *b)
+{
+    if (b->capacity > KEEP_BYTES)
+        buf_fini(b);
+    else
+        buf_clear(b);
+}
+
 /* --- what the link reports ----------------------------------------------------------------------- */
 
 void http_conn_on_data(struct http_conn *c, const char *data, size_t size)
@@ -113,7 +123,7 @@ void http_conn_on_wrote(struct http_conn *c, bool ok)
 {
     c->writing = false;
     c->moved_out = now_ms(c);
-    buf_clear(&c->flight);
+    drain(&c->flight);
     if (!ok)
         c->failed = true;
     http_conn_advance(c);
@@ -167,12 +177,18 @@ static void tell_gone(struct http_conn *c)
     x->gone = true;
     if (x->complete)
         return;
-    if (x->on_close) {
-        x->on_close(x);
+    if (x->on_close || waits_for_body(x)) {
+        if (x->on_close)
+            x->on_close(x);
         x->complete = true;
-    } else if (waits_for_body(x)) {
-        x->complete = true;
-    } else if (x->blocked) {
+        return;
+    }
+    /* It has no other way to learn it; whatever it waits for is told as if it had come. */
+    if (x->answer == HTTP_ANSWER_HIJACK && !x->half_told) {
+        x->half_told = true;
+        (void)x->on_data(x, NULL, 0);
+    }
+    if (!x->complete && x->blocked) {
         x->blocked = false;
         if (x->on_writable)
             x->on_writable(x);
@@ -332,7 +348,7 @@ static bool step_hijacked(struct http_conn *c)
     }
     if (!x->paused && c->in.length > 0) {
         x->paused = !x->on_data(x, buf_bytes(&c->in), c->in.length);
-        buf_clear(&c->in);
+        drain(&c->in);
         return true;
     }
     if (!x->paused && c->eof && !x->half_told) {

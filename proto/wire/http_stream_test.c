@@ -268,6 +268,7 @@ static void handler_without_on_close_answers_into_nothing(void **state)
             else
                 http_hijack_end(seen.x);
         }
+        assert_int_equal(seen.halves, i == 2); /* the hijacked one learns that nothing more comes */
         web_until(&w, seen.ended == i + 1);
     }
     web_close(&w);

@@ -331,10 +331,12 @@ static void look_after(struct rpc_stream *s, struct buf *batch, size_t room)
 {
     struct rpc_conn *c = s->conn;
 
-    if (s->ending)
+    if (s->ending) {
         buf_fini(&s->in);
-    else if (deliver(s))
+        s->counted = 0;
+    } else if (deliver(s)) {
         return;
+    }
     if (c->state == RPC_CLOSING)
         return;
     put_bytes(s, batch, room);

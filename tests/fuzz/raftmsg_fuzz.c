@@ -26,7 +26,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     put_u64(copy + 8, 7);
     put_u64(copy + 16, 2);
     put_u64(copy + 24, 1);
-    (void)message_get(data, size, 7, 2, 1, &m, NULL) == 0 ? message_fini(&m) : (void)0;
+    if (message_get(data, size, 7, 2, 1, &m, NULL) == 0)
+        message_fini(&m);
     if (message_get(copy, size, 7, 2, 1, &m, NULL) < 0)
         return 0;
     if (m.type != RAFT_INSTALL_SNAPSHOT) { /* a configuration may have been padded otherwise */

@@ -25,7 +25,7 @@ static uint64_t any_member(struct world *w)
     uint64_t id;
 
     do
-        id = world_random(w, 1, WORLD_MEMBERS);
+        id = raftsim_random(w, 1, WORLD_MEMBERS);
     while (!w->members[id].exists);
     return id;
 }
@@ -36,10 +36,10 @@ static void crash(struct chaos *c, uint64_t id, int64_t low_ms, int64_t high_ms)
 {
     struct world *w = c->w;
 
-    if (!world_up(w, id))
+    if (!raftsim_up(w, id))
         return;
-    world_crash(w, id, world_chance(w, 2));
-    c->back_us[id] = w->now_us + (int64_t)world_random(w, (uint64_t)low_ms, (uint64_t)high_ms) * 1000;
+    raftsim_crash(w, id, raftsim_chance(w, 2));
+    c->back_us[id] = w->now_us + (int64_t)raftsim_random(w, (uint64_t)low_ms, (uint64_t)high_ms) * 1000;
 }
 
 static void fault_partition(struct chaos *c)
@@ -54,12 +54,12 @@ static void fault_partition(struct chaos *c)
 
 static void fault_isolate_leader(struct chaos *c)
 {
-    uint64_t id = world_core_leader(c->w);
+    uint64_t id = raftsim_core_leader(c->w);
 
     for (unsigned b = 1; id && b <= WORLD_MEMBERS; b++)
         c->w->cut[id][b] = c->w->cut[b][id] = true;
-    for (uint64_t n = world_random(c->w, 0, 12); id && n; n--)
-        world_propose(c->w, id, world_random(c->w, 8, 900)); /* which the next leader will cut */
+    for (uint64_t n = raftsim_random(c->w, 0, 12); id && n; n--)
+        raftsim_propose(c->w, id, raftsim_random(c->w, 8, 900)); /* which the next leader will cut */
 }
 
 /* A leader that others lose sight of for a moment, again and again: logs fork and are cut while writes are under
@@ -69,11 +69,11 @@ static void fault_flicker(struct chaos *c)
     struct world *w = c->w;
 
     for (uint64_t id = 1; id <= WORLD_MEMBERS; id++)
-        if (world_up(w, id))
-            w->members[id].disk_max_us = (int64_t)world_random(w, 3000, 80000);
+        if (raftsim_up(w, id))
+            w->members[id].disk_max_us = (int64_t)raftsim_random(w, 3000, 80000);
     fault_isolate_leader(c);
-    c->flicker = (unsigned)world_random(w, 2, 5);
-    c->fault_us = w->now_us + (int64_t)world_random(w, 250, 700) * 1000;
+    c->flicker = (unsigned)raftsim_random(w, 2, 5);
+    c->fault_us = w->now_us + (int64_t)raftsim_random(w, 250, 700) * 1000;
 }
 
 static void fault_one_way(struct chaos *c)
@@ -88,14 +88,14 @@ static void fault_crash_one(struct chaos *c)
 
 static void fault_crash_leader(struct chaos *c)
 {
-    uint64_t id = world_core_leader(c->w);
+    uint64_t id = raftsim_core_leader(c->w);
 
     if (!id)
         return;
     crash(c, id, 5, 600);
-    if (world_chance(c->w, 2)) /* the others see the link close */
+    if (raftsim_chance(c->w, 2)) /* the others see the link close */
         for (uint64_t other = 1; other <= WORLD_MEMBERS; other++)
-            if (world_up(c->w, other)) {
+            if (raftsim_up(c->w, other)) {
                 struct world_env *env = c->w->members[other].env;
 
                 c->w->counts.gone++;
@@ -106,7 +106,7 @@ static void fault_crash_leader(struct chaos *c)
 static void fault_crash_many(struct chaos *c)
 {
     for (uint64_t id = 1; id <= WORLD_MEMBERS; id++)
-        if (world_chance(c->w, 2))
+        if (raftsim_chance(c->w, 2))
             crash(c, id, 5, 600);
 }
 
@@ -114,23 +114,23 @@ static void fault_crash_inside(struct chaos *c)
 {
     struct world_member *m = &c->w->members[any_member(c->w)];
 
-    m->disk.crash_at = m->disk.operations + world_random(c->w, 1, 40);
+    m->disk.crash_at = m->disk.operations + raftsim_random(c->w, 1, 40);
 }
 
 static void fault_network(struct chaos *c)
 {
     struct world *w = c->w;
 
-    w->drop = (unsigned)world_random(w, 0, 250);
-    w->twice = (unsigned)world_random(w, 0, 200);
-    w->delay_max_us = (int64_t)world_random(w, 3000, 60000);
+    w->drop = (unsigned)raftsim_random(w, 0, 250);
+    w->twice = (unsigned)raftsim_random(w, 0, 200);
+    w->delay_max_us = (int64_t)raftsim_random(w, 3000, 60000);
 }
 
 static void fault_slow_disk(struct chaos *c)
 {
     struct world_member *m = &c->w->members[any_member(c->w)];
 
-    m->disk_max_us = (int64_t)world_random(c->w, 5000, 200000);
+    m->disk_max_us = (int64_t)raftsim_random(c->w, 5000, 200000);
 }
 
 static void fault_hung_disk(struct chaos *c)
@@ -151,7 +151,7 @@ static void fault_broken_disk(struct chaos *c)
 {
     struct world_member *m = &c->w->members[any_member(c->w)];
 
-    m->disk.broken = world_chance(c->w, 2);
+    m->disk.broken = raftsim_chance(c->w, 2);
 }
 
 struct pick {
@@ -179,15 +179,16 @@ static void fault_flip(struct chaos *c)
         return;
     c->flipped = id;
     crash(c, id, 5, 300);
-    if (world_up(w, id) || m->lost)
+    if (raftsim_up(w, id) || m->lost)
         return;
     disk_restart(&m->disk);
     disk_each(&m->disk, "raft", pick_each, &p);
     if (p.count == 0)
         return;
-    struct disk_node *n = p.nodes[world_random(w, 0, p.count - 1)];
-    size_t byte = world_chance(w, 2) ? world_random(w, 0, n->size - 1) : world_random(w, 0, MIN(n->size, 2048) - 1);
-    disk_flip(n, byte, (uint8_t)world_random(w, 1, 255));
+    struct disk_node *n = p.nodes[raftsim_random(w, 0, p.count - 1)];
+    size_t byte =
+        raftsim_chance(w, 2) ? raftsim_random(w, 0, n->size - 1) : raftsim_random(w, 0, MIN(n->size, 2048) - 1);
+    disk_flip(n, byte, (uint8_t)raftsim_random(w, 1, 255));
     m->damaged = true;
 }
 
@@ -203,14 +204,14 @@ static void fault(struct chaos *c)
     if (c->flicker) {
         c->flicker--;
         memset(c->w->cut, 0, sizeof(c->w->cut));
-        c->fault_us = c->w->now_us + (int64_t)world_random(c->w, 20, 200) * 1000;
+        c->fault_us = c->w->now_us + (int64_t)raftsim_random(c->w, 20, 200) * 1000;
         if (c->flicker % 2)
             fault_isolate_leader(c);
         return;
     }
 
-    faults[world_random(c->w, 0, ARRAY_SIZE(faults) - 1)](c);
-    if (world_chance(c->w, 3))
+    faults[raftsim_random(c->w, 0, ARRAY_SIZE(faults) - 1)](c);
+    if (raftsim_chance(c->w, 3))
         memset(c->w->cut, 0, sizeof(c->w->cut));
 }
 
@@ -221,12 +222,12 @@ static void load(struct chaos *c)
     struct world *w = c->w;
 
     for (uint64_t id = 1; id <= WORLD_MEMBERS; id++) {
-        if (!world_up(w, id) || replica_state(world_replica(w, id)) != REPLICA_LEADER)
+        if (!raftsim_up(w, id) || replica_state(raftsim_replica(w, id)) != REPLICA_LEADER)
             continue;
-        for (uint64_t n = world_random(w, 1, 5); n; n--)
-            world_propose(w, id, world_chance(w, 10) ? world_random(w, 8, 3000) : world_random(w, 8, 200));
-        if (world_chance(w, 2))
-            world_read(w, id);
+        for (uint64_t n = raftsim_random(w, 1, 5); n; n--)
+            raftsim_propose(w, id, raftsim_chance(w, 10) ? raftsim_random(w, 8, 3000) : raftsim_random(w, 8, 200));
+        if (raftsim_chance(w, 2))
+            raftsim_read(w, id);
     }
 }
 
@@ -251,14 +252,14 @@ static const struct raft_server *server_of(struct replica *r, uint64_t id)
 static void change(struct chaos *c)
 {
     struct world *w = c->w;
-    uint64_t leader = world_leader(w), id = world_random(w, 1, MIN(w->options.members + 3, WORLD_MEMBERS));
+    uint64_t leader = raftsim_leader(w), id = raftsim_random(w, 1, MIN(w->options.members + 3, WORLD_MEMBERS));
     struct replica *r;
     char address[16];
 
     if (!leader)
         return;
-    r = world_replica(w, leader);
-    if (world_chance(w, 8)) {
+    r = raftsim_replica(w, leader);
+    if (raftsim_chance(w, 8)) {
         w->counts.transfers++;
         (void)replica_transfer(r, 0, ignore_done, w, NULL);
         return;
@@ -268,15 +269,15 @@ static void change(struct chaos *c)
     const struct raft_server *server = server_of(r, id);
     (void)snprintf(address, sizeof(address), "m%" PRIu64 ":2377", id);
     if (!server && !w->members[id].exists) {
-        world_make(w, id, false);
-        world_start(w, id);
+        raftsim_make(w, id, false);
+        raftsim_start(w, id);
         (void)replica_member_add(r, id, address, ignore_done, w, NULL);
     } else if (!server && !w->members[id].removed) {
         (void)replica_member_add(r, id, address, ignore_done, w, NULL);
-    } else if (server && server->role != RAFT_VOTER && !world_chance(w, 4)) {
+    } else if (server && server->role != RAFT_VOTER && !raftsim_chance(w, 4)) {
         w->counts.promotes++;
         (void)replica_member_promote(r, id, ignore_done, w, NULL);
-    } else if (server && world_chance(w, 2)) {
+    } else if (server && raftsim_chance(w, 2)) {
         (void)replica_member_demote(r, id, ignore_done, w, NULL);
     } else if (server && id != leader && w->options.members > 1 &&
                replica_member_remove(r, id, ignore_done, w, NULL) == 0) {
@@ -292,15 +293,15 @@ static void come_back(struct chaos *c)
     for (uint64_t id = 1; id <= WORLD_MEMBERS; id++) {
         struct world_member *m = &c->w->members[id];
 
-        if (!m->exists || world_up(c->w, id) || m->lost)
+        if (!m->exists || raftsim_up(c->w, id) || m->lost)
             continue;
         if (!c->back_us[id]) { /* it died inside an event */
-            c->back_us[id] = c->w->now_us + (int64_t)world_random(c->w, 5, 400) * 1000;
-            if (world_chance(c->w, 2))
+            c->back_us[id] = c->w->now_us + (int64_t)raftsim_random(c->w, 5, 400) * 1000;
+            if (raftsim_chance(c->w, 2))
                 m->disk.broken = false;
         } else if (c->w->now_us >= c->back_us[id]) {
             c->back_us[id] = 0;
-            world_start(c->w, id);
+            raftsim_start(c->w, id);
         }
     }
 }
@@ -311,21 +312,21 @@ static void run(struct chaos *c, int64_t ms)
     int64_t end = w->now_us + ms * 1000;
 
     while (w->now_us < end && !w->failed) {
-        world_run(w, 2);
-        if (w->voter && world_chance(w, 10)) /* a vote must survive, however soon the power fails */
+        raftsim_run(w, 2);
+        if (w->voter && raftsim_chance(w, 10)) /* a vote must survive, however soon the power fails */
             crash(c, w->voter, 1, 60);
         w->voter = 0;
         come_back(c);
         if (w->now_us >= c->fault_us) {
-            c->fault_us = w->now_us + (int64_t)world_random(w, 20, 400) * 1000;
+            c->fault_us = w->now_us + (int64_t)raftsim_random(w, 20, 400) * 1000;
             fault(c);
         }
         if (w->now_us >= c->load_us) {
-            c->load_us = w->now_us + (int64_t)world_random(w, 2, 30) * 1000;
+            c->load_us = w->now_us + (int64_t)raftsim_random(w, 2, 30) * 1000;
             load(c);
         }
         if (w->now_us >= c->change_us) {
-            c->change_us = w->now_us + (int64_t)world_random(w, 10, 300) * 1000;
+            c->change_us = w->now_us + (int64_t)raftsim_random(w, 10, 300) * 1000;
             change(c);
         }
     }
@@ -345,14 +346,14 @@ void chaos_run(struct world *w, uint64_t seed)
     options.snapshot_bytes = 1000 << entropy_below(&pick.base, 6);
     options.segment_bytes = 8192 << entropy_below(&pick.base, 3);
     c.flips = !c.members && options.voters >= 3;
-    world_init(w, seed, &options);
-    c.fault_us = w->now_us + (int64_t)world_random(w, 100, 700) * 1000;
+    raftsim_init(w, seed, &options);
+    c.fault_us = w->now_us + (int64_t)raftsim_random(w, 100, 700) * 1000;
     c.change_us = w->now_us + 500000;
     run(&c, RUN_MS);
     if (w->failed)
         return;
-    world_heal(w);
-    world_converge(w, 20000);
+    raftsim_heal(w);
+    raftsim_converge(w, 20000);
 }
 
 uint64_t chaos_kill_at(struct world *w, uint64_t seed, uint64_t n)
@@ -361,15 +362,15 @@ uint64_t chaos_kill_at(struct world *w, uint64_t seed, uint64_t n)
     uint64_t id = 1 + seed % 3, operations;
     struct chaos c = {.w = w};
 
-    world_init(w, seed, &options);
+    raftsim_init(w, seed, &options);
     w->members[id].disk.crash_at = n;
     c.fault_us = INT64_MAX;
     c.change_us = w->now_us + 400000;
     run(&c, 700);
     operations = w->members[id].disk.operations;
     if (!w->failed) {
-        world_heal(w);
-        world_converge(w, 20000);
+        raftsim_heal(w);
+        raftsim_converge(w, 20000);
     }
     return operations;
 }

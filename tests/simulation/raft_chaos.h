@@ -3,7 +3,7 @@
 
 #include "tests/simulation/raft_world.h"
 
-/* Run one world; w->failed and w->why say how it went. The caller ends it with world_fini. */
+/* Run one world; w->failed and w->why say how it went. The caller ends it with raftsim_fini. */
 void chaos_run(struct world *w, uint64_t seed);
 
 /* As chaos_run, a quiet world in which one member dies at its n-th operation on the disk. Returns how many

@@ -68,8 +68,8 @@ static int on_apply(void *ctx, const struct replica_entry *entries, size_t count
         uint64_t content = content_of(a->data, a->size);
 
         if (a->index != m->applied + 1)
-            world_fail(w, "applied: member %" PRIu64 " was given entry %" PRIu64 " after %" PRIu64, m->id, a->index,
-                       m->applied);
+            raftsim_fail(w, "applied: member %" PRIu64 " was given entry %" PRIu64 " after %" PRIu64, m->id,
+                         a->index, m->applied);
         m->applied = a->index;
         m->state = mix(m->state, mix(content, a->term));
         if (known->term == 0) {
@@ -79,7 +79,7 @@ static int on_apply(void *ctx, const struct replica_entry *entries, size_t count
             w->top = MAX(w->top, a->index);
             w->counts.entries++;
         } else if (known->term != a->term || known->content != content || known->state != m->state) {
-            world_fail(
+            raftsim_fail(
                 w, "applied: entry %" PRIu64 " of member %" PRIu64 " has term %" PRIu64 ", elsewhere %" PRIu64 "%s",
                 a->index, m->id, a->term, known->term,
                 known->content == content ? " (same content, other state)" : "");
@@ -120,7 +120,7 @@ static int on_snapshot(void *ctx, struct replica_snapshot_source *ret, struct er
 
     s->index = m->applied;
     s->state = m->state;
-    s->size = 24 + world_random(world_of(m), 0, 3) * 400;
+    s->size = 24 + raftsim_random(world_of(m), 0, 3) * 400;
     *ret = (struct replica_snapshot_source){.ctx = s, .read = source_read, .end = source_end, .index = m->applied};
     return 0;
 }
@@ -141,7 +141,7 @@ static int on_restore(void *ctx, const void *data, size_t size, bool first, bool
     uint64_t state = get_u64(m->restored + 8);
     const struct world_entry *known = entry_at(w, index);
     if (get_u64(m->restored) != index || get_u64(m->restored + 16) != m->restoring || known->state != state)
-        world_fail(
+        raftsim_fail(
             w, "applied: member %" PRIu64 " restored a snapshot of %" PRIu64 " (%" PRIu64 " bytes) that is not it",
             m->id, index, m->restoring);
     m->applied = index;
@@ -154,8 +154,8 @@ static void on_state(void *ctx, enum replica_state state, uint64_t term)
     struct world_member *m = ctx;
 
     if (term < m->told_term)
-        world_fail(world_of(m), "leader: member %" PRIu64 " was told term %" PRIu64 " after %" PRIu64, m->id, term,
-                   m->told_term);
+        raftsim_fail(world_of(m), "leader: member %" PRIu64 " was told term %" PRIu64 " after %" PRIu64, m->id,
+                     term, m->told_term);
     m->told_term = term;
     m->leads = state == REPLICA_LEADER;
 }
@@ -166,7 +166,7 @@ static void on_fatal(void *ctx, const struct err *e)
 
     /* The machine died under it, or its disk reports errors: then it must stop. */
     if (!m->disk.crashed && !m->disk.broken)
-        world_fail(world_of(m), "fatal: member %" PRIu64 ": %s", m->id, e->text);
+        raftsim_fail(world_of(m), "fatal: member %" PRIu64 ": %s", m->id, e->text);
 }
 
 struct replica_events check_events(struct world_member *m)
@@ -208,7 +208,7 @@ void check_make_first(struct world *w, const struct replica_config *config)
     const struct segment_record first = {
         .index = 1, .term = 1, .type = RAFT_CHANGE, .data = data.base, .size = (uint32_t)data.len};
     if (disklog_create(&log, 1, &first, &e) < 0)
-        world_fail(w, "open: create: %s", e.text);
+        raftsim_fail(w, "open: create: %s", e.text);
     raft_free(data.base);
 }
 
@@ -250,7 +250,7 @@ bool check_sent(struct world *w, uint64_t from, uint64_t to, const void *data, s
     bool passes = true;
 
     if (message_get(data, size, 7, from, to, &m, &e) < 0) {
-        world_fail(w, "message: member %" PRIu64 " sent what cannot be read: %s", from, e.text);
+        raftsim_fail(w, "message: member %" PRIu64 " sent what cannot be read: %s", from, e.text);
         return false;
     }
     if (m.type == RAFT_REQUEST_VOTE_RESULT && m.raft.request_vote_result.vote_granted &&
@@ -259,8 +259,8 @@ bool check_sent(struct world *w, uint64_t from, uint64_t to, const void *data, s
         uint64_t *vote = number_at(&voter->votes, &voter->votes_max, m.raft.request_vote_result.term);
 
         if (*vote && *vote != to)
-            world_fail(w, "vote: member %" PRIu64 " voted for %" PRIu64 " and %" PRIu64 " in term %llu", from,
-                       *vote, to, m.raft.request_vote_result.term);
+            raftsim_fail(w, "vote: member %" PRIu64 " voted for %" PRIu64 " and %" PRIu64 " in term %llu", from,
+                         *vote, to, m.raft.request_vote_result.term);
         *vote = to;
         w->voter = from;
     }
@@ -283,7 +283,8 @@ static void check_leader(struct world *w, struct world_member *m)
     term = raft_current_term(&m->replica->guard.core);
     leader = number_at(&w->leaders, &w->leaders_max, term);
     if (*leader && *leader != m->id)
-        world_fail(w, "leader: members %" PRIu64 " and %" PRIu64 " both lead term %" PRIu64, *leader, m->id, term);
+        raftsim_fail(w, "leader: members %" PRIu64 " and %" PRIu64 " both lead term %" PRIu64, *leader, m->id,
+                     term);
     w->counts.elections += *leader == 0;
     *leader = m->id;
 }
@@ -303,8 +304,8 @@ static void check_entry(struct world *w, struct world_member *m, uint64_t index)
             continue;
         bool other = have && v->content && v->content != content_of(have->data, have->size);
         if (other || (before && v->before && v->before != before))
-            world_fail(w, "log: entry %" PRIu64 " of term %" PRIu64 " of member %" PRIu64 " %s", index, term, m->id,
-                       other ? "has another content elsewhere" : "follows another elsewhere");
+            raftsim_fail(w, "log: entry %" PRIu64 " of term %" PRIu64 " of member %" PRIu64 " %s", index, term,
+                         m->id, other ? "has another content elsewhere" : "follows another elsewhere");
         if (have && !v->content)
             v->content = content_of(have->data, have->size);
         v->before = v->before ? v->before : before;
@@ -342,8 +343,8 @@ void check_member(struct world *w, struct world_member *m)
     check_leader(w, m);
     check_log(w, m);
     if (r->applied > r->written && !install_active(r))
-        world_fail(w, "durable: member %" PRIu64 " applied %" PRIu64 ", its disk has %" PRIu64, m->id, r->applied,
-                   r->written);
+        raftsim_fail(w, "durable: member %" PRIu64 " applied %" PRIu64 ", its disk has %" PRIu64, m->id, r->applied,
+                     r->written);
 }
 
 void check_crashing(struct world *w, struct world_member *m)
@@ -372,10 +373,10 @@ void check_opened(struct world *w, struct world_member *m)
     if (m->seen)
         memset(m->seen, 0, m->seen_max * sizeof(*m->seen));
     if (m->stored > r->last.index && driver_term_of(r, m->stored) != m->stored_term)
-        world_fail(w,
-                   "durable: member %" PRIu64 " had entry %" PRIu64 " of term %" PRIu64
-                   ", after the crash it has term %" PRIu64,
-                   m->id, m->stored, m->stored_term, driver_term_of(r, m->stored));
+        raftsim_fail(w,
+                     "durable: member %" PRIu64 " had entry %" PRIu64 " of term %" PRIu64
+                     ", after the crash it has term %" PRIu64,
+                     m->id, m->stored, m->stored_term, driver_term_of(r, m->stored));
     w->counts.segments_new += r->log->sequence && !r->log->file;
     w->counts.marks_clean += r->log->file != NULL;
     check_member(w, m);
@@ -390,12 +391,12 @@ void check_refused(struct world *w, struct world_member *m, const struct err *e)
         w->counts.refused_open++;
         return;
     }
-    world_fail(w, "open: member %" PRIu64 " does not open: %s", m->id, e->text);
+    raftsim_fail(w, "open: member %" PRIu64 " does not open: %s", m->id, e->text);
 }
 
 /* --- what scenarios ask --------------------------------------------------------------------------- */
 
-uint64_t world_leader(const struct world *w)
+uint64_t raftsim_leader(const struct world *w)
 {
     uint64_t best = 0, term = 0;
 
@@ -408,7 +409,7 @@ uint64_t world_leader(const struct world *w)
     return best;
 }
 
-uint64_t world_core_leader(const struct world *w)
+uint64_t raftsim_core_leader(const struct world *w)
 {
     uint64_t best = 0, term = 0;
 
@@ -436,8 +437,8 @@ static void proposed(void *ctx, const struct err *e, uint64_t index)
         struct world_entry *known = entry_at(w, index);
 
         if (known->term == 0 || known->content != a->content)
-            world_fail(w, "acked: entry %" PRIu64 " was acknowledged by member %" PRIu64 ", but %s", index,
-                       a->member->id, known->term ? "another was applied" : "none was applied");
+            raftsim_fail(w, "acked: entry %" PRIu64 " was acknowledged by member %" PRIu64 ", but %s", index,
+                         a->member->id, known->term ? "another was applied" : "none was applied");
         known->acked = a->content;
         w->acked_top = MAX(w->acked_top, index);
         w->counts.acked++;
@@ -447,7 +448,7 @@ static void proposed(void *ctx, const struct err *e, uint64_t index)
     free(a);
 }
 
-bool world_propose(struct world *w, uint64_t id, size_t size)
+bool raftsim_propose(struct world *w, uint64_t id, size_t size)
 {
     struct world_member *m = &w->members[id];
     struct asked *a;
@@ -475,15 +476,15 @@ static void have_read(void *ctx, const struct err *e)
     if (e->code == 0) {
         a->world->counts.reads++;
         if (a->member->applied < a->acked_top)
-            world_fail(a->world,
-                       "read: member %" PRIu64 " answered at %" PRIu64 ", though %" PRIu64
-                       " was acknowledged before",
-                       a->member->id, a->member->applied, a->acked_top);
+            raftsim_fail(a->world,
+                         "read: member %" PRIu64 " answered at %" PRIu64 ", though %" PRIu64
+                         " was acknowledged before",
+                         a->member->id, a->member->applied, a->acked_top);
     }
     free(a);
 }
 
-bool world_read(struct world *w, uint64_t id)
+bool raftsim_read(struct world *w, uint64_t id)
 {
     struct world_member *m = &w->members[id];
     struct asked *a;
@@ -501,7 +502,7 @@ bool world_read(struct world *w, uint64_t id)
 /* Every member of the leader's configuration has applied all there is, and everything acknowledged is in it. */
 static bool agreed(struct world *w, void *ctx)
 {
-    uint64_t leader = world_leader(w), *stable = ctx;
+    uint64_t leader = raftsim_leader(w), *stable = ctx;
 
     if (!leader || w->now_us < (int64_t)*stable)
         return false;
@@ -520,33 +521,33 @@ static bool agreed(struct world *w, void *ctx)
     return true;
 }
 
-void world_converge(struct world *w, int64_t ms)
+void raftsim_converge(struct world *w, int64_t ms)
 {
     uint64_t leader, stable = (uint64_t)w->now_us + 100000;
     int64_t end = w->now_us + ms * 1000;
 
     /* A change proposed now must get through as well. */
     while (!w->failed && w->now_us < end) {
-        leader = world_leader(w);
-        if (leader && world_propose(w, leader, 32)) {
+        leader = raftsim_leader(w);
+        if (leader && raftsim_propose(w, leader, 32)) {
             stable = (uint64_t)w->now_us + 300000;
             break;
         }
-        world_run(w, 20);
+        raftsim_run(w, 20);
     }
     if (w->failed)
         return;
-    if (!world_until(w, (end - w->now_us) / 1000 + 1, agreed, &stable)) {
-        leader = world_core_leader(w);
-        world_fail(w, "converge: no agreement %" PRId64 " ms after the last fault: leader %" PRIu64, ms, leader);
+    if (!raftsim_until(w, (end - w->now_us) / 1000 + 1, agreed, &stable)) {
+        leader = raftsim_core_leader(w);
+        raftsim_fail(w, "converge: no agreement %" PRId64 " ms after the last fault: leader %" PRIu64, ms, leader);
         return;
     }
     for (uint64_t i = 1; i <= w->acked_top; i++)
         if (w->entries[i].acked && w->entries[i].acked != w->entries[i].content)
-            world_fail(w, "acked: entry %" PRIu64 " is gone", i);
+            raftsim_fail(w, "acked: entry %" PRIu64 " is gone", i);
 }
 
-void world_dump(const struct world *w)
+void raftsim_dump(const struct world *w)
 {
     static const char *const states[] = {"?", "follower", "candidate", "leader"};
 

@@ -14,19 +14,19 @@
 
 /* --- tools ---------------------------------------------------------------------------------------- */
 
-#define expect(w, claim)                                                \
-    do {                                                                \
-        if (!(w)->failed && !(claim))                                   \
-            world_fail(w, "expected at line %d: %s", __LINE__, #claim); \
+#define expect(w, claim)                                                  \
+    do {                                                                  \
+        if (!(w)->failed && !(claim))                                     \
+            raftsim_fail(w, "expected at line %d: %s", __LINE__, #claim); \
     } while (0)
 
 static struct replica *replica(struct world *w, uint64_t id)
 {
-    struct replica *r = world_replica(w, id);
+    struct replica *r = raftsim_replica(w, id);
 
     if (r)
         return r;
-    world_fail(w, "member %" PRIu64 " is down", id);
+    raftsim_fail(w, "member %" PRIu64 " is down", id);
     abort(); /* the schedule makes no sense any more; the runner sees a dead child */
 }
 
@@ -35,25 +35,25 @@ static void begin(struct world *w, uint64_t seed, unsigned voters, unsigned memb
     const struct world_options options = {
         .voters = voters, .members = members, .segment_bytes = 16384, .snapshot_bytes = snapshot_bytes};
 
-    world_init(w, seed, &options);
+    raftsim_init(w, seed, &options);
 }
 
 static bool has_leader(struct world *w, void *ctx)
 {
-    return world_leader(w) != 0;
+    return raftsim_leader(w) != 0;
 }
 
 static bool member_leads(struct world *w, void *ctx)
 {
     uint64_t id = *(uint64_t *)ctx;
 
-    return world_up(w, id) && replica_state(world_replica(w, id)) == REPLICA_LEADER;
+    return raftsim_up(w, id) && replica_state(raftsim_replica(w, id)) == REPLICA_LEADER;
 }
 
 static uint64_t await_leader(struct world *w, int64_t ms)
 {
-    (void)world_until(w, ms, has_leader, NULL);
-    return world_leader(w);
+    (void)raftsim_until(w, ms, has_leader, NULL);
+    return raftsim_leader(w);
 }
 
 /* Some follower of the leader, in order of ids. */
@@ -83,7 +83,7 @@ static void only(struct world *w, uint64_t mask)
 static void only_candidate(struct world *w, uint64_t id)
 {
     for (uint64_t m = 1; m <= WORLD_MEMBERS; m++)
-        if (world_up(w, m))
+        if (raftsim_up(w, m))
             raft_set_election_timeout(&replica(w, m)->guard.core, m == id ? 300 : 1000000);
 }
 
@@ -119,7 +119,7 @@ static void inject(struct world *w, uint64_t from, uint64_t to, const struct mes
     i->from = copy.from = from;
     i->to = copy.to = to;
     message_put(&i->bytes, 7, &copy);
-    world_schedule(
+    raftsim_schedule(
         w, (struct world_event){.fire = fire_injected, .drop = drop_injected, .member = (unsigned)to, .pointer = i},
         after_ms * 1000);
 }
@@ -176,7 +176,7 @@ static bool outcome_came(struct world *w, void *ctx)
 /* Wait for a change that was just asked for. */
 static void await(struct world *w, struct outcome *o)
 {
-    (void)world_until(w, LONG_MS, outcome_came, o);
+    (void)raftsim_until(w, LONG_MS, outcome_came, o);
     expect(w, o->came);
     expect(w, o->code == 0);
 }
@@ -194,7 +194,7 @@ static void add_standby(struct world *w, uint64_t leader, uint64_t id)
 static void propose(struct world *w, uint64_t id, unsigned count)
 {
     while (count--)
-        expect(w, world_propose(w, id, 40));
+        expect(w, raftsim_propose(w, id, 40));
 }
 
 /* --- figure 8 of the Raft paper ------------------------------------------------------------------- */
@@ -233,8 +233,8 @@ static void restart_all(struct world *w, uint64_t mask)
     for (uint64_t id = 1; id <= 5; id++) {
         if (!(mask >> id & 1))
             continue;
-        world_crash(w, id, false);
-        world_start(w, id);
+        raftsim_crash(w, id, false);
+        raftsim_start(w, id);
     }
 }
 
@@ -247,51 +247,51 @@ static void figure_8(struct world *w)
     figure.stage = 0;
     only(w, 0x3e);
     only_candidate(w, 1);
-    expect(w, world_until(w, LONG_MS, member_leads, &one));
-    world_run(w, 300);
+    expect(w, raftsim_until(w, LONG_MS, member_leads, &one));
+    raftsim_run(w, 300);
     figure.stage = 1; /* (a) the entry is on S1 and S2 only */
     figure.old = replica(w, 1)->tail.last + 1;
     propose(w, 1, 1);
-    world_run(w, 100);
+    raftsim_run(w, 100);
     expect(w, replica(w, 2)->tail.last == figure.old && replica(w, 3)->tail.last < figure.old);
-    world_crash(w, 1, true);
+    raftsim_crash(w, 1, true);
     restart_all(w, 1 << 3 | 1 << 4 | 1 << 5);
     figure.stage = 2; /* (b) S5 leads with another entry at its index */
     only(w, 1 << 3 | 1 << 4 | 1 << 5);
     only_candidate(w, 5);
     for (int64_t end = w->now_us + 9000000; w->now_us < end && !w->failed && !driver_leads(replica(w, 5));)
-        world_run(w, 1);
+        raftsim_run(w, 1);
     expect(w, driver_leads(replica(w, 5)));
-    world_run(w, 60);
+    raftsim_run(w, 60);
     expect(w, replica(w, 5)->tail.last >= figure.old);
-    world_crash(w, 5, true);
-    world_start(w, 1);
+    raftsim_crash(w, 5, true);
+    raftsim_start(w, 1);
     restart_all(w, 1 << 2 | 1 << 3 | 1 << 4);
     figure.stage = 3; /* (c) S1 leads again; the old entry is on a majority and must not be committed */
     only(w, 1 << 1 | 1 << 2 | 1 << 3 | 1 << 4);
     only_candidate(w, 1);
     for (int64_t end = w->now_us + 9000000; w->now_us < end && !w->failed && !driver_leads(replica(w, 1));)
-        world_run(w, 1);
-    world_run(w, 400);
+        raftsim_run(w, 1);
+    raftsim_run(w, 400);
     term = driver_term_of(replica(w, 1), figure.old);
     expect(w,
            driver_term_of(replica(w, 2), figure.old) == term && driver_term_of(replica(w, 3), figure.old) == term);
     expect(w, term < replica_term(replica(w, 1)) && replica_commit_index(replica(w, 1)) < figure.old);
-    world_crash(w, 1, true);
-    world_start(w, 5);
+    raftsim_crash(w, 1, true);
+    raftsim_start(w, 5);
     restart_all(w, 1 << 2 | 1 << 3 | 1 << 4);
     figure.stage = 0; /* (d) S5 wins and overwrites it */
     only(w, 1 << 2 | 1 << 3 | 1 << 4 | 1 << 5);
     only_candidate(w, 5);
-    expect(w, world_until(w, LONG_MS, member_leads, &five));
-    world_run(w, 300);
+    expect(w, raftsim_until(w, LONG_MS, member_leads, &five));
+    raftsim_run(w, 300);
     expect(w, driver_term_of(replica(w, 3), figure.old) != term);
     only_candidate(w, 0);
     for (uint64_t id = 1; id <= 5; id++)
-        if (world_up(w, id))
+        if (raftsim_up(w, id))
             raft_set_election_timeout(&replica(w, id)->guard.core, 300);
-    world_heal(w);
-    world_converge(w, LONG_MS);
+    raftsim_heal(w);
+    raftsim_converge(w, LONG_MS);
 }
 
 /* --- the guards ----------------------------------------------------------------------------------- */
@@ -307,12 +307,12 @@ static void g1_stale_install_is_not_answered_with_junk(struct world *w)
     f = other_than(leader, 0, 3);
     g = other_than(leader, f, 3);
     propose(w, leader, 5);
-    world_run(w, 300);
+    raftsim_run(w, 300);
     commit = replica_commit_index(replica(w, leader));
     expect(w, commit == replica(w, leader)->tail.last);
     w->members[f].hung = w->members[g].hung = true;
     propose(w, leader, 5);
-    world_run(w, 30);
+    raftsim_run(w, 30);
     s->term = replica_term(replica(w, leader)) - 1;
     s->last_index = 2;
     s->last_term = 1;
@@ -320,11 +320,11 @@ static void g1_stale_install_is_not_answered_with_junk(struct world *w)
     m.offer.chunk_bytes = 512;
     s->conf = replica(w, leader)->guard.core.configuration;
     inject(w, leader, f, &m, 1);
-    world_run(w, 60);
+    raftsim_run(w, 60);
     expect(w, replica_commit_index(replica(w, leader)) == commit); /* nobody stored anything */
     expect(w, replica(w, f)->guard.hits[1] == 1);
-    world_heal(w);
-    world_converge(w, LONG_MS);
+    raftsim_heal(w);
+    raftsim_converge(w, LONG_MS);
 }
 
 static void g2_old_append_after_compaction_adds_nothing(struct world *w)
@@ -336,20 +336,20 @@ static void g2_old_append_after_compaction_adds_nothing(struct world *w)
     leader = await_leader(w, LONG_MS);
     f = other_than(leader, 0, 3);
     propose(w, leader, 4);
-    world_run(w, 100);
+    raftsim_run(w, 100);
     struct message m = append_of(w, leader, 0, 5, entries);
     inject(w, leader, f, &m, 900);
     for (int i = 0; i < 60; i++) {
         propose(w, leader, 8);
-        world_run(w, 10);
+        raftsim_run(w, 10);
     }
-    world_run(w, 150);
+    raftsim_run(w, 150);
     expect(w, replica(w, f)->tail.base_index > 5);
     last = replica(w, f)->tail.last;
-    world_run(w, 200);
+    raftsim_run(w, 200);
     expect(w, replica(w, f)->tail.last == last && replica(w, f)->guard.hits[2] > 0);
-    world_heal(w);
-    world_converge(w, LONG_MS);
+    raftsim_heal(w);
+    raftsim_converge(w, LONG_MS);
 }
 
 static void g3_sole_voter_begins_a_new_term(struct world *w)
@@ -360,20 +360,20 @@ static void g3_sole_voter_begins_a_new_term(struct world *w)
     await_leader(w, LONG_MS);
     add_standby(w, 1, 2);
     propose(w, 1, 3);
-    world_run(w, 300);
+    raftsim_run(w, 300);
     last = replica(w, 1)->tail.last;
     expect(w, replica(w, 2)->tail.last == last);
     w->members[1].hung = true;
     propose(w, 1, 2);
-    world_run(w, 60);
+    raftsim_run(w, 60);
     expect(w, replica(w, 2)->tail.last == last + 2); /* sent before it is on the leader's own disk */
-    world_crash(w, 1, true);
+    raftsim_crash(w, 1, true);
     w->members[1].hung = false;
-    world_start(w, 1);
+    raftsim_start(w, 1);
     await_leader(w, LONG_MS);
     propose(w, 1, 3);
-    world_run(w, 500);
-    world_converge(w, LONG_MS);
+    raftsim_run(w, 500);
+    raftsim_converge(w, LONG_MS);
 }
 
 static void g3_sole_voter_after_demotion_begins_a_new_term(struct world *w)
@@ -384,19 +384,19 @@ static void g3_sole_voter_after_demotion_begins_a_new_term(struct world *w)
     begin(w, 6, 2, 2, 1 << 20);
     leader = await_leader(w, LONG_MS);
     f = other_than(leader, 0, 2);
-    world_run(w, 100);
+    raftsim_run(w, 100);
     term = replica_term(replica(w, leader));
     expect(w, replica_transfer(replica(w, leader), f, note, &o, NULL) == 0);
     await(w, &o);
-    expect(w, world_until(w, LONG_MS, member_leads, &f));
+    expect(w, raftsim_until(w, LONG_MS, member_leads, &f));
     o = (struct outcome){0};
     expect(w, replica_member_demote(replica(w, f), leader, note, &o, NULL) == 0);
     await(w, &o);
-    world_crash(w, f, false); /* and comes back as the only voter */
-    world_start(w, f);
-    expect(w, world_until(w, LONG_MS, member_leads, &f));
+    raftsim_crash(w, f, false); /* and comes back as the only voter */
+    raftsim_start(w, f);
+    expect(w, raftsim_until(w, LONG_MS, member_leads, &f));
     expect(w, replica_term(replica(w, f)) > term + 1);
-    world_converge(w, LONG_MS);
+    raftsim_converge(w, LONG_MS);
 }
 
 static void g4_leader_cannot_demote_itself(struct world *w)
@@ -406,12 +406,12 @@ static void g4_leader_cannot_demote_itself(struct world *w)
 
     begin(w, 23, 2, 2, 1 << 20);
     leader = await_leader(w, LONG_MS);
-    world_run(w, 100);
+    raftsim_run(w, 100);
     expect(w, replica_member_demote(replica(w, leader), leader, note, &o, NULL) == 0);
-    (void)world_until(w, LONG_MS, outcome_came, &o);
+    (void)raftsim_until(w, LONG_MS, outcome_came, &o);
     expect(w, o.came && o.code == ERR_INVALID);
     expect(w, replica(w, leader)->guard.hits[4] == 1 && replica(w, leader)->guard.core.configuration.n == 2);
-    world_converge(w, LONG_MS);
+    raftsim_converge(w, LONG_MS);
 }
 
 static void g5_member_that_does_not_know_its_promotion_votes(struct world *w)
@@ -422,18 +422,18 @@ static void g5_member_that_does_not_know_its_promotion_votes(struct world *w)
     await_leader(w, LONG_MS);
     add_standby(w, 1, 2);
     propose(w, 1, 3);
-    world_run(w, 300);
+    raftsim_run(w, 300);
     cut_off(w, 2, true);
     expect(w, replica_member_promote(replica(w, 1), 2, note, &o, NULL) == 0);
-    world_run(w, 100);
+    raftsim_run(w, 100);
     expect(w, raft_role(&replica(w, 1)->guard.core) == RAFT_VOTER &&
                   replica(w, 1)->guard.core.configuration_uncommitted_index);
-    world_crash(w, 1, false);
-    world_start(w, 1);
+    raftsim_crash(w, 1, false);
+    raftsim_start(w, 1);
     cut_off(w, 2, false);
     expect(w, await_leader(w, LONG_MS) == 1);
     expect(w, replica(w, 2)->guard.hits[5] > 0 && replica(w, 2)->stats.restarts > 0);
-    world_converge(w, LONG_MS);
+    raftsim_converge(w, LONG_MS);
 }
 
 static void g6_overtaken_rejection_is_dropped(struct world *w)
@@ -447,7 +447,7 @@ static void g6_overtaken_rejection_is_dropped(struct world *w)
     f = other_than(leader, 0, 3);
     for (int i = 0; i < 5; i++)
         propose(w, leader, 10);
-    world_run(w, 300);
+    raftsim_run(w, 300);
     (void)raft_match_index(&replica(w, leader)->guard.core, f, &match);
     m.raft.append_entries_result = (struct raft_append_entries_result){.term = replica_term(replica(w, leader)),
                                                                        .rejected = match,
@@ -455,9 +455,9 @@ static void g6_overtaken_rejection_is_dropped(struct world *w)
                                                                        .features = 1,
                                                                        .capacity = 1};
     inject(w, f, leader, &m, 1);
-    world_run(w, 10);
+    raftsim_run(w, 10);
     expect(w, match > 40 && replica(w, leader)->guard.hits[6] == 1);
-    world_converge(w, LONG_MS);
+    raftsim_converge(w, LONG_MS);
 }
 
 static void g7_change_inside_a_message_comes_first(struct world *w)
@@ -467,23 +467,23 @@ static void g7_change_inside_a_message_comes_first(struct world *w)
 
     begin(w, 6, 3, 5, 1 << 20);
     leader = await_leader(w, LONG_MS);
-    world_run(w, 200);
+    raftsim_run(w, 200);
     f = other_than(leader, 0, 3);
     cut_off(w, f, true);
     propose(w, leader, 5);
-    world_run(w, 40);
+    raftsim_run(w, 40);
     add_standby(w, leader, 4);
     propose(w, leader, 5);
-    world_run(w, 60);
+    raftsim_run(w, 60);
     cut_off(w, f, false);
-    world_run(w, 300);
+    raftsim_run(w, 300);
     expect(w, replica(w, f)->guard.hits[7] > 0);
     expect(w, replica(w, f)->guard.core.configuration_uncommitted_index == 0);
     expect(w, replica_transfer(replica(w, leader), f, note, &o, NULL) == 0);
     await(w, &o);
-    expect(w, world_until(w, LONG_MS, member_leads, &f));
+    expect(w, raftsim_until(w, LONG_MS, member_leads, &f));
     add_standby(w, f, 5);
-    world_converge(w, LONG_MS);
+    raftsim_converge(w, LONG_MS);
 }
 
 static void g8_spare_members_are_refused_and_the_timer_never_spins(struct world *w)
@@ -516,12 +516,12 @@ static void g9_level_member_is_promoted_by_watching_it(struct world *w)
     begin(w, 9, 3, 4, 1 << 20);
     leader = await_leader(w, LONG_MS);
     add_standby(w, leader, 4);
-    world_run(w, 300);
+    raftsim_run(w, 300);
     start = w->now_us;
     expect(w, replica_member_promote(replica(w, leader), 4, note, &o, NULL) == 0);
     await(w, &o);
     expect(w, w->now_us - start < 1000000 && raft_role(&replica(w, 4)->guard.core) == RAFT_VOTER);
-    world_converge(w, LONG_MS);
+    raftsim_converge(w, LONG_MS);
 }
 
 static void g10_one_change_at_a_time(struct world *w)
@@ -534,7 +534,7 @@ static void g10_one_change_at_a_time(struct world *w)
     begin(w, 10, 3, 3, 1 << 20);
     leader = await_leader(w, LONG_MS);
     r = replica(w, leader);
-    world_run(w, 200);
+    raftsim_run(w, 200);
     raft_configuration_init(&conf);
     for (unsigned id = 1; id <= 3; id++) {
         char address[16];
@@ -549,7 +549,7 @@ static void g10_one_change_at_a_time(struct world *w)
     expect(w, guard_change(&r->guard, &conf, &e) == ERR_CONFLICT);
     expect(w, r->tail.last == last && raft_last_index(&r->guard.core) == last && r->guard.hits[10] == 1);
     raft_configuration_close(&conf);
-    world_run(w, 300);
+    raftsim_run(w, 300);
     expect(w, r->guard.core.configuration_uncommitted_index == 0);
 }
 
@@ -563,7 +563,7 @@ static uint64_t lagging_world(struct world *w, uint64_t seed)
     if (leader == 3) {
         struct outcome o = {0};
 
-        world_run(w, 100);
+        raftsim_run(w, 100);
         expect(w, replica_transfer(replica(w, 3), 1, note, &o, NULL) == 0);
         await(w, &o);
         leader = await_leader(w, LONG_MS);
@@ -571,7 +571,7 @@ static uint64_t lagging_world(struct world *w, uint64_t seed)
     cut_off(w, 3, true);
     for (int i = 0; i < 80; i++) {
         propose(w, leader, 10);
-        world_run(w, 10);
+        raftsim_run(w, 10);
     }
     expect(w, replica(w, leader)->tail.base_index > replica(w, 3)->tail.last);
     return leader;
@@ -579,7 +579,7 @@ static uint64_t lagging_world(struct world *w, uint64_t seed)
 
 static bool installing(struct world *w, void *ctx)
 {
-    return world_up(w, 3) && world_replica(w, 3)->guard.core.snapshot.installing;
+    return raftsim_up(w, 3) && raftsim_replica(w, 3)->guard.core.snapshot.installing;
 }
 
 static void g11_second_install_while_one_runs_is_dropped(struct world *w)
@@ -590,7 +590,7 @@ static void g11_second_install_while_one_runs_is_dropped(struct world *w)
 
     w->members[3].disk_min_us = w->members[3].disk_max_us = 20000;
     cut_off(w, 3, false);
-    expect(w, world_until(w, LONG_MS, installing, NULL));
+    expect(w, raftsim_until(w, LONG_MS, installing, NULL));
     r = replica(w, 3);
     m.install_snapshot.version = 1;
     m.install_snapshot.term = replica_term(r);
@@ -600,8 +600,8 @@ static void g11_second_install_while_one_runs_is_dropped(struct world *w)
     (void)raft_configuration_add(&m.install_snapshot.conf, 1, "m1:2377", RAFT_VOTER);
     guard_receive(&r->guard, &m);
     expect(w, r->guard.hits[11] == 1);
-    world_heal(w);
-    world_converge(w, LONG_MS);
+    raftsim_heal(w);
+    raftsim_converge(w, LONG_MS);
     expect(w, replica(w, 3)->stats.installs > 0);
 }
 
@@ -617,9 +617,9 @@ static void g12_late_vote_is_not_read_by_a_follower(struct world *w)
         .version = 2, .term = replica_term(replica(w, leader)), .vote_granted = true, .features = 1};
     inject(w, leader, f, &m, 1);
     inject(w, f, leader, &m, 1);
-    world_run(w, 50);
+    raftsim_run(w, 50);
     expect(w, replica(w, f)->guard.hits[12] > 0 && replica(w, leader)->guard.hits[12] > 0);
-    world_converge(w, LONG_MS);
+    raftsim_converge(w, LONG_MS);
 }
 
 static void g13_change_leaves_only_when_it_is_on_the_own_disk(struct world *w)
@@ -631,18 +631,18 @@ static void g13_change_leaves_only_when_it_is_on_the_own_disk(struct world *w)
     leader = await_leader(w, LONG_MS);
     f = other_than(leader, 0, 2);
     propose(w, leader, 3);
-    world_run(w, 200);
+    raftsim_run(w, 200);
     last = replica(w, f)->tail.last;
     w->members[leader].hung = true;
     expect(w, replica_member_demote(replica(w, leader), f, note, &o, NULL) == 0);
-    world_run(w, 60);
+    raftsim_run(w, 60);
     expect(w, replica(w, leader)->tail.last == last + 1 && replica(w, leader)->guard.hits[13] > 0);
     expect(w, replica(w, f)->tail.last == last);
-    world_crash(w, leader, true);
+    raftsim_crash(w, leader, true);
     w->members[leader].hung = false;
-    world_start(w, leader);
+    raftsim_start(w, leader);
     expect(w, await_leader(w, LONG_MS) != 0);
-    world_converge(w, LONG_MS);
+    raftsim_converge(w, LONG_MS);
 }
 
 static void g14_append_of_our_own_term_is_a_cloned_identity(struct world *w)
@@ -653,15 +653,15 @@ static void g14_append_of_our_own_term_is_a_cloned_identity(struct world *w)
     begin(w, 14, 3, 3, 1 << 20);
     leader = await_leader(w, LONG_MS);
     f = other_than(leader, 0, 3);
-    world_run(w, 200);
+    raftsim_run(w, 200);
     last = replica(w, leader)->tail.last;
     m.raft.append_entries = (struct raft_append_entries){
         .term = replica_term(replica(w, leader)), .prev_log_index = 1, .prev_log_term = 1};
     inject(w, f, leader, &m, 1);
-    world_run(w, 500);
-    expect(w, world_leader(w) == leader && replica(w, leader)->guard.hits[14] > 0);
+    raftsim_run(w, 500);
+    expect(w, raftsim_leader(w) == leader && replica(w, leader)->guard.hits[14] > 0);
     expect(w, replica(w, leader)->tail.last == last);
-    world_converge(w, LONG_MS);
+    raftsim_converge(w, LONG_MS);
 }
 
 static void g15_transfer_under_load_waits_until_the_target_is_level(struct world *w)
@@ -671,23 +671,23 @@ static void g15_transfer_under_load_waits_until_the_target_is_level(struct world
 
     begin(w, 15, 3, 3, 1 << 20);
     leader = await_leader(w, LONG_MS);
-    world_run(w, 100);
+    raftsim_run(w, 100);
     for (int i = 0; i < 20 && !w->failed; i++) {
         to = other_than(leader, 0, 3);
         for (int k = 0; k < 30; k++) {
             propose(w, leader, 3);
-            world_run(w, 1);
+            raftsim_run(w, 1);
         }
         o = (struct outcome){0};
         expect(w, replica_transfer(replica(w, leader), to, note, &o, NULL) == 0);
         refused += replica(w, leader)->guard.hits[15] > 0;
         await(w, &o);
-        expect(w, world_until(w, 1000, member_leads, &to));
+        expect(w, raftsim_until(w, 1000, member_leads, &to));
         refused += replica(w, leader)->guard.hits[15] > 0;
         leader = to;
     }
     expect(w, refused > 0);
-    world_converge(w, LONG_MS);
+    raftsim_converge(w, LONG_MS);
 }
 
 static void g16_refused_pre_vote_tells_our_term(struct world *w)
@@ -699,31 +699,31 @@ static void g16_refused_pre_vote_tells_our_term(struct world *w)
     b = other_than(a, 0, 3);
     c = other_than(a, b, 3);
     propose(w, a, 5);
-    world_run(w, 200);
+    raftsim_run(w, 200);
     cut_off(w, a, true);
     propose(w, a, 5); /* the newest log, in an old term */
-    world_run(w, 30);
+    raftsim_run(w, 30);
     for (uint64_t id = 1; id <= 3; id++) {
-        world_crash(w, id, false);
+        raftsim_crash(w, id, false);
         if (id != a)
-            world_set_term(w, id, 20); /* elections nobody saw the end of */
+            raftsim_set_term(w, id, 20); /* elections nobody saw the end of */
     }
     cut_off(w, a, false);
     cut_off(w, c, true);
-    world_start(w, a);
-    world_start(w, b);
+    raftsim_start(w, a);
+    raftsim_start(w, b);
     expect(w, await_leader(w, LONG_MS) == a);
     expect(w, replica(w, b)->guard.hits[16] > 0);
-    world_heal(w);
-    world_converge(w, LONG_MS);
+    raftsim_heal(w);
+    raftsim_converge(w, LONG_MS);
 }
 
 static bool core_leads_unready(struct world *w, void *ctx)
 {
-    uint64_t id = world_core_leader(w);
+    uint64_t id = raftsim_core_leader(w);
 
     *(uint64_t *)ctx = id;
-    return id && !propose_ready(world_replica(w, id));
+    return id && !propose_ready(raftsim_replica(w, id));
 }
 
 static void g17_no_change_before_an_entry_of_the_own_term(struct world *w)
@@ -736,9 +736,9 @@ static void g17_no_change_before_an_entry_of_the_own_term(struct world *w)
     begin(w, 17, 3, 3, 1 << 20);
     leader = await_leader(w, LONG_MS);
     propose(w, leader, 3);
-    world_run(w, 100);
-    world_crash(w, leader, false);
-    expect(w, world_until(w, LONG_MS, core_leads_unready, &leader));
+    raftsim_run(w, 100);
+    raftsim_crash(w, leader, false);
+    expect(w, raftsim_until(w, LONG_MS, core_leads_unready, &leader));
     r = replica(w, leader);
     raft_configuration_init(&conf);
     for (unsigned i = 0; i < r->guard.core.configuration.n; i++)
@@ -748,8 +748,8 @@ static void g17_no_change_before_an_entry_of_the_own_term(struct world *w)
     expect(w, guard_change(&r->guard, &conf, &e) == ERR_UNAVAILABLE);
     expect(w, r->guard.hits[17] == 1);
     raft_configuration_close(&conf);
-    world_heal(w);
-    world_converge(w, LONG_MS);
+    raftsim_heal(w);
+    raftsim_converge(w, LONG_MS);
 }
 
 /* --- what the simulation found -------------------------------------------------------------------- */
@@ -761,15 +761,15 @@ static void many_snapshots_while_a_member_pulls(struct world *w)
 
     for (int round = 0; round < 12; round++) {
         cut_off(w, 3, false);
-        world_run(w, 12); /* long enough to pull a chunk or two */
+        raftsim_run(w, 12); /* long enough to pull a chunk or two */
         cut_off(w, 3, true);
         for (int i = 0; i < 30; i++) {
             propose(w, leader, 10);
-            world_run(w, 5);
+            raftsim_run(w, 5);
         }
     }
-    world_heal(w);
-    world_converge(w, LONG_MS);
+    raftsim_heal(w);
+    raftsim_converge(w, LONG_MS);
     expect(w, replica(w, 3)->stats.installs > 0);
 }
 
@@ -781,30 +781,30 @@ static void cut_reaches_before_the_oldest_segment(struct world *w)
 
     begin(w, 144, 3, 3, 20000);
     old = await_leader(w, LONG_MS);
-    world_run(w, 100);
+    raftsim_run(w, 100);
     cut_off(w, old, true);
     for (int i = 0; i < 20; i++) /* three segments that nobody else gets */
-        expect(w, world_propose(w, old, 3000));
-    world_run(w, 100);
-    world_crash(w, old, false);
+        expect(w, raftsim_propose(w, old, 3000));
+    raftsim_run(w, 100);
+    raftsim_crash(w, old, false);
     leader = await_leader(w, LONG_MS);
     for (int i = 0; i < 30; i++) {
-        expect(w, world_propose(w, leader, 400));
-        world_run(w, 5);
+        expect(w, raftsim_propose(w, leader, 400));
+        raftsim_run(w, 5);
     }
     cut_off(w, old, false);
-    world_start(w, old);
+    raftsim_start(w, old);
     for (int i = 0; i < 120; i++) {
-        expect(w, world_propose(w, leader, 600));
-        world_run(w, 5);
+        expect(w, raftsim_propose(w, leader, 600));
+        raftsim_run(w, 5);
     }
     expect(w, replica(w, old)->stats.cuts > 0 && replica(w, old)->stats.snapshots > 0);
     for (int i = 0; i < 4; i++) {
-        world_crash(w, old, i % 2);
-        world_start(w, old);
-        world_run(w, 60);
+        raftsim_crash(w, old, i % 2);
+        raftsim_start(w, old);
+        raftsim_run(w, 60);
     }
-    world_converge(w, LONG_MS);
+    raftsim_converge(w, LONG_MS);
 }
 
 /* A standby that had nothing yet counted as level with a short log, and was promoted. */
@@ -818,13 +818,13 @@ static void empty_standby_is_not_promoted(struct world *w)
     expect(w, replica_member_add(replica(w, 1), 2, "m2:2377", note, &added, NULL) == 0);
     await(w, &added);
     expect(w, replica_member_promote(replica(w, 1), 2, note, &promoted, NULL) == 0);
-    world_run(w, 500);
+    raftsim_run(w, 500);
     expect(w, !promoted.came && replica(w, 1)->guard.core.configuration_uncommitted_index == 0);
-    world_crash(w, 1, false);
-    world_start(w, 1);
+    raftsim_crash(w, 1, false);
+    raftsim_start(w, 1);
     expect(w, await_leader(w, LONG_MS) == 1);
     cut_off(w, 2, false);
-    world_converge(w, LONG_MS);
+    raftsim_converge(w, LONG_MS);
 }
 
 /* A core that began again (G5) knows less of what is committed than the store; a snapshot ended just then. */
@@ -837,19 +837,19 @@ static void snapshot_waits_for_a_core_that_began_again(struct world *w)
     add_standby(w, 1, 2);
     for (int i = 0; i < 40; i++) {
         propose(w, 1, 3);
-        world_run(w, 5);
+        raftsim_run(w, 5);
     }
     w->members[2].disk_min_us = w->members[2].disk_max_us = 15000;
-    world_run(w, 20);
+    raftsim_run(w, 20);
     cut_off(w, 2, true);
     expect(w, replica_member_promote(replica(w, 1), 2, note, &o, NULL) == 0);
-    world_run(w, 60);
-    world_crash(w, 1, false);
-    world_start(w, 1);
+    raftsim_run(w, 60);
+    raftsim_crash(w, 1, false);
+    raftsim_start(w, 1);
     cut_off(w, 2, false);
     expect(w, await_leader(w, LONG_MS) == 1);
-    world_heal(w);
-    world_converge(w, LONG_MS);
+    raftsim_heal(w);
+    raftsim_converge(w, LONG_MS);
 }
 
 /* --- disks ---------------------------------------------------------------------------------------- */
@@ -861,27 +861,27 @@ static void full_disk_hands_over_and_comes_back(struct world *w)
 
     begin(w, 40, 3, 3, 1 << 20);
     leader = await_leader(w, LONG_MS);
-    world_run(w, 200);
+    raftsim_run(w, 200);
     w->members[leader].disk.full = true;
     for (int i = 0; i < 400 && !moved && !w->failed; i++) {
         for (int k = 0; k < 3; k++)
-            (void)world_propose(w, leader, 1500);
-        world_run(w, 25);
-        next = world_leader(w);
+            (void)raftsim_propose(w, leader, 1500);
+        raftsim_run(w, 25);
+        next = raftsim_leader(w);
         moved = next && next != leader;
     }
     expect(w, moved && !w->members[leader].replica->failed);
     for (uint64_t id = 1; id <= 3; id++)
         w->members[id].disk.full = true;
     for (int i = 0; i < 60; i++) {
-        (void)world_propose(w, world_leader(w) ? world_leader(w) : 1, 3000);
-        world_run(w, 50);
+        (void)raftsim_propose(w, raftsim_leader(w) ? raftsim_leader(w) : 1, 3000);
+        raftsim_run(w, 50);
     }
     expect(w, w->counts.full_refusals > 0);
     for (uint64_t id = 1; id <= 3; id++)
-        expect(w, world_up(w, id)); /* nobody gave up */
-    world_heal(w);
-    world_converge(w, 10000);
+        expect(w, raftsim_up(w, id)); /* nobody gave up */
+    raftsim_heal(w);
+    raftsim_converge(w, 10000);
 }
 
 static void failing_disk_stops_the_member(struct world *w)
@@ -890,15 +890,15 @@ static void failing_disk_stops_the_member(struct world *w)
 
     begin(w, 41, 3, 3, 1 << 20);
     leader = await_leader(w, LONG_MS);
-    world_run(w, 200);
+    raftsim_run(w, 200);
     life = w->members[leader].life;
     w->members[leader].disk.broken = true;
     propose(w, leader, 3);
-    world_run(w, 1000);
-    expect(w, !world_up(w, leader) && w->members[leader].life == life); /* it stopped, loudly */
+    raftsim_run(w, 1000);
+    expect(w, !raftsim_up(w, leader) && w->members[leader].life == life); /* it stopped, loudly */
     expect(w, await_leader(w, LONG_MS) != 0);
-    world_heal(w);
-    world_converge(w, LONG_MS);
+    raftsim_heal(w);
+    raftsim_converge(w, LONG_MS);
 }
 
 static void hung_disk_hands_over(struct world *w)
@@ -907,14 +907,14 @@ static void hung_disk_hands_over(struct world *w)
 
     begin(w, 42, 3, 3, 1 << 20);
     leader = await_leader(w, LONG_MS);
-    world_run(w, 200);
+    raftsim_run(w, 200);
     w->members[leader].hung = true;
     propose(w, leader, 3);
-    world_run(w, 1500);
-    next = world_leader(w);
+    raftsim_run(w, 1500);
+    next = raftsim_leader(w);
     expect(w, next && next != leader);
-    world_heal(w);
-    world_converge(w, LONG_MS);
+    raftsim_heal(w);
+    raftsim_converge(w, LONG_MS);
 }
 
 static void closed_link_of_a_dead_leader_speeds_up_the_election(struct world *w)
@@ -924,16 +924,16 @@ static void closed_link_of_a_dead_leader_speeds_up_the_election(struct world *w)
 
     begin(w, 43, 3, 3, 1 << 20);
     leader = await_leader(w, LONG_MS);
-    world_run(w, 200);
-    world_crash(w, leader, false);
+    raftsim_run(w, 200);
+    raftsim_crash(w, leader, false);
     start = w->now_us;
     for (uint64_t id = 1; id <= 3; id++)
-        if (world_up(w, id))
+        if (raftsim_up(w, id))
             w->members[id].env->events.on_gone(w->members[id].env->events.ctx, leader);
     expect(w, await_leader(w, LONG_MS) != 0);
     expect(w, w->now_us - start < 250000); /* an election timeout alone is 300 to 600 ms */
-    world_heal(w);
-    world_converge(w, LONG_MS);
+    raftsim_heal(w);
+    raftsim_converge(w, LONG_MS);
 }
 
 static void removed_member_is_told(struct world *w)
@@ -944,15 +944,15 @@ static void removed_member_is_told(struct world *w)
     begin(w, 44, 3, 3, 1 << 20);
     leader = await_leader(w, LONG_MS);
     gone = other_than(leader, 0, 3);
-    world_run(w, 200);
+    raftsim_run(w, 200);
     expect(w, replica_member_remove(replica(w, leader), gone, note, &o, NULL) == 0);
     await(w, &o);
-    world_run(w, 2000);
+    raftsim_run(w, 2000);
     expect(w, replica(w, gone)->members.removed);
     term = replica_term(replica(w, leader));
-    world_run(w, 3000);
-    expect(w, replica_term(replica(w, leader)) == term && world_leader(w) == leader);
-    world_converge(w, LONG_MS);
+    raftsim_run(w, 3000);
+    expect(w, replica_term(replica(w, leader)) == term && raftsim_leader(w) == leader);
+    raftsim_converge(w, LONG_MS);
 }
 
 const struct directed directed[] = {

@@ -12,11 +12,6 @@ struct env_file {
     bool synced;
 };
 
-static struct disk *disk_of(struct replica_env *env)
-{
-    return container_of(env, struct disk_env, base)->disk;
-}
-
 /* --- nodes ---------------------------------------------------------------------------------------- */
 
 static struct disk_node *node_new(struct disk *d)
@@ -513,20 +508,19 @@ static int file_remove(struct replica_env *env, const char *path, struct err *e)
     return 0;
 }
 
-void disk_serve(struct disk_env *env, struct disk *d)
+void disk_serve(struct replica_env *env)
 {
-    env->disk = d;
-    env->base.dir_make = dir_make;
-    env->base.dir_list = dir_list;
-    env->base.dir_sync = dir_sync;
-    env->base.file_open = file_open;
-    env->base.file_size = file_size;
-    env->base.file_read = file_read;
-    env->base.file_write = file_write;
-    env->base.file_reserve = file_reserve;
-    env->base.file_cut = file_cut;
-    env->base.file_sync = file_sync;
-    env->base.file_close = file_close;
-    env->base.file_rename = file_rename;
-    env->base.file_remove = file_remove;
+    env->dir_make = dir_make;
+    env->dir_list = dir_list;
+    env->dir_sync = dir_sync;
+    env->file_open = file_open;
+    env->file_size = file_size;
+    env->file_read = file_read;
+    env->file_write = file_write;
+    env->file_reserve = file_reserve;
+    env->file_cut = file_cut;
+    env->file_sync = file_sync;
+    env->file_close = file_close;
+    env->file_rename = file_rename;
+    env->file_remove = file_remove;
 }

@@ -79,11 +79,7 @@ void disk_remove_name(struct disk *d, const char *path);
 void disk_each(struct disk *d, const char *prefix, void (*each)(void *ctx, const char *path, struct disk_node *n),
                void *ctx);
 
-/* An environment with the file functions on a disk; clock, randomness and the rest are for the caller to fill in.
- */
-struct disk_env {
-    struct replica_env base;
-    struct disk *disk;
-};
-
-void disk_serve(struct disk_env *env, struct disk *d);
+/* Put the file functions into an environment. Whoever uses them says which disk an environment has, by defining
+ * disk_of. */
+void disk_serve(struct replica_env *env);
+struct disk *disk_of(struct replica_env *env);

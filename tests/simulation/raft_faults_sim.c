@@ -81,7 +81,7 @@ static void run_chaos(void *ctx, struct seen *ret)
 
         chaos_run(&w, seed);
         judge(&w, ret, seed);
-        world_fini(&w);
+        raftsim_fini(&w);
         if (ret->failed && (!checker || strncmp(ret->why, checker, strlen(checker)) == 0))
             return;
         ret->failed = false;

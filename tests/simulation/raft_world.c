@@ -11,17 +11,17 @@
 #include "tests/simulation/raft_check.h"
 #include "tests/simulation/raft_world.h"
 
-uint64_t world_random(struct world *w, uint64_t low, uint64_t high)
+uint64_t raftsim_random(struct world *w, uint64_t low, uint64_t high)
 {
     return low + entropy_below(&w->entropy.base, high - low + 1);
 }
 
-bool world_chance(struct world *w, unsigned in)
+bool raftsim_chance(struct world *w, unsigned in)
 {
     return entropy_below(&w->entropy.base, in) == 0;
 }
 
-void world_fail(struct world *w, const char *fmt, ...)
+void raftsim_fail(struct world *w, const char *fmt, ...)
 {
     va_list args;
 
@@ -40,7 +40,7 @@ static bool before(const struct world_event *a, const struct world_event *b)
     return a->at_us < b->at_us || (a->at_us == b->at_us && a->sequence < b->sequence);
 }
 
-void world_schedule(struct world *w, struct world_event event, int64_t after_us)
+void raftsim_schedule(struct world *w, struct world_event event, int64_t after_us)
 {
     struct world_event *e = mem_dup(&event, sizeof(event));
     size_t i = w->heap_count++;
@@ -89,12 +89,17 @@ static void event_free(struct world_event *e)
 
 static struct world_env *env_of(struct replica_env *env)
 {
-    return container_of(container_of(env, struct disk_env, base), struct world_env, files);
+    return container_of(env, struct world_env, base);
 }
 
 static struct world_member *member_of(struct world_env *env)
 {
     return &env->world->members[env->member];
+}
+
+struct disk *disk_of(struct replica_env *env)
+{
+    return &member_of(env_of(env))->disk;
 }
 
 static int64_t member_us(const struct world_member *m, int64_t world_us)
@@ -127,7 +132,7 @@ static void schedule(struct world_env *env, void (*fire)(struct world *w, struct
 {
     struct world_event e = {.fire = fire, .member = env->member, .life = member_of(env)->life, .number = number};
 
-    world_schedule(env->world, e, after);
+    raftsim_schedule(env->world, e, after);
 }
 
 static void attach(struct replica_env *base, const struct env_events *events)
@@ -155,7 +160,7 @@ static void env_wake(struct replica_env *base)
     if (env->woken)
         return;
     env->woken = true;
-    schedule(env, fire_wake, (int64_t)world_random(env->world, 1, 60), 0);
+    schedule(env, fire_wake, (int64_t)raftsim_random(env->world, 1, 60), 0);
 }
 
 static void fire_timer(struct world *w, struct world_event *e)
@@ -196,7 +201,7 @@ static void fire_lane(struct world *w, struct world_event *e)
     struct env_job *job = list_entry(list_pop(&env->jobs[lane]), struct env_job, link);
     list_push(&env->done, &job->link);
     job->work(job);
-    schedule(env, fire_done, (int64_t)world_random(w, 1, 50), 0);
+    schedule(env, fire_done, (int64_t)raftsim_random(w, 1, 50), 0);
     env->running[lane] = false;
     lane_next(env, lane);
 }
@@ -218,8 +223,8 @@ static void lane_next(struct world_env *env, enum env_lane lane)
     if (env->running[lane] || list_empty(&env->jobs[lane]))
         return;
     env->running[lane] = true;
-    schedule(env, fire_lane, (int64_t)world_random(env->world, (uint64_t)m->disk_min_us, (uint64_t)m->disk_max_us),
-             lane);
+    schedule(env, fire_lane,
+             (int64_t)raftsim_random(env->world, (uint64_t)m->disk_min_us, (uint64_t)m->disk_max_us), lane);
 }
 
 static void env_post(struct replica_env *base, enum env_lane lane, struct env_job *job)
@@ -260,18 +265,18 @@ static void env_send(struct replica_env *base, uint64_t to, const char *address,
     struct world_env *env = env_of(base);
     struct world *w = env->world;
     uint64_t from = member_of(env)->id;
-    int64_t delay = (int64_t)world_random(w, (uint64_t)w->delay_min_us, (uint64_t)w->delay_max_us);
+    int64_t delay = (int64_t)raftsim_random(w, (uint64_t)w->delay_min_us, (uint64_t)w->delay_max_us);
 
     (void)address; /* links are by id */
     if (env->dead || to == 0 || to > WORLD_MEMBERS)
         return;
     if (!check_sent(w, from, to, data, size))
         return;
-    if (w->cut[from][to] || world_random(w, 0, 999) < w->drop) {
+    if (w->cut[from][to] || raftsim_random(w, 0, 999) < w->drop) {
         w->counts.dropped++;
         return;
     }
-    unsigned copies = world_random(w, 0, 999) < w->twice ? 2 : 1;
+    unsigned copies = raftsim_random(w, 0, 999) < w->twice ? 2 : 1;
     w->counts.doubled += copies - 1;
     if (channel == ENV_CHANNEL_BULK)
         delay *= 2;
@@ -282,19 +287,19 @@ static void env_send(struct replica_env *base, uint64_t to, const char *address,
                                 .number = from,
                                 .pointer = mem_dup(data, size),
                                 .size = size};
-        world_schedule(w, e, delay);
-        delay += (int64_t)world_random(w, 0, (uint64_t)w->delay_max_us * 4);
+        raftsim_schedule(w, e, delay);
+        delay += (int64_t)raftsim_random(w, 0, (uint64_t)w->delay_max_us * 4);
     }
 }
 
 /* --- lives ---------------------------------------------------------------------------------------- */
 
-bool world_up(const struct world *w, uint64_t id)
+bool raftsim_up(const struct world *w, uint64_t id)
 {
     return w->members[id].replica != NULL;
 }
 
-struct replica *world_replica(const struct world *w, uint64_t id)
+struct replica *raftsim_replica(const struct world *w, uint64_t id)
 {
     return w->members[id].replica;
 }
@@ -307,7 +312,7 @@ static struct world_env *env_new(struct world *w, unsigned member)
     env->member = member;
     env->clock = (struct clock){.mono_us = clock_us, .wall_ms = clock_wall};
     entropy_seeded_init(&env->entropy, entropy_u64(&w->entropy.base));
-    env->files.base = (struct replica_env){
+    env->base = (struct replica_env){
         .clock = &env->clock,
         .entropy = &env->entropy.base,
         .attach = attach,
@@ -317,7 +322,7 @@ static struct world_env *env_new(struct world *w, unsigned member)
         .timer = env_timer,
         .send = env_send,
     };
-    disk_serve(&env->files, &w->members[member].disk);
+    disk_serve(&env->base);
     for (int i = 0; i < ENV_LANES; i++)
         list_init(&env->jobs[i]);
     list_init(&env->done);
@@ -384,11 +389,11 @@ static struct replica_config config_of(struct world *w, struct world_member *m, 
         .heartbeat_ms = w->options.heartbeat_ms,
         .segment_bytes = w->options.segment_bytes,
         .snapshot_bytes = w->options.snapshot_bytes,
-        .env = &env->files.base,
+        .env = &env->base,
     };
 }
 
-void world_make(struct world *w, uint64_t id, bool voter)
+void raftsim_make(struct world *w, uint64_t id, bool voter)
 {
     struct world_member *m = &w->members[id];
     struct world_env *env;
@@ -397,8 +402,8 @@ void world_make(struct world *w, uint64_t id, bool voter)
 
     assert(!m->exists);
     *m = (struct world_member){.id = id, .exists = true, .disk_min_us = 100, .disk_max_us = 3000};
-    m->clock_offset_us = (int64_t)world_random(w, 1000000, 100000000);
-    m->clock_drift = (int)world_random(w, 0, 40) - 20;
+    m->clock_offset_us = (int64_t)raftsim_random(w, 1000000, 100000000);
+    m->clock_drift = (int)raftsim_random(w, 0, 40) - 20;
     disk_init(&m->disk, &w->entropy.base);
     if (!voter)
         return;
@@ -406,16 +411,16 @@ void world_make(struct world *w, uint64_t id, bool voter)
     struct replica_config config = config_of(w, m, address, env);
     if (w->options.voters == 1) {
         if (replica_bootstrap(&config, &e) < 0)
-            world_fail(w, "open: bootstrap: %s", e.text);
+            raftsim_fail(w, "open: bootstrap: %s", e.text);
     } else {
         check_make_first(w, &config);
     }
     free(env);
 }
 
-static void world_reap(struct world *w, struct world_member *m);
+static void raftsim_reap(struct world *w, struct world_member *m);
 
-void world_start(struct world *w, uint64_t id)
+void raftsim_start(struct world *w, uint64_t id)
 {
     struct world_member *m = &w->members[id];
     char address[16];
@@ -437,10 +442,10 @@ void world_start(struct world *w, uint64_t id)
         return;
     }
     check_opened(w, m);
-    world_reap(w, m);
+    raftsim_reap(w, m);
 }
 
-void world_crash(struct world *w, uint64_t id, bool power)
+void raftsim_crash(struct world *w, uint64_t id, bool power)
 {
     struct world_member *m = &w->members[id];
 
@@ -457,7 +462,7 @@ void world_crash(struct world *w, uint64_t id, bool power)
     }
 }
 
-void world_close(struct world *w, uint64_t id)
+void raftsim_close(struct world *w, uint64_t id)
 {
     struct world_member *m = &w->members[id];
 
@@ -467,7 +472,7 @@ void world_close(struct world *w, uint64_t id)
     end_life(w, m);
 }
 
-void world_set_term(struct world *w, uint64_t id, uint64_t term)
+void raftsim_set_term(struct world *w, uint64_t id, uint64_t term)
 {
     struct world_member *m = &w->members[id];
     struct world_env *env;
@@ -477,8 +482,8 @@ void world_set_term(struct world *w, uint64_t id, uint64_t term)
     assert(!m->replica);
     disk_restart(&m->disk);
     env = env_new(w, (unsigned)id);
-    if (meta_open(&meta, &env->files.base, "raft/term", w->key, w->cluster, id, &e) < 0) {
-        world_fail(w, "open: %s", e.text);
+    if (meta_open(&meta, &env->base, "raft/term", w->key, w->cluster, id, &e) < 0) {
+        raftsim_fail(w, "open: %s", e.text);
     } else {
         struct meta_state state = meta.state;
 
@@ -491,15 +496,15 @@ void world_set_term(struct world *w, uint64_t id, uint64_t term)
 }
 
 /* A life may have ended inside an event: at an operation on the disk, or because it gave up. */
-static void world_reap(struct world *w, struct world_member *m)
+static void raftsim_reap(struct world *w, struct world_member *m)
 {
     if (!m->replica || (!m->disk.crashed && !m->replica->told))
         return;
     w->counts.kills_inside += m->disk.crashed;
-    world_crash(w, m->id, m->disk.power);
+    raftsim_crash(w, m->id, m->disk.power);
 }
 
-bool world_step(struct world *w, int64_t until_us)
+bool raftsim_step(struct world *w, int64_t until_us)
 {
     struct world_event *e;
     unsigned member;
@@ -516,30 +521,30 @@ bool world_step(struct world *w, int64_t until_us)
     event_free(e);
     if (member && w->members[member].replica) {
         check_member(w, &w->members[member]);
-        world_reap(w, &w->members[member]);
+        raftsim_reap(w, &w->members[member]);
     }
     return !w->failed;
 }
 
-void world_run(struct world *w, int64_t ms)
+void raftsim_run(struct world *w, int64_t ms)
 {
     int64_t until = w->now_us + ms * 1000;
 
-    while (world_step(w, until))
+    while (raftsim_step(w, until))
         continue;
 }
 
-bool world_until(struct world *w, int64_t ms, bool (*holds)(struct world *w, void *ctx), void *ctx)
+bool raftsim_until(struct world *w, int64_t ms, bool (*holds)(struct world *w, void *ctx), void *ctx)
 {
     int64_t until = w->now_us + ms * 1000;
 
     while (!holds(w, ctx))
-        if (!world_step(w, until))
+        if (!raftsim_step(w, until))
             return !w->failed && holds(w, ctx);
     return true;
 }
 
-void world_init(struct world *w, uint64_t seed, const struct world_options *options)
+void raftsim_init(struct world *w, uint64_t seed, const struct world_options *options)
 {
     *w = (struct world){.options = *options, .seed = seed, .now_us = 1000000};
     w->options.election_ms = options->election_ms ? options->election_ms : 300;
@@ -553,19 +558,19 @@ void world_init(struct world *w, uint64_t seed, const struct world_options *opti
     w->delay_min_us = 200;
     w->delay_max_us = 4000;
     for (uint64_t id = 1; id <= options->members; id++)
-        world_make(w, id, id <= options->voters);
+        raftsim_make(w, id, id <= options->voters);
     for (uint64_t id = 1; id <= options->members; id++)
-        world_start(w, id);
+        raftsim_start(w, id);
 }
 
-void world_fini(struct world *w)
+void raftsim_fini(struct world *w)
 {
     for (uint64_t id = 1; id <= WORLD_MEMBERS; id++) {
         struct world_member *m = &w->members[id];
 
         if (!m->exists)
             continue;
-        world_crash(w, id, false);
+        raftsim_crash(w, id, false);
         disk_fini(&m->disk);
         free(m->votes);
         free(m->seen);
@@ -579,7 +584,7 @@ void world_fini(struct world *w)
     free(w->leaders);
 }
 
-void world_heal(struct world *w)
+void raftsim_heal(struct world *w)
 {
     memset(w->cut, 0, sizeof(w->cut));
     w->drop = w->twice = 0;
@@ -593,6 +598,6 @@ void world_heal(struct world *w)
         m->disk.crash_at = 0;
         m->disk_min_us = 100;
         m->disk_max_us = 3000;
-        world_start(w, id);
+        raftsim_start(w, id);
     }
 }

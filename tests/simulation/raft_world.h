@@ -41,8 +41,8 @@ struct world_event {
     uint64_t number;
 };
 
-struct world_env {         /* of one life */
-    struct disk_env files; /* with the environment proper in it */
+struct world_env { /* of one life */
+    struct replica_env base;
     struct clock clock;
     struct entropy_seeded entropy;
     struct world *world;
@@ -140,37 +140,37 @@ struct world {
     struct world_counts counts;
 };
 
-uint64_t world_random(struct world *w, uint64_t low, uint64_t high); /* both included */
-bool world_chance(struct world *w, unsigned in);                     /* one in so many */
-void world_fail(struct world *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+uint64_t raftsim_random(struct world *w, uint64_t low, uint64_t high); /* both included */
+bool raftsim_chance(struct world *w, unsigned in);                     /* one in so many */
+void raftsim_fail(struct world *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-void world_init(struct world *w, uint64_t seed, const struct world_options *options);
-void world_fini(struct world *w);
+void raftsim_init(struct world *w, uint64_t seed, const struct world_options *options);
+void raftsim_fini(struct world *w);
 
 /* Make a member's directory: of the first configuration of all voters, or empty. And start it. */
-void world_make(struct world *w, uint64_t id, bool voter);
-void world_start(struct world *w, uint64_t id);
-void world_crash(struct world *w, uint64_t id, bool power); /* no-op when down */
-void world_close(struct world *w, uint64_t id);             /* in order; it ends within the call */
+void raftsim_make(struct world *w, uint64_t id, bool voter);
+void raftsim_start(struct world *w, uint64_t id);
+void raftsim_crash(struct world *w, uint64_t id, bool power); /* no-op when down */
+void raftsim_close(struct world *w, uint64_t id);             /* in order; it ends within the call */
 /* Of a member that is down: as if elections had raised its term. */
-void world_set_term(struct world *w, uint64_t id, uint64_t term);
-bool world_up(const struct world *w, uint64_t id);
-struct replica *world_replica(const struct world *w, uint64_t id);
+void raftsim_set_term(struct world *w, uint64_t id, uint64_t term);
+bool raftsim_up(const struct world *w, uint64_t id);
+struct replica *raftsim_replica(const struct world *w, uint64_t id);
 
 /* Fire the next event, if there is one before `until_us`; time advances to it, or to until_us. */
-bool world_step(struct world *w, int64_t until_us);
-void world_run(struct world *w, int64_t ms); /* stops early when a checker failed */
+bool raftsim_step(struct world *w, int64_t until_us);
+void raftsim_run(struct world *w, int64_t ms); /* stops early when a checker failed */
 /* Run until the condition holds; false when it does not within so many milliseconds. */
-bool world_until(struct world *w, int64_t ms, bool (*holds)(struct world *w, void *ctx), void *ctx);
+bool raftsim_until(struct world *w, int64_t ms, bool (*holds)(struct world *w, void *ctx), void *ctx);
 
-uint64_t world_leader(const struct world *w);                  /* announced, of the highest term; 0: none */
-uint64_t world_core_leader(const struct world *w);             /* by the cores */
-bool world_propose(struct world *w, uint64_t id, size_t size); /* false when refused */
-bool world_read(struct world *w, uint64_t id);
+uint64_t raftsim_leader(const struct world *w);                  /* announced, of the highest term; 0: none */
+uint64_t raftsim_core_leader(const struct world *w);             /* by the cores */
+bool raftsim_propose(struct world *w, uint64_t id, size_t size); /* false when refused */
+bool raftsim_read(struct world *w, uint64_t id);
 
-void world_heal(struct world *w); /* network and disks; starts who is down */
+void raftsim_heal(struct world *w); /* network and disks; starts who is down */
 /* After heal: wait for agreement, then check that nothing acknowledged is missing. */
-void world_converge(struct world *w, int64_t ms);
+void raftsim_converge(struct world *w, int64_t ms);
 
-void world_schedule(struct world *w, struct world_event event, int64_t after_us);
-void world_dump(const struct world *w); /* to stderr */
+void raftsim_schedule(struct world *w, struct world_event event, int64_t after_us);
+void raftsim_dump(const struct world *w); /* to stderr */
