@@ -97,7 +97,12 @@ void msim_run(struct msim *w, int64_t for_us)
 
 static struct msim_manager *of_env(struct replica_env *env)
 {
-    return container_of(env, struct msim_manager, env.base);
+    return container_of(env, struct msim_manager, env);
+}
+
+struct disk *disk_of(struct replica_env *env)
+{
+    return &of_env(env)->disk;
 }
 
 static int64_t mono_us(struct clock *c)
@@ -235,15 +240,15 @@ static void env_init(struct msim_manager *m)
 {
     m->clock = (struct clock){.mono_us = mono_us, .wall_ms = wall_ms};
     entropy_seeded_init(&m->entropy, entropy_u64(&m->world->random.base));
-    m->env.base = (struct replica_env){.clock = &m->clock,
-                                       .entropy = &m->entropy.base,
-                                       .attach = attach,
-                                       .detach = detach,
-                                       .post = env_post,
-                                       .wake = env_wake,
-                                       .timer = env_timer,
-                                       .send = env_send};
-    disk_serve(&m->env, &m->disk);
+    m->env = (struct replica_env){.clock = &m->clock,
+                                  .entropy = &m->entropy.base,
+                                  .attach = attach,
+                                  .detach = detach,
+                                  .post = env_post,
+                                  .wake = env_wake,
+                                  .timer = env_timer,
+                                  .send = env_send};
+    disk_serve(&m->env);
     for (int i = 0; i < ENV_LANES; i++) {
         list_init(&m->jobs[i]);
         m->running[i] = false;
@@ -322,7 +327,7 @@ static struct replica_config replica_config(struct msim_manager *m, char address
                                    .epoch = 1,
                                    .segment_bytes = 64 * 1024,
                                    .snapshot_bytes = 128 * 1024,
-                                   .env = &m->env.base};
+                                   .env = &m->env};
 }
 
 static bool open_store(struct msim_manager *m)

@@ -65,7 +65,7 @@ struct msim_manager { /* one member, through all its lives */
     int64_t clock_offset_us, wall_skew_ms;
     int64_t read_us; /* what each look at its clock takes: turns end early on a slow machine */
     /* Its environment, made anew for each life. */
-    struct disk_env env;
+    struct replica_env env;
     struct clock clock;
     struct entropy_seeded entropy;
     struct env_events events;
