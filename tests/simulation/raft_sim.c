@@ -42,10 +42,16 @@ int main(int argc, char **argv)
     P(powers)
     P(torn)
     P(kills_inside)
-    P(cuts) P(snapshots) P(installs) P(restarts) P(fetches) P(refused) P(changes) P(promotes) P(removes)
-        P(transfers) P(full_refusals) P(failed_proposals) P(held) P(segments_new) P(marks_clean) P(gone) P(dropped)
-            P(doubled) P(refused_open) for (int i = 1; i < GUARDS; i++)
-                printf("G%d %" PRIu64 "\n", i, total.guards[i]);
+    P(cuts)
+    P(snapshots)
+    P(installs)
+    P(restarts)
+    P(fetches)
+    P(refused)
+    P(changes)
+    P(promotes) P(removes) P(transfers) P(full_refusals) P(failed_proposals) P(held) P(segments_new) P(marks_clean)
+        P(gone) P(dropped) P(doubled) P(refused_open) for (int i = 1; i < GUARDS; i++)
+            printf("G%d %" PRIu64 "\n", i, total.guards[i]);
     printf("%d failures\n", failures);
     return failures != 0;
 }
