@@ -241,7 +241,7 @@ $(UNIT) $(SIM) $(BENCH): $(B)/%: $(B)/%.o $(ARCHIVES)
 # Tests that start the programs beside them.
 $(B)/engine/container/seccomp_test: | $(B)/shoal-job
 $(B)/engine/engine_test: | $(B)/shoal-keeper $(B)/shoal-job
-$(B)/engine/keeper/keeper%_test: | $(B)/shoal-keeper $(B)/shoal-job
+$(filter $(B)/engine/keeper/keeper%,$(UNIT)): | $(B)/shoal-keeper $(B)/shoal-job $(B)/tests/integration/tools/inside
 $(FUZZ): $(B)/%: $(B)/%.o $(ARCHIVES)
 	$(call link,-fsanitize=fuzzer $(JOB_LIBS) $(LIBS) $(RAFT))
 $(PROBES): $(B)/%: %.c

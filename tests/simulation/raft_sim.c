@@ -77,9 +77,9 @@ static bool finish(struct world *w, const char *name, const char *again)
     int64_t ms = w->now_us / 1000;
 
     if (!ok && getenv("RAFT_SIM_LOG"))
-        world_dump(w);
+        raftsim_dump(w);
     memcpy(why, w->why, sizeof(why));
-    world_fini(w);
+    raftsim_fini(w);
     add_counts(w);
     if (!ok)
         printf("not ok %s: at %" PRId64 " ms: %s\n    again: %s\n", name, ms, why, again);
