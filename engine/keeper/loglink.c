@@ -233,7 +233,8 @@ int logger_resume(struct server *s, int fd, struct err *e)
 static _Noreturn void exec_logger(struct server *s, int program, int channel)
 {
     char number[12], run[12];
-    char *argv[] = {s->argv[0], (char *)"--log", number, (char *)"--run-fd", run, NULL};
+    char *argv[] = {s->argv[0],          (char *)"--log", number, (char *)"--run-fd", run,
+                    (char *)"--run-dir", s->run_path,     NULL}; /* the last for who looks at the process list */
 
     (void)snprintf(number, sizeof(number), "%d", channel);
     (void)snprintf(run, sizeof(run), "%d", s->run);

@@ -1,0 +1,460 @@
+/* The engine with its real keeper, store and jobs: real containers, by the API's socket. */
+#include <fcntl.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "engine/container/container.h"
+#include "engine/sweep.h"
+
+#include "engine/api/web.h"
+#include "proto/base/log.h"
+#include "tests/support/engine.h"
+
+static struct engine_rig rig;
+static struct web web;
+static struct arena arena;
+static const char *missing;
+
+static int fresh(void **state)
+{
+    log_set_level(LOG_LEVEL_WARN);
+    arena_init(&arena);
+    if (missing)
+        return 0;
+    engine_rig_open(&rig, 0, 0);
+    web = (struct web){.loop = &rig.loop, .engine = rig.engine, .server = rig.server};
+    web.socket = arena_printf(&arena, "%s/api.sock", rig.dir);
+    return 0;
+}
+
+static int stale(void **state)
+{
+    if (!missing)
+        engine_rig_close(&rig);
+    arena_fini(&arena);
+    return 0;
+}
+
+static void need_machine(void)
+{
+    if (!missing)
+        return;
+    print_message("%s\n", missing);
+    skip();
+}
+
+/* --- asking ----------------------------------------------------------------------------------------------------
+ */
+
+static int ask(const char *method, const char *path, const char *body, json_t **ret)
+{
+    return web_ask(&web, method, path, body, ret);
+}
+
+static void wants(int status, const char *method, const char *path, const char *body)
+{
+    json_t *answer = NULL;
+    int got = ask(method, path, body, &answer);
+
+    if (got != status)
+        fail_msg("%s %s: %d %s", method, path, got, json_string_value(json_object_get(answer, "message")));
+    json_decref(answer);
+}
+
+/* Create from a body without its image; "" for the rest of the members. */
+static const char *create(const char *name, const char *members, const char *host)
+{
+    const char *body =
+        arena_printf(&arena, "{\"Image\":\"box:1\"%s%s,\"HostConfig\":{\"NetworkMode\":\"none\"%s%s}}",
+                     *members ? "," : "", members, *host ? "," : "", host);
+    json_t *answer = NULL;
+    int status = ask("POST", arena_printf(&arena, "/containers/create?name=%s", name), body, &answer);
+
+    if (status != 201)
+        fail_msg("create %s: %d %s", body, status, json_string_value(json_object_get(answer, "message")));
+    const char *id = arena_strdup(&arena, json_string_value(json_object_get(answer, "Id")));
+    json_decref(answer);
+    return id;
+}
+
+static void start(const char *name)
+{
+    wants(204, "POST", arena_printf(&arena, "/containers/%s/start", name), NULL);
+}
+
+static int64_t wait_exit(const char *name)
+{
+    json_t *answer;
+
+    assert_int_equal(ask("POST", arena_printf(&arena, "/containers/%s/wait", name), NULL, &answer), 200);
+    int64_t code = json_integer_value(json_object_get(answer, "StatusCode"));
+    json_decref(answer);
+    return code;
+}
+
+/* What it has written, both streams, without frames. */
+static const char *output(const char *name)
+{
+    AUTO_FREE
+    char *request = web_request("GET", arena_printf(&arena, "/containers/%s/logs?stdout=1&stderr=1", name), NULL);
+    struct web_client c;
+    AUTO_BUF struct buf text = {0};
+
+    web_send(&c, &web, request);
+    web_await(&c);
+    assert_int_equal(c.status, 200);
+    while (c.body.length >= 8) {
+        const unsigned char *head = (const unsigned char *)buf_bytes(&c.body);
+        size_t size = (size_t)head[4] << 24 | (size_t)head[5] << 16 | (size_t)head[6] << 8 | head[7];
+
+        buf_append(&text, head + 8, size);
+        buf_consume(&c.body, 8 + size);
+    }
+    web_fini(&c);
+    return arena_strdup(&arena, buf_str(&text));
+}
+
+/* Run a shell script in a container to its end: what it wrote. */
+static const char *run(const char *script, const char *members, const char *host, int64_t code)
+{
+    static int serial;
+    const char *name = arena_printf(&arena, "run%d", serial++);
+
+    create(name, arena_printf(&arena, "\"Cmd\":[\"sh\",\"-c\",\"%s\"]%s%s", script, *members ? "," : "", members),
+           host);
+    start(name);
+    int64_t got = wait_exit(name);
+    const char *text = output(name);
+    if (got != code)
+        fail_msg("%s: exit code %d: %s", script, (int)got, text);
+    return text;
+}
+
+static json_t *inspect(const char *name)
+{
+    json_t *answer;
+
+    assert_int_equal(ask("GET", arena_printf(&arena, "/containers/%s/json", name), NULL, &answer), 200);
+    return answer;
+}
+
+static const char *inspected(const char *name, const char *path)
+{
+    json_t *answer = inspect(name);
+    json_t *at = web_at(answer, path);
+    char *shown = json_is_string(at) ? mem_strdup(json_string_value(at)) : json_dumps(at, JSON_ENCODE_ANY);
+    const char *text = arena_strdup(&arena, shown ? shown : "(missing)");
+
+    free(shown);
+    json_decref(answer);
+    return text;
+}
+
+static void says(const char *text, const char *expected)
+{
+    if (!strstr(text, expected))
+        fail_msg("\"%s\" does not say \"%s\"", text, expected);
+}
+
+static void set_true_by_timer(uv_timer_t *timer)
+{
+    *(bool *)timer->data = true;
+}
+
+/* Turn the loop for so long. */
+static void pass_ms(uint64_t ms)
+{
+    bool over = false;
+    uv_timer_t timer;
+
+    uv_timer_init(&rig.loop, &timer);
+    timer.data = &over;
+    uv_timer_start(&timer, set_true_by_timer, ms, 0);
+    engine_rig_until(&rig, &over);
+    uv_close((uv_handle_t *)&timer, NULL);
+    uv_run(&rig.loop, UV_RUN_NOWAIT);
+}
+
+/* Until what was removed is gone from disk and kernel, or it does not get better any more. */
+static struct engine_rig_census settled(void)
+{
+    struct engine_rig_census now = engine_rig_census(&rig), then = {0};
+
+    while (memcmp(&now, &then, sizeof(now)) != 0 || !sweep_idle(rig.engine->containers->sweep)) {
+        then = now;
+        pass_ms(500);
+        now = engine_rig_census(&rig);
+    }
+    return now;
+}
+
+/* --- tests -----------------------------------------------------------------------------------------------------
+ */
+
+static void container_runs_logs_and_ends_with_its_code(void **state)
+{
+    need_machine();
+    create("c1", "\"Cmd\":[\"sh\",\"-c\",\"echo out; echo err >&2; exit 7\"]", "");
+    start("c1");
+    assert_int_equal(wait_exit("c1"), 7);
+    says(output("c1"), "out\n");
+    says(output("c1"), "err\n");
+    assert_string_equal(inspected("c1", "State.Status"), "exited");
+    assert_string_equal(inspected("c1", "State.ExitCode"), "7");
+    start("c1"); /* once more, with the same files */
+    assert_int_equal(wait_exit("c1"), 7);
+    wants(204, "DELETE", "/containers/c1", NULL);
+}
+
+static void configuration_reaches_the_program(void **state)
+{
+    need_machine();
+    says(run("env", "\"Env\":[\"A=1\"]", "", 0), "\nA=1\n");
+    says(run("env", "", "", 0), "IMAGE=box\n");
+    says(run("hostname", "\"Hostname\":\"fancy\"", "", 0), "fancy\n");
+    says(run("cat /etc/hostname", "\"Hostname\":\"fancy\"", "", 0), "fancy\n");
+    says(run("cat /etc/hosts", "", "\"ExtraHosts\":[\"db:10.1.2.3\"]", 0), "10.1.2.3\tdb\n");
+    says(run("cat /etc/resolv.conf", "", "\"Dns\":[\"9.9.9.9\"]", 0), "nameserver 9.9.9.9\n");
+    says(run("pwd", "\"WorkingDir\":\"/made/for/it\"", "", 0), "/made/for/it\n");
+    says(run("id -u", "\"User\":\"web\"", "", 0), "1000\n");
+    says(run("echo x >/etc/x || echo read-only", "", "\"ReadonlyRootfs\":true", 0), "read-only\n");
+    says(run("grep CapEff /proc/self/status || cat /proc/self/status", "", "\"CapDrop\":[\"ALL\"]", 0),
+         "CapEff:\t0000000000000000\n");
+    says(run("cat /proc/self/status", "", "", 0), "Seccomp:\t2\n");
+    says(run("cat /proc/self/status", "", "\"SecurityOpt\":[\"seccomp=unconfined\"]", 0), "Seccomp:\t0\n");
+    says(run("ls /dev/mine", "", "\"Devices\":[{\"PathOnHost\":\"/dev/null\",\"PathInContainer\":\"/dev/mine\"}]",
+             0),
+         "/dev/mine\n");
+}
+
+static void mounts_are_there_and_in_order(void **state)
+{
+    char *source;
+
+    need_machine();
+    source = arena_printf(&arena, "%s/source", rig.dir);
+    assert_int_equal(mkdir(source, 0755), 0);
+    assert_int_equal(mkdir(arena_printf(&arena, "%s/below", source), 0755), 0);
+    /* A volume is filled from the image, with owners; a second container sees what the first one did. */
+    says(run("cat /data/from-image; stat -c %u /data/from-image; echo mine >/data/mine", "",
+             "\"Binds\":[\"stuff:/data\"]", 0),
+         "image\n1000\n");
+    says(run("cat /data/mine", "", "\"Binds\":[\"stuff:/data:ro\"]", 0), "mine\n");
+    says(run("touch /data/x || echo refused", "", "\"Binds\":[\"stuff:/data:ro\"]", 0), "refused\n");
+    says(run("ls /data; echo end", "",
+             "\"Mounts\":[{\"Type\":\"volume\",\"Source\":\"bare\",\"Target\":\"/data\",\"VolumeOptions\":"
+             "{\"NoCopy\":true}}]",
+             0),
+         "end\n");
+    /* A tmpfs inside a bind. */
+    says(run("touch /a/below/in-memory; touch /a/on-disk; cat /proc/mounts", "",
+             arena_printf(&arena, "\"Tmpfs\":{\"/a/below\":\"size=1m\"},\"Binds\":[\"%s:/a\"]", source), 0),
+         "/a/below tmpfs ");
+    assert_int_equal(access(arena_printf(&arena, "%s/on-disk", source), F_OK), 0);
+    assert_int_equal(access(arena_printf(&arena, "%s/below/in-memory", source), F_OK), -1);
+    assert_int_equal(engine_rig_census(&rig).mounts, 0);
+}
+
+static void programs_that_cannot_be_run_are_told_apart(void **state)
+{
+    json_t *answer;
+
+    need_machine();
+    create("gone", "\"Cmd\":[\"/no/such/program\"]", "");
+    assert_int_equal(ask("POST", "/containers/gone/start", NULL, &answer), 400);
+    says(json_string_value(json_object_get(answer, "message")), "executable file not found");
+    json_decref(answer);
+    assert_string_equal(inspected("gone", "State.ExitCode"), "127");
+    create("text", "\"Cmd\":[\"/etc/text\"]", "");
+    assert_int_equal(ask("POST", "/containers/text/start", NULL, &answer), 400);
+    says(json_string_value(json_object_get(answer, "message")), "permission denied");
+    json_decref(answer);
+    assert_string_equal(inspected("text", "State.ExitCode"), "126");
+    create("user", "\"User\":\"nobody-here\"", "");
+    assert_int_not_equal(ask("POST", "/containers/user/start", NULL, &answer), 204);
+    says(json_string_value(json_object_get(answer, "message")), "nobody-here");
+    json_decref(answer);
+}
+
+static void stop_and_kill_end_containers(void **state)
+{
+    need_machine();
+    create("polite", "\"Cmd\":[\"sh\",\"-c\",\"trap 'exit 5' TERM; echo ready; while :; do sleep 0.1; done\"]", "");
+    start("polite");
+    while (!strstr(output("polite"), "ready"))
+        uv_run(&rig.loop, UV_RUN_NOWAIT);
+    wants(204, "POST", "/containers/polite/stop?t=30", NULL);
+    assert_string_equal(inspected("polite", "State.ExitCode"), "5");
+    wants(304, "POST", "/containers/polite/stop", NULL);
+    create("deaf", "\"Cmd\":[\"sh\",\"-c\",\"trap '' TERM; sleep 1000\"]", "");
+    start("deaf");
+    wants(204, "POST", "/containers/deaf/stop?t=0", NULL);
+    assert_string_equal(inspected("deaf", "State.ExitCode"), "137");
+    start("deaf");
+    wants(409, "DELETE", "/containers/deaf", NULL);
+    wants(204, "POST", "/containers/deaf/kill", NULL);
+    assert_int_equal(wait_exit("deaf"), 137);
+    start("deaf");
+    wants(204, "POST", "/containers/deaf/restart?t=0", NULL);
+    assert_string_equal(inspected("deaf", "State.Status"), "running");
+    wants(204, "DELETE", "/containers/deaf?force=1", NULL);
+}
+
+static void pause_freezes_the_program(void **state)
+{
+    need_machine();
+    create("c1", "\"Cmd\":[\"sh\",\"-c\",\"while :; do echo x; sleep 0.05; done\"]", "");
+    start("c1");
+    while (!strstr(output("c1"), "x"))
+        uv_run(&rig.loop, UV_RUN_NOWAIT);
+    wants(204, "POST", "/containers/c1/pause", NULL);
+    assert_string_equal(inspected("c1", "State.Status"), "paused");
+    pass_ms(200); /* what was written before reaches the log */
+    const char *before = output("c1");
+    pass_ms(300);
+    assert_string_equal(output("c1"), before);
+    wants(204, "POST", "/containers/c1/unpause", NULL);
+    assert_string_equal(inspected("c1", "State.Status"), "running");
+    while (strlen(output("c1")) == strlen(before))
+        uv_run(&rig.loop, UV_RUN_NOWAIT);
+    wants(204, "POST", "/containers/c1/pause", NULL);
+    wants(204, "POST", "/containers/c1/stop?t=0", NULL);
+    assert_string_equal(inspected("c1", "State.Status"), "exited");
+}
+
+static void logs_are_followed_to_the_end(void **state)
+{
+    struct web_client c;
+    AUTO_FREE
+    char *request = NULL;
+    size_t total = 0;
+
+    need_machine();
+    create("c1", "\"Cmd\":[\"sh\",\"-c\",\"yes abcdefg | head -n 100000\"]", "");
+    start("c1");
+    request = web_request("GET", "/containers/c1/logs?stdout=1&follow=1", NULL);
+    web_send(&c, &web, request);
+    web_await(&c);
+    for (; c.body.length >= 8; total++) {
+        const unsigned char *head = (const unsigned char *)buf_bytes(&c.body);
+        size_t size = (size_t)head[4] << 24 | (size_t)head[5] << 16 | (size_t)head[6] << 8 | head[7];
+
+        buf_consume(&c.body, 8 + size);
+    }
+    assert_int_equal(total, 100000);
+    web_fini(&c);
+}
+
+static void policy_brings_it_back(void **state)
+{
+    need_machine();
+    create("c1", "\"Cmd\":[\"sh\",\"-c\",\"exit 3\"]",
+           "\"RestartPolicy\":{\"Name\":\"on-failure\",\"MaximumRetryCount\":2}");
+    start("c1");
+    assert_int_equal(wait_exit("c1"), 3);
+    assert_string_equal(inspected("c1", "RestartCount"), "2");
+}
+
+static void auto_remove_leaves_nothing(void **state)
+{
+    json_t *answer;
+
+    need_machine();
+    create("c1", "\"Cmd\":[\"true\"],\"Volumes\":{\"/v\":{}}", "\"AutoRemove\":true");
+    AUTO_FREE
+    char *request = web_request("POST", "/containers/c1/wait?condition=removed", NULL);
+    struct web_client c;
+    web_send(&c, &web, request);
+    while (!c.status)
+        web_turn(&c);
+    start("c1");
+    web_await(&c);
+    assert_string_equal(buf_str(&c.body), "{\"StatusCode\":0}\n");
+    web_fini(&c);
+    assert_int_equal(ask("GET", "/volumes", NULL, &answer), 200);
+    assert_int_equal(json_array_size(web_at(answer, "Volumes")), 0);
+    json_decref(answer);
+}
+
+static void restart(void)
+{
+    engine_rig_stop(&rig);
+    engine_rig_start(&rig);
+    web.engine = rig.engine;
+    web.server = rig.server;
+}
+
+static void containers_outlive_the_engine(void **state)
+{
+    need_machine();
+    create("on", "\"Cmd\":[\"sh\",\"-c\",\"while :; do echo tick; sleep 0.1; done\"]", "");
+    create("ends", "\"Cmd\":[\"sh\",\"-c\",\"sleep 0.3; exit 9\"]", "");
+    start("on");
+    start("ends");
+    const char *pid = inspected("on", "State.Pid");
+    engine_rig_stop(&rig);
+    (void)poll(NULL, 0, 600); /* the time in which the second one ends */
+    engine_rig_start(&rig);
+    web.engine = rig.engine;
+    web.server = rig.server;
+    assert_string_equal(inspected("on", "State.Status"), "running");
+    assert_string_equal(inspected("on", "State.Pid"), pid);
+    assert_string_equal(inspected("ends", "State.Status"), "exited");
+    assert_string_equal(inspected("ends", "State.ExitCode"), "9");
+    assert_string_equal(inspected("ends", "State.Error"), "");
+    restart();
+    assert_string_equal(inspected("ends", "State.ExitCode"), "9");
+    wants(204, "POST", "/containers/on/stop?t=0", NULL);
+}
+
+static void cycles_leave_the_machine_as_it_was(void **state)
+{
+    struct engine_rig_census before = {0}, after;
+
+    need_machine();
+    for (int round = 0; round < 40; round++) {
+        if (round == 10) /* whatever is made once has been made */
+            before = settled();
+        create("c1", "\"Cmd\":[\"true\"],\"Volumes\":{\"/v\":{}}", "");
+        start("c1");
+        assert_int_equal(wait_exit("c1"), 0);
+        wants(204, "DELETE", "/containers/c1?v=1", NULL);
+    }
+    after = settled();
+    assert_int_equal(after.mounts, before.mounts);
+    assert_int_equal(after.groups, before.groups);
+    assert_int_equal(after.files, before.files);
+    assert_int_equal(after.children, before.children);
+    assert_int_equal(after.fds, before.fds);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, fresh, stale)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(container_runs_logs_and_ends_with_its_code),
+        TEST(configuration_reaches_the_program),
+        TEST(mounts_are_there_and_in_order),
+        TEST(programs_that_cannot_be_run_are_told_apart),
+        TEST(stop_and_kill_end_containers),
+        TEST(pause_freezes_the_program),
+        TEST(logs_are_followed_to_the_end),
+        TEST(policy_brings_it_back),
+        TEST(auto_remove_leaves_nothing),
+        TEST(containers_outlive_the_engine),
+        TEST(cycles_leave_the_machine_as_it_was),
+    };
+
+    missing = engine_rig_missing();
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
