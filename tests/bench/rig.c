@@ -153,6 +153,7 @@ static void on_alarm(uv_timer_t *t)
 void rig_until(struct rig *r, const bool *flag)
 {
     r->late = false;
+    uv_update_time(&r->loop);
     (void)uv_timer_start(&r->alarm, on_alarm, RIG_SECONDS * 1000, 0);
     while (!*flag) {
         (void)uv_run(&r->loop, UV_RUN_ONCE);
@@ -165,9 +166,11 @@ void rig_until(struct rig *r, const bool *flag)
 void rig_turn(struct rig *r, unsigned ms)
 {
     r->late = false;
-    (void)uv_timer_start(&r->alarm, on_alarm, ms, 0);
+    /* Repeated, since one that is due before the loop waits is called before it waits. */
+    (void)uv_timer_start(&r->alarm, on_alarm, ms, ms);
     while (!r->late)
         (void)uv_run(&r->loop, UV_RUN_ONCE);
+    (void)uv_timer_stop(&r->alarm);
 }
 
 static struct rig_case *find_case(struct rig *r, const char *id)
