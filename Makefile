@@ -65,7 +65,7 @@ objects = $(patsubst %.c,$(B)/%.o,$(1))
 base_SRC := $(call sources,proto/base)
 wire_SRC := $(call sources,proto/wire)
 # shoald's side of the keeper belongs to the engine; the rest of engine/keeper is the program.
-client_SRC := engine/keeper/client.c engine/keeper/packet.c engine/keeper/plan.c
+client_SRC := $(addprefix engine/keeper/,client.c link.c packet.c plan.c process.c)
 keeper_SRC := $(filter-out $(client_SRC),$(call sources,engine/keeper))
 job_SRC := $(call sources,engine/job)
 engine_SRC := $(call sources,engine engine/image engine/container engine/net engine/volume engine/build engine/api) $(client_SRC)
@@ -80,7 +80,7 @@ AREAS := base wire keeper job engine manager agent cli sim bench support
 $(foreach a,$(AREAS),$(eval $(a)_OBJ := $(call objects,$($(a)_SRC))))
 base_OBJ += $(GEN:%.c=%.o)
 # shoald's areas, and those of the small programs, are never linked together: each may use the names it likes.
-KEEPER_ARCHIVES := $(foreach a,keeper engine wire base,$(B)/lib$(a).a)
+KEEPER_ARCHIVES := $(foreach a,keeper bench support engine wire base,$(B)/lib$(a).a)
 ARCHIVES := $(foreach a,$(filter-out keeper,$(AREAS)),$(B)/lib$(a).a)
 
 PROGRAMS := $(foreach p,shoald:agent shoal:cli shoal-keeper:engine/keeper shoal-job:engine/job,\
