@@ -53,8 +53,13 @@ int main(int argc, char **argv)
     P(removes)
     P(transfers)
     P(full_refusals)
-    P(failed_proposals) P(held) P(segments_new) P(marks_clean) P(gone) P(dropped) P(doubled)
-        P(refused_open) for (int i = 1; i < GUARDS; i++) printf("G%d %" PRIu64 "\n", i, total.guards[i]);
+    P(failed_proposals)
+    P(held)
+    P(segments_new)
+    P(marks_clean)
+    P(gone)
+    P(dropped)
+    P(doubled) P(refused_open) for (int i = 1; i < GUARDS; i++) printf("G%d %" PRIu64 "\n", i, total.guards[i]);
     printf("%d failures\n", failures);
     return failures != 0;
 }
