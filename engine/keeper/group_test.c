@@ -211,7 +211,8 @@ static void stragglers_are_killed_and_groups_below_removed(void **state)
     AUTO_FREE
     char *below = mem_printf("%s%s/sub", l.mounts[l.of[BUNDLE_CPU]].path, group);
     assert_int_equal(mkdir(below, 0755), 0);
-    assert_int_equal(group_remove(&l, group, &e), ERR_CONFLICT); /* killed just now: still dying, or our zombie */
+    int rc = group_remove(&l, group, &e);
+    assert_true(rc == 0 || rc == ERR_CONFLICT); /* killed just now: it may still be dying */
     assert_int_equal(waitpid(pid, &status, 0), pid);
     assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
     for (int i = 0; i < 1000 && group_remove(&l, group, &e) < 0; i++)
