@@ -236,7 +236,7 @@ static void on_stopped(void *ctx, const struct err *e)
     r->stopped = true;
 }
 
-void rig_connect(struct rig *r)
+void rig_begin_connect(struct rig *r)
 {
     const struct keeper_config config = {.loop = &r->loop,
                                          .run_dir = r->dir,
@@ -256,6 +256,11 @@ void rig_connect(struct rig *r)
 
         keeper_warm(r->keeper, recipe);
     }
+}
+
+void rig_connect(struct rig *r)
+{
+    rig_begin_connect(r);
     rig_until(r, &r->ready);
 }
 
@@ -588,6 +593,15 @@ static unsigned count_mounts(struct rig *r)
     check(file_read(AT_FDCWD, "/proc/self/mountinfo", 16 << 20, &text, &e), &e);
     for (const char *at = buf_str(&text); (at = strstr(at, r->dir)); at++)
         count++;
+    return count;
+}
+
+unsigned rig_group_mounts(const struct rig *r)
+{
+    unsigned count = 0;
+
+    for (unsigned i = 0; i < r->layout.count; i++)
+        count += r->layout.mounts[i].controllers != 0;
     return count;
 }
 

@@ -60,8 +60,9 @@ const char *rig_missing(const char *program);
 
 void rig_open(struct rig *r, unsigned warm_min, unsigned warm_max); /* directory, image; then rig_connect */
 void rig_connect(struct rig *r);                                    /* keeper_open, until it is ready */
-void rig_disconnect(struct rig *r);                                 /* keeper_close: as if shoald ended */
-void rig_close(struct rig *r); /* kill and forget what is left, stop the keeper, remove everything */
+void rig_begin_connect(struct rig *r);
+void rig_disconnect(struct rig *r); /* keeper_close: as if shoald ended */
+void rig_close(struct rig *r);      /* kill and forget what is left, stop the keeper, remove everything */
 
 /* A container that runs argv (NULL-terminated list), with upper, work and log directories of its own. */
 struct rig_case *rig_case(struct rig *r, const char *program, ...) __attribute__((sentinel));
@@ -94,3 +95,4 @@ struct rig_census {
     unsigned mounts, groups, children, keeper_fds, logger_fds, boxes;
 };
 struct rig_census rig_census(struct rig *r);
+unsigned rig_group_mounts(const struct rig *r); /* hierarchies in which each sandbox has a group */
