@@ -240,7 +240,7 @@ $(UNIT) $(SIM) $(BENCH): $(B)/%: $(B)/%.o $(ARCHIVES)
 	$(call link,-lcmocka $(JOB_LIBS) $(LIBS) $(RAFT))
 # Tests that start the programs beside them.
 $(B)/engine/container/seccomp_test: | $(B)/shoal-job
-$(B)/engine/engine_test: | $(B)/shoal-keeper $(B)/shoal-job
+$(B)/engine/engine_test $(B)/engine/engine_crash_test: | $(B)/shoal-keeper $(B)/shoal-job
 $(filter $(B)/engine/keeper/keeper%,$(UNIT)): | $(B)/shoal-keeper $(B)/shoal-job $(B)/tests/integration/tools/inside
 $(FUZZ): $(B)/%: $(B)/%.o $(ARCHIVES)
 	$(call link,-fsanitize=fuzzer $(JOB_LIBS) $(LIBS) $(RAFT))
