@@ -498,10 +498,10 @@ static void keeper_on_event(struct watch *w, uint32_t events)
         int fds[PACKET_FDS];
         unsigned count;
 
+        arena_init(&a);
         got = packet_receive(l->fd, packet, fds, &count, NULL);
         if (got <= 0)
             break;
-        arena_init(&a);
         const KeeperLogRequest *r = arena_unpack(&a, &keeper_log_request__descriptor, packet, (size_t)got);
         if (r)
             handle(l, r, fds, count);

@@ -204,10 +204,10 @@ static void logger_on_event(struct watch *w, uint32_t events)
         int fds[PACKET_FDS];
         unsigned count;
 
+        arena_init(&a);
         got = packet_receive(s->logger.fd, packet, fds, &count, NULL);
         if (got <= 0)
             break;
-        arena_init(&a);
         const KeeperLogEvent *event = arena_unpack(&a, &keeper_log_event__descriptor, packet, (size_t)got);
         if (event)
             handle(s, event, fds, count);
