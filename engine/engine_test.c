@@ -18,6 +18,7 @@
 #include "engine/api/web.h"
 #include "proto/base/log.h"
 #include "tests/support/engine.h"
+#include "tests/support/images.h"
 
 static struct engine_rig rig;
 static struct web web;
@@ -437,6 +438,139 @@ static void cycles_leave_the_machine_as_it_was(void **state)
     assert_int_equal(after.fds, before.fds);
 }
 
+/* --- the stock client ------------------------------------------------------------------------------------------
+ */
+
+struct process {
+    uv_process_t handle;
+    bool ended;
+    int64_t code;
+};
+
+static void on_ended(uv_process_t *handle, int64_t code, int number)
+{
+    struct process *p = container_of(handle, struct process, handle);
+
+    p->code = number ? 128 + number : code;
+    p->ended = true;
+}
+
+static bool has_client(void)
+{
+    if (access("/usr/local/bin/docker", X_OK) == 0 || access("/usr/bin/docker", X_OK) == 0)
+        return true;
+    print_message("needs the docker client\n");
+    return false;
+}
+
+/* Run a shell script with the client pointed at our socket; what it printed. */
+static const char *client(const char *script, int64_t code)
+{
+    char *out = arena_printf(&arena, "%s/client.out", rig.dir);
+    char *full = arena_printf(&arena, "export DOCKER_HOST=unix://%s HOME=%s\n%s", web.socket, rig.dir, script);
+    char *args[] = {(char *)"sh", (char *)"-ec", full, NULL};
+    int fd = open(out, O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0600);
+    uv_stdio_container_t stdio[] = {
+        {.flags = UV_IGNORE}, {.flags = UV_INHERIT_FD, .data.fd = fd}, {.flags = UV_INHERIT_FD, .data.fd = fd}};
+    uv_process_options_t options = {
+        .exit_cb = on_ended, .file = "/bin/sh", .args = args, .stdio_count = 3, .stdio = stdio};
+    struct process p = {0};
+    AUTO_BUF struct buf text = {0};
+
+    assert_int_equal(uv_spawn(&rig.loop, &p.handle, &options), 0);
+    close(fd);
+    engine_rig_until(&rig, &p.ended);
+    uv_close((uv_handle_t *)&p.handle, NULL);
+    uv_run(&rig.loop, UV_RUN_NOWAIT);
+    assert_int_equal(file_read(AT_FDCWD, out, 1 << 20, &text, NULL), 0);
+    const char *copy = arena_strdup(&arena, buf_str(&text));
+    if (p.code != code)
+        fail_msg("%s: status %d: %s", script, (int)p.code, copy);
+    return copy;
+}
+
+/* An archive as docker save makes it, in the rig's directory. */
+static const char *an_archive(void)
+{
+    static const char *const tags[] = {"[\"loaded:1\"]"};
+    struct made made = {0};
+    const struct made *all[] = {&made};
+    AUTO_BUF struct buf tar = {0};
+    char *path = arena_printf(&arena, "%s/archive.tar", rig.dir);
+    int fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+
+    made_layer(&made, "file", "content", NULL);
+    made_finish(&made, NULL, "");
+    archive_docker(&tar, all, tags, 1);
+    assert_int_equal(write_all(fd, buf_bytes(&tar), tar.length, NULL), 0);
+    close(fd);
+    made_fini(&made);
+    return path;
+}
+
+static void stock_client_brings_images(void **state)
+{
+    need_machine();
+    if (!has_client())
+        skip();
+    says(client("tar -C / -c bin/busybox | docker import -c 'CMD [\"/bin/busybox\",\"true\"]' - imported:1", 0),
+         "sha256:");
+    says(client("docker create --name i1 --network none imported:1; docker start i1; docker wait i1", 0), "\n0\n");
+    says(client(arena_printf(&arena, "docker load -i %s", an_archive()), 0), "Loaded image: loaded:1");
+    says(client("docker images --format '{{.Repository}}:{{.Tag}}'", 0), "loaded:1");
+    says(client("docker rmi imported:1", 1), "conflict");
+    says(client("echo rubbish | docker load", 1), "");
+    says(client("docker pull 127.0.0.1:1/nothing:1", 1), "");
+    says(client("docker rm i1; docker rmi imported:1 loaded:1", 0), "Deleted:");
+    says(client("docker image prune -af", 0), "Total reclaimed space");
+}
+
+static void stock_client_works(void **state)
+{
+    need_machine();
+    if (!has_client())
+        skip();
+    says(client("docker version", 0), "API version:      1.45");
+    says(client("docker info", 0), "Storage Driver: overlay2");
+    says(client("docker images", 0), "box");
+    says(client("docker create --name c1 --network none -e A=1 -v stuff:/data box:1 "
+                "sh -c 'echo $A; echo err >&2; sleep 0.2; exit 4'",
+                0),
+         "");
+    says(client("docker start c1", 0), "c1");
+    says(client("docker wait c1", 0), "4");
+    says(client("docker logs c1", 0), "1\n");
+    says(client("docker logs --tail 1 -t c1", 0), "Z ");
+    says(client("docker ps -a", 0), "Exited (4)");
+    says(client("docker ps -a --filter exited=4 --format '{{.Names}} {{.Image}} {{.State}}'", 0),
+         "c1 box:1 exited");
+    says(client("docker ps -as", 0), "virtual");
+    says(client("docker inspect -f '{{.State.ExitCode}} {{.HostConfig.NetworkMode}} {{.Name}}' c1", 0),
+         "4 none /c1");
+    says(client("docker volume ls", 0), "stuff");
+    says(client("docker volume rm stuff", 1), "volume is in use");
+    says(client("docker rename c1 c2; docker rm c2", 0), "c2");
+    says(client("docker volume inspect -f '{{.Driver}}' stuff; docker volume rm stuff", 0), "local");
+    says(client("docker create box:1 true", 0), "bridge networks come later");
+    says(client("docker create --network none --name loop box:1 sleep 1000", 0), "");
+    says(client("docker start loop; docker pause loop; docker ps; docker unpause loop", 0), "(Paused)");
+    says(client("docker stop -t 0 loop; docker restart -t 0 loop; docker kill loop; docker rm -f loop", 0), "loop");
+    says(client("docker network ls", 0), "none");
+    says(client("docker network create mine", 1), "not implemented");
+    says(client("docker history box:1", 0), "IMAGE");
+    says(client("docker tag box:1 box:2; docker rmi box:2", 0), "Untagged: box:2");
+    says(client("docker events --since 1h --until $(date +%s.%N) --filter event=create --format '{{.Type}} "
+                "{{.Action}}'",
+                0),
+         "container create");
+    says(client("docker container prune -f", 0), "Total reclaimed space");
+    says(client("docker system df", 0), "Images");
+    says(client("docker exec loop true", 1), "");
+    says(client("docker create --name bad --network none box:1 /nothing; docker start bad", 1),
+         "executable file not found");
+    says(client("docker rm bad; docker start nobody", 1), "No such container: nobody");
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fresh, stale)
 
 int main(void)
@@ -453,6 +587,8 @@ int main(void)
         TEST(auto_remove_leaves_nothing),
         TEST(containers_outlive_the_engine),
         TEST(cycles_leave_the_machine_as_it_was),
+        TEST(stock_client_works),
+        TEST(stock_client_brings_images),
     };
 
     missing = engine_rig_missing();

@@ -225,6 +225,17 @@ void engine_rig_open(struct engine_rig *r, unsigned warm_min, unsigned warm_max)
     make_image(r);
 }
 
+void engine_rig_attach(struct engine_rig *r, const char *dir, const char *instance)
+{
+    *r = (struct engine_rig){.dir = mem_strdup(dir)};
+    r->data = mem_printf("%s/data", r->dir);
+    r->run = mem_printf("%s/run", r->dir);
+    (void)snprintf(r->instance, sizeof(r->instance), "%s", instance);
+    if (uv_loop_init(&r->loop) < 0)
+        broken("no loop");
+    engine_rig_start(r);
+}
+
 /* --- operations -------------------------------------------------------------------------------------- */
 
 static int awaited(struct engine_rig *r, int rc)
@@ -291,14 +302,14 @@ static unsigned lines_with(const char *path, const char *text)
     return count;
 }
 
-static unsigned entries(const char *path)
+unsigned engine_rig_entries(const char *path)
 {
     DIR *dir = opendir(path);
     struct dirent *entry;
     unsigned count = 0;
 
     while (dir && (entry = readdir(dir)))
-        count += strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0;
+        count += entry->d_name[0] != '.';
     if (dir)
         closedir(dir);
     return count;
@@ -350,8 +361,9 @@ struct engine_rig_census engine_rig_census(struct engine_rig *r)
     return (struct engine_rig_census){
         .mounts = lines_with("/proc/self/mountinfo", r->dir),
         .groups = directories_named("/sys/fs/cgroup", r->instance),
-        .files = entries(containers) + entries(records) + entries(trash) + entries(volumes),
-        .children = entries(boxes),
-        .fds = entries("/proc/self/fd"),
+        .files = engine_rig_entries(containers) + engine_rig_entries(records) + engine_rig_entries(trash) +
+                 engine_rig_entries(volumes),
+        .children = engine_rig_entries(boxes),
+        .fds = engine_rig_entries("/proc/self/fd"),
     };
 }

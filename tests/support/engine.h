@@ -31,6 +31,9 @@ const char *engine_rig_missing(void);
 /* Directory, engine, server; the image is there. */
 void engine_rig_open(struct engine_rig *r, unsigned warm_min, unsigned warm_max);
 
+/* In another process: the same directory and instance, begun but not made. */
+void engine_rig_attach(struct engine_rig *r, const char *dir, const char *instance);
+
 /* End engine and server, or begin them again: as when shoald is restarted. */
 void engine_rig_stop(struct engine_rig *r);
 void engine_rig_start(struct engine_rig *r);
@@ -51,3 +54,6 @@ struct engine_rig_census {
     unsigned mounts, groups, files, children, fds;
 };
 struct engine_rig_census engine_rig_census(struct engine_rig *r);
+
+/* Entries of a directory but those that begin with a dot; 0 when there is none. */
+unsigned engine_rig_entries(const char *path);
