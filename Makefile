@@ -239,6 +239,7 @@ $(B)/shoal-job: $(B)/engine/job/main.o $(foreach a,job base,$(B)/lib$(a).a)
 
 # Some of these start the real program of their build.
 $(filter $(B)/engine/job/% $(B)/engine/image/%,$(UNIT)): $(B)/shoal-job
+$(B)/engine/image/registry_test: $(B)/tests/integration/tools/token_server
 
 KEEPER_UNIT := $(filter $(B)/engine/keeper/%,$(UNIT))
 $(filter-out $(KEEPER_UNIT),$(UNIT)) $(SIM) $(BENCH): $(B)/%: $(B)/%.o $(ARCHIVES)
