@@ -169,9 +169,9 @@ static void send_reports(struct agent *a)
     AUTO_ARENA struct arena arena;
     StatusReport *report;
 
+    arena_init(&arena);
     if (!a->session || !session_ready(a->session))
         return;
-    arena_init(&arena);
     while ((report = report_next(a->report, &arena))) {
         AgentMessage message = AGENT_MESSAGE__INIT;
 
