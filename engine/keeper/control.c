@@ -435,7 +435,7 @@ int control_resume(struct server *s, int fd, int client_ns, struct err *e)
     return rc;
 }
 
-void control_close(struct server *s)
+void server_control_close(struct server *s)
 {
     drop_connection(s);
     watch_stop(&s->loop, &s->listen_watch);
