@@ -99,7 +99,10 @@ static bool receive(struct keeper *k)
 
     for (int i = 0; i < EVENTS_PER_TURN && k->socket >= 0; i++) {
         AUTO_ARENA struct arena a;
-        int got = packet_receive(k->socket, packet, fds, &count, &e);
+        int got;
+
+        arena_init(&a);
+        got = packet_receive(k->socket, packet, fds, &count, &e);
 
         if (got == ERR_AGAIN)
             return true;
@@ -108,7 +111,6 @@ static bool receive(struct keeper *k)
                 log_warn("keeper's connection is broken", "error=\"%s\"", e.text);
             return false;
         }
-        arena_init(&a);
         const KeeperEvent *event = arena_unpack(&a, &keeper_event__descriptor, packet, (size_t)got);
         if (event && event->has_ready && k->state == LINK_GREETING) {
             k->state = LINK_READY;
