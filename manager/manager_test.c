@@ -10,7 +10,7 @@
 
 #include "proto/base/jread.h"
 #include "proto/base/mem.h"
-#include "tests/support/fake_agent.h"
+#include "tests/support/puppet.h"
 
 static struct cluster c;
 
@@ -32,11 +32,11 @@ static int teardown(void **state)
 
 static void created_service_runs_on_the_agent(void **state)
 {
-    struct fake_agent a;
+    struct puppet a;
 
-    agent_start(&a, &c);
+    puppet_start(&a, &c);
     cluster_expect(&c, 201, "POST", "/services/create", WEB);
-    cluster_until(&c, agent_running(&a) == 3);
+    cluster_until(&c, puppet_running(&a) == 3);
     cluster_expect(&c, 200, "GET", "/services?status=true", NULL);
     cluster_expect(&c, 200, "GET", "/services/web?insertDefaults=true", NULL);
     cluster_expect(&c, 200, "GET", "/tasks", NULL);
@@ -44,7 +44,7 @@ static void created_service_runs_on_the_agent(void **state)
     cluster_expect(&c, 200, "GET", "/swarm", NULL);
     cluster_expect(&c, 200, "DELETE", "/services/web", NULL);
     cluster_until(&c, map_next(&a.tasks, &(size_t){0}) == NULL);
-    agent_end(&a);
+    puppet_end(&a);
 }
 
 int main(void)

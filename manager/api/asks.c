@@ -228,13 +228,14 @@ static void on_write_done(struct control_write *write, const struct err *e, uint
         return;
     }
     int status = (int)write->http_status;
-    if (!e->code) {
+    struct err outcome = *e; /* it lies in the write */
+    if (!outcome.code) {
         k->page.bytes = write->reply;
         write->reply = (struct buf){0};
     }
     forget_wait(w);
-    if (e->code)
-        ask_fail(k, e);
+    if (outcome.code)
+        ask_fail(k, &outcome);
     else
         ask_reply(k, status);
 }

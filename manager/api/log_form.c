@@ -1,5 +1,5 @@
 /* How a line of a log is written for Docker's clients (logs.h): behind eight bytes that name stream and length,
- * unless the container has a terminal; a time and details first, if they were asked for. Pure. */
+ * unless the container has a terminal; a time and details first, if they were asked for. */
 #include <string.h>
 
 #include "manager/api/logs.h"

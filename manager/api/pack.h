@@ -1,5 +1,5 @@
 /* What a page is made from: objects as the store holds them, and notes on them, one after the other (ask.h). The
- * manager loop puts them in as bytes, the node loop takes them out, unpacks them and writes JSON. Pure. */
+ * manager loop puts them in as bytes, the node loop takes them out, unpacks them and writes JSON. */
 #pragma once
 
 #include <stdbool.h>

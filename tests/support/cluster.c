@@ -13,6 +13,7 @@
 #include "proto/base/clock.h"
 #include "proto/base/file.h"
 #include "proto/base/ident.h"
+#include "proto/base/jread.h"
 #include "tests/support/cluster.h"
 
 #define DAY_MS (24LL * 3600 * 1000)
@@ -208,6 +209,12 @@ static void on_reply(struct manager_request *r, struct manager_reply *reply)
 
 void cluster_ask(struct cluster *c, struct answer *a, const char *method, const char *path, const char *body)
 {
+    cluster_ask_as(c, a, method, path, body, NULL);
+}
+
+void cluster_ask_as(struct cluster *c, struct answer *a, const char *method, const char *path, const char *body,
+                    const char *registry_auth)
+{
     struct manager_request *r = manager_request_new();
     size_t length = strcspn(path, "?");
 
@@ -217,6 +224,7 @@ void cluster_ask(struct cluster *c, struct answer *a, const char *method, const 
     r->query = arena_strdup(&r->arena, path[length] ? path + length + 1 : "");
     r->body = body ? arena_strdup(&r->arena, body) : "";
     r->body_size = body ? strlen(body) : 0;
+    r->registry_auth = registry_auth;
     r->api_minor = 45;
     r->ctx = a;
     r->on_reply = on_reply;
@@ -249,4 +257,34 @@ const char *cluster_expect(struct cluster *c, int status, const char *method, co
     if (got != status)
         FAIL("%s %s: %d instead of %d: %s", method, path, got, status, text);
     return text;
+}
+
+/* --- answers ---------------------------------------------------------------------------------------------- */
+
+const char *json_at(struct cluster *c, const char *body, const char *way)
+{
+    AUTO_JSON json_t *root = NULL;
+    const json_t *at;
+    struct err e;
+
+    if (jread_parse(body, strlen(body), &root, &e) < 0)
+        FAIL("%s: %s", e.text, body);
+    at = root;
+    while (*way && at) {
+        size_t length = strcspn(way, ".");
+        char *key = arena_strndup(&c->arena, way, length);
+
+        if (strcmp(key, "#") == 0)
+            return arena_printf(&c->arena, "%zu", json_is_array(at) ? json_array_size(at) : json_object_size(at));
+        at = json_is_array(at) ? json_array_get(at, strtoul(key, NULL, 10)) : json_object_get(at, key);
+        way += length + (way[length] == '.');
+    }
+    if (!at)
+        return NULL;
+    if (json_is_string(at))
+        return arena_strdup(&c->arena, json_string_value(at));
+    char *shown = json_dumps(at, JSON_ENCODE_ANY | JSON_COMPACT);
+    const char *copy = arena_strdup(&c->arena, shown);
+    free(shown);
+    return copy;
 }

@@ -71,5 +71,16 @@ void cluster_ask(struct cluster *c, struct answer *a, const char *method, const 
 int cluster_call(struct cluster *c, const char *method, const char *path, const char *body, const char **ret_body);
 void answer_fini(struct answer *a);
 
+/* As cluster_ask, with an X-Registry-Auth header. */
+void cluster_ask_as(struct cluster *c, struct answer *a, const char *method, const char *path, const char *body,
+                    const char *registry_auth);
+
 /* Call and fail unless the status is this one; returns the body. */
 const char *cluster_expect(struct cluster *c, int status, const char *method, const char *path, const char *body);
+
+/* --- answers -------------------------------------------------------------------------------------------- */
+
+/* What stands at `way` in a JSON text ("0.Spec.Name": a digit is a place in an array, "#" a count of elements), as
+ * text: strings as they are, numbers and booleans as JSON, NULL when there is nothing. Lives as long as the
+ * cluster. */
+const char *json_at(struct cluster *c, const char *body, const char *way);

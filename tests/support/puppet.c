@@ -1,4 +1,4 @@
-/* See fake_agent.h. */
+/* See puppet.h. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -17,13 +17,13 @@
 #include "proto/join.pb-c.h"
 #include "proto/wire/cert.h"
 #include "proto/wire/methods.h"
-#include "tests/support/fake_agent.h"
+#include "tests/support/puppet.h"
 
 #define FAIL(...) cluster_fail(__FILE__, __LINE__, __VA_ARGS__)
 
 /* --- agents: what they do with their tasks ------------------------------------------------------------------ */
 
-static void send_message(struct fake_agent *a, const AgentMessage *message)
+static void send_message(struct puppet *a, const AgentMessage *message)
 {
     size_t size = agent_message__get_packed_size(message);
     uint8_t *packed = mem_alloc(size);
@@ -34,7 +34,7 @@ static void send_message(struct fake_agent *a, const AgentMessage *message)
     free(packed);
 }
 
-static TaskState outcome(const struct fake_agent *a, const struct fake_task *t)
+static TaskState outcome(const struct puppet *a, const struct puppet_task *t)
 {
     if (t->desired >= TASK_STATE__SHUTDOWN)
         return t->reported > TASK_STATE__RUNNING ? t->reported : TASK_STATE__SHUTDOWN;
@@ -45,7 +45,7 @@ static TaskState outcome(const struct fake_agent *a, const struct fake_task *t)
     return MAX(t->reported, TASK_STATE__RUNNING);
 }
 
-static void fill_status(struct fake_task *t, Status *status, ContainerStatus *container, char container_id[65])
+static void fill_status(struct puppet_task *t, Status *status, ContainerStatus *container, char container_id[65])
 {
     status__init(status);
     container_status__init(container);
@@ -67,7 +67,7 @@ static void fill_status(struct fake_task *t, Status *status, ContainerStatus *co
 
 #define REPORT_MOST 1000
 
-static void report_due(struct fake_agent *a)
+static void report_due(struct puppet *a)
 {
     struct list *link;
 
@@ -79,7 +79,7 @@ static void report_due(struct fake_agent *a)
 
         arena_init(&arena);
         while (report.n_tasks < REPORT_MOST && (link = list_pop(&a->due))) {
-            struct fake_task *t = list_entry(link, struct fake_task, due);
+            struct puppet_task *t = list_entry(link, struct puppet_task, due);
             TaskReport *one = ARENA_NEW(&arena, TaskReport);
             TaskState now = outcome(a, t);
 
@@ -101,9 +101,9 @@ static void report_due(struct fake_agent *a)
     }
 }
 
-void agent_report(struct fake_agent *a, const struct fake_task *task, TaskState state, const char *error)
+void puppet_report(struct puppet *a, const struct puppet_task *task, TaskState state, const char *error)
 {
-    struct fake_task *t = map_get(&a->tasks, task->key);
+    struct puppet_task *t = map_get(&a->tasks, task->key);
     TaskReport one = TASK_REPORT__INIT, *reports[] = {&one};
     StatusReport report = STATUS_REPORT__INIT;
     AgentMessage message = AGENT_MESSAGE__INIT;
@@ -125,8 +125,8 @@ void agent_report(struct fake_agent *a, const struct fake_task *task, TaskState 
 
 static void on_set(void *ctx, const AssignmentItem *item)
 {
-    struct fake_agent *a = ctx;
-    struct fake_task *t = map_get(&a->tasks, item->key);
+    struct puppet *a = ctx;
+    struct puppet_task *t = map_get(&a->tasks, item->key);
 
     if (!item->task)
         return;
@@ -147,8 +147,8 @@ static void on_set(void *ctx, const AssignmentItem *item)
 
 static void on_removed(void *ctx, const char *key)
 {
-    struct fake_agent *a = ctx;
-    struct fake_task *t = map_remove(&a->tasks, key);
+    struct puppet *a = ctx;
+    struct puppet_task *t = map_remove(&a->tasks, key);
 
     if (!t)
         return;
@@ -157,9 +157,9 @@ static void on_removed(void *ctx, const char *key)
     free(t);
 }
 
-size_t agent_running(const struct fake_agent *a)
+size_t puppet_running(const struct puppet *a)
 {
-    const struct fake_task *t;
+    const struct puppet_task *t;
     size_t at = 0, count = 0;
 
     while ((t = map_next(&a->tasks, &at)))
@@ -167,9 +167,22 @@ size_t agent_running(const struct fake_agent *a)
     return count;
 }
 
-struct fake_task *agent_task(const struct fake_agent *a, const char *prefix)
+const AssignmentItem *puppet_spec(const struct puppet *a, const struct puppet_task *t)
 {
-    struct fake_task *t;
+    const AssignmentItem *item = assignment_find(a->assignment, t->key);
+    char service[IDENT_TEXT + 1], key[64];
+
+    assert_non_null(item);
+    ident_format(item->task->service_id.data, service);
+    (void)snprintf(key, sizeof(key), "%s.%llu", service, (unsigned long long)item->task->spec_version); /* fits */
+    item = assignment_find(a->assignment, key);
+    assert_non_null(item);
+    return item;
+}
+
+struct puppet_task *puppet_find(const struct puppet *a, const char *prefix)
+{
+    struct puppet_task *t;
     size_t at = 0;
 
     while ((t = map_next(&a->tasks, &at)))
@@ -182,7 +195,7 @@ struct fake_task *agent_task(const struct fake_agent *a, const char *prefix)
 
 static void on_log_stream_end(void *ctx, struct rpc_stream *stream, const struct err *e)
 {
-    ((struct fake_log *)ctx)->stream = NULL;
+    ((struct puppet_log *)ctx)->stream = NULL;
 }
 
 static void on_log_stream_message(void *ctx, struct rpc_stream *stream, const void *message, size_t size)
@@ -190,9 +203,9 @@ static void on_log_stream_message(void *ctx, struct rpc_stream *stream, const vo
     FAIL("a manager sent something on a log's stream");
 }
 
-static struct fake_log *log_find(struct fake_agent *a, uint64_t subscription)
+static struct puppet_log *log_find(struct puppet *a, uint64_t subscription)
 {
-    struct fake_log *l;
+    struct puppet_log *l;
 
     list_each (l, &a->logs, link) {
         if (l->subscription == subscription)
@@ -201,10 +214,10 @@ static struct fake_log *log_find(struct fake_agent *a, uint64_t subscription)
     return NULL;
 }
 
-static void on_log_request(struct fake_agent *a, const LogRequest *request)
+static void on_log_request(struct puppet *a, const LogRequest *request)
 {
     struct rpc_stream_events events = {.on_message = on_log_stream_message, .on_end = on_log_stream_end};
-    struct fake_log *l = log_find(a, request->subscription);
+    struct puppet_log *l = log_find(a, request->subscription);
     LogStart start = LOG_START__INIT;
     uint8_t packed[32];
     struct err e;
@@ -231,7 +244,7 @@ static void on_log_request(struct fake_agent *a, const LogRequest *request)
         FAIL("%s", e.text);
 }
 
-bool agent_log_line(struct fake_log *l, int64_t time_ns, unsigned stream, const char *text)
+bool puppet_log_line(struct puppet_log *l, int64_t time_ns, unsigned stream, const char *text)
 {
     LogLine line = LOG_LINE__INIT, *lines[] = {&line};
     LogChunk chunk = LOG_CHUNK__INIT;
@@ -252,7 +265,7 @@ bool agent_log_line(struct fake_log *l, int64_t time_ns, unsigned stream, const 
     return taken;
 }
 
-void agent_log_end(struct fake_log *l, const struct err *e)
+void puppet_log_end(struct puppet_log *l, const struct err *e)
 {
     if (l->stream)
         rpc_end(l->stream, e);
@@ -262,7 +275,7 @@ void agent_log_end(struct fake_log *l, const struct err *e)
 
 static void on_message(void *ctx, struct rpc_stream *stream, const void *data, size_t size)
 {
-    struct fake_agent *a = ctx;
+    struct puppet *a = ctx;
     AUTO_ARENA struct arena arena;
     struct err e;
 
@@ -288,7 +301,7 @@ static void on_message(void *ctx, struct rpc_stream *stream, const void *data, s
 
 static void on_end(void *ctx, struct rpc_stream *stream, const struct err *e)
 {
-    struct fake_agent *a = ctx;
+    struct puppet *a = ctx;
 
     a->stream = NULL;
     a->ready = false;
@@ -299,7 +312,7 @@ static void on_end(void *ctx, struct rpc_stream *stream, const struct err *e)
 static void on_conn_open(void *ctx, struct rpc_conn *conn, const struct rpc_identity *peer)
 {
     static const struct rpc_stream_events base = {.on_message = on_message, .on_end = on_end};
-    struct fake_agent *a = ctx;
+    struct puppet *a = ctx;
     struct rpc_stream_events events = base;
     NodeDescription description = NODE_DESCRIPTION__INIT;
     SessionOpen open = SESSION_OPEN__INIT;
@@ -331,7 +344,7 @@ static void on_conn_open(void *ctx, struct rpc_conn *conn, const struct rpc_iden
 
 static void on_conn_closed(void *ctx, struct rpc_conn *conn, const struct err *e)
 {
-    struct fake_agent *a = ctx;
+    struct puppet *a = ctx;
 
     a->conn = NULL;
     a->ready = false;
@@ -339,7 +352,7 @@ static void on_conn_closed(void *ctx, struct rpc_conn *conn, const struct err *e
     a->ends++;
 }
 
-void agent_connect(struct fake_agent *a)
+void puppet_connect(struct puppet *a)
 {
     struct rpc_conn_events events = {.ctx = a, .on_open = on_conn_open, .on_closed = on_conn_closed};
     char address[64];
@@ -347,7 +360,7 @@ void agent_connect(struct fake_agent *a)
                             .tls = a->tls,
                             .expect_roles = RPC_ROLE_MANAGER,
                             .expect_cluster = a->cluster->founding.cluster_id};
-    struct fake_task *t;
+    struct puppet_task *t;
     size_t at = 0;
     struct err e;
 
@@ -361,7 +374,7 @@ void agent_connect(struct fake_agent *a)
         FAIL("%s", e.text);
 }
 
-static void begin(struct fake_agent *a, struct cluster *c, const char *hostname)
+static void begin(struct puppet *a, struct cluster *c, const char *hostname)
 {
     static const struct assignment_events base = {.on_set = on_set, .on_removed = on_removed};
     struct assignment_events events = base;
@@ -375,7 +388,7 @@ static void begin(struct fake_agent *a, struct cluster *c, const char *hostname)
     a->assignment = assignment_new(&events);
 }
 
-void agent_start(struct fake_agent *a, struct cluster *c)
+void puppet_start(struct puppet *a, struct cluster *c)
 {
     struct err e;
 
@@ -383,26 +396,26 @@ void agent_start(struct fake_agent *a, struct cluster *c)
     (void)snprintf(a->node_id, sizeof(a->node_id), "%s", c->founding.node_id); /* an id */
     if (tls_new(c->founding.certificate_pem, c->founding.key_pem, c->founding.root_pem, &a->tls, &e) < 0)
         FAIL("%s", e.text);
-    agent_connect(a);
+    puppet_connect(a);
     cluster_until(c, a->ready || a->ends);
     if (!a->ready)
         FAIL("%s", a->ended.text);
 }
 
-void agent_disconnect(struct fake_agent *a)
+void puppet_disconnect(struct puppet *a)
 {
     if (a->conn)
         rpc_conn_close(a->conn);
     cluster_until(a->cluster, !a->conn);
 }
 
-void agent_end(struct fake_agent *a)
+void puppet_end(struct puppet *a)
 {
-    struct fake_task *t;
-    struct fake_log *l, *after;
+    struct puppet_task *t;
+    struct puppet_log *l, *after;
     size_t at = 0;
 
-    agent_disconnect(a);
+    puppet_disconnect(a);
     while ((t = map_next(&a->tasks, &at))) {
         free(t->name);
         free(t);
@@ -418,7 +431,7 @@ void agent_end(struct fake_agent *a)
 /* --- joining ------------------------------------------------------------------------------------------------ */
 
 struct joining {
-    struct fake_agent *agent;
+    struct puppet *agent;
     const char *token;
     char *key_pem;
     struct rpc_conn *conn;
@@ -472,7 +485,7 @@ static void on_joining_closed(void *ctx, struct rpc_conn *conn, const struct err
     j->done = true;
 }
 
-int agent_try_join(struct fake_agent *a, const char *token, struct err *e)
+int puppet_try_join(struct puppet *a, const char *token, struct err *e)
 {
     struct joining j = {.agent = a, .token = token};
     struct rpc_conn_events events = {.ctx = &j, .on_open = on_joining_open, .on_closed = on_joining_closed};
@@ -495,16 +508,16 @@ int agent_try_join(struct fake_agent *a, const char *token, struct err *e)
     return j.e.code;
 }
 
-void agent_join(struct fake_agent *a, struct cluster *c, const char *hostname)
+void puppet_join(struct puppet *a, struct cluster *c, const char *hostname)
 {
     char token[CA_TOKEN_TEXT + 1];
     struct err e;
 
     begin(a, c, hostname);
     if (ca_token(c->founding.root_pem, c->founding.worker_secret, token, &e) < 0 ||
-        agent_try_join(a, token, &e) < 0)
+        puppet_try_join(a, token, &e) < 0)
         FAIL("%s", e.text);
-    agent_connect(a);
+    puppet_connect(a);
     cluster_until(c, a->ready || a->ends);
     if (!a->ready)
         FAIL("%s", a->ended.text);

@@ -8,7 +8,7 @@
 #include "proto/wire/rpc.h"
 #include "tests/support/cluster.h"
 
-struct fake_task {
+struct puppet_task {
     struct list due; /* agent->due, while something is to be reported */
     uint8_t id[16];
     char key[26];
@@ -16,9 +16,9 @@ struct fake_task {
     TaskState desired, reported;
 };
 
-struct fake_log { /* a log that was asked for */
+struct puppet_log { /* a log that was asked for */
     struct list link;
-    struct fake_agent *agent;
+    struct puppet *agent;
     uint64_t subscription;
     uint8_t task_id[16];
     bool follow;
@@ -28,7 +28,7 @@ struct fake_log { /* a log that was asked for */
     unsigned sent, refused; /* chunks; and how often there was no credit */
 };
 
-struct fake_agent {
+struct puppet {
     struct cluster *cluster;
     char node_id[26];
     char *hostname; /* owned */
@@ -36,7 +36,7 @@ struct fake_agent {
     struct rpc_conn *conn;
     struct rpc_stream *stream;
     struct assignment *assignment; /* the real one: it checks sequence and digest */
-    struct map tasks;              /* struct fake_task by key */
+    struct map tasks;              /* struct puppet_task by key */
     struct list due, logs;
     bool ready;   /* registered */
     bool mute;    /* reports nothing */
@@ -51,20 +51,22 @@ struct fake_agent {
 };
 
 /* An agent of the first node (its certificate is the manager's). Connects and registers. */
-void agent_start(struct fake_agent *a, struct cluster *c);
+void puppet_start(struct puppet *a, struct cluster *c);
 /* A worker that joins with the cluster's token first. */
-void agent_join(struct fake_agent *a, struct cluster *c, const char *hostname);
+void puppet_join(struct puppet *a, struct cluster *c, const char *hostname);
 /* Only ask for a certificate with this token; a needs its cluster. Returns the code. */
-int agent_try_join(struct fake_agent *a, const char *token, struct err *e);
-void agent_connect(struct fake_agent *a); /* (again) */
-void agent_disconnect(struct fake_agent *a);
-void agent_end(struct fake_agent *a);
+int puppet_try_join(struct puppet *a, const char *token, struct err *e);
+void puppet_connect(struct puppet *a); /* (again) */
+void puppet_disconnect(struct puppet *a);
+void puppet_end(struct puppet *a);
 
-size_t agent_running(const struct fake_agent *a);
+size_t puppet_running(const struct puppet *a);
 /* Report a state of one task. */
-void agent_report(struct fake_agent *a, const struct fake_task *t, TaskState state, const char *error);
-struct fake_task *agent_task(const struct fake_agent *a, const char *name_prefix); /* NULL: none */
+void puppet_report(struct puppet *a, const struct puppet_task *t, TaskState state, const char *error);
+/* The spec that a task was assigned with. */
+const AssignmentItem *puppet_spec(const struct puppet *a, const struct puppet_task *t);
+struct puppet_task *puppet_find(const struct puppet *a, const char *name_prefix); /* NULL: none */
 
 /* Send a line of a log that was asked for; false: no credit. */
-bool agent_log_line(struct fake_log *l, int64_t time_ns, unsigned stream, const char *text);
-void agent_log_end(struct fake_log *l, const struct err *e);
+bool puppet_log_line(struct puppet_log *l, int64_t time_ns, unsigned stream, const char *text);
+void puppet_log_end(struct puppet_log *l, const struct err *e);
