@@ -50,6 +50,9 @@ WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointe
 ifeq ($(MODE),fuzz)
 WARN += -Wno-unknown-warning-option -Wno-initializer-overrides # clang has other names than gcc
 endif
+ifeq ($(MODE),tsan)
+WARN += -Wno-maybe-uninitialized # at -O1 gcc sees fewer paths that cannot be taken
+endif
 CFLAGS := -std=gnu17 -g $(OPTIMISE) $(SANITISE) $(FORTIFY) -fPIE -fstack-protector-strong -ffunction-sections \
 	-fdata-sections $(WARN) $(EXTRA_CFLAGS)
 CPPFLAGS := -D_GNU_SOURCE -DSHOAL_VERSION='"$(VERSION)"' -I. -I$(B)/gen -isystem $(B)/gen

@@ -126,7 +126,7 @@ static void on_message(void *ctx, const ManagerMessage *message)
 
         if (message->log->task_id.len == IDENT_BYTES)
             ident_format(message->log->task_id.data, task);
-        logs_request(a->logs, message->log, session_manager(a->session), worker_container(a->worker, task));
+        task_logs_request(a->logs, message->log, session_manager(a->session), worker_container(a->worker, task));
     }
     if (message->n_managers) {
         session_set_managers(a->session, message->managers, message->n_managers);
@@ -147,7 +147,7 @@ static void on_lost(void *ctx, const struct err *e)
 {
     struct agent *a = ctx;
 
-    logs_end_all(a->logs);
+    task_logs_end_all(a->logs);
 }
 
 static NodeDescription *describe(void *ctx, struct arena *arena)
@@ -169,9 +169,9 @@ static void send_reports(struct agent *a)
     AUTO_ARENA struct arena arena;
     StatusReport *report;
 
+    arena_init(&arena);
     if (!a->session || !session_ready(a->session))
         return;
-    arena_init(&arena);
     while ((report = report_next(a->report, &arena))) {
         AgentMessage message = AGENT_MESSAGE__INIT;
 
@@ -274,7 +274,7 @@ int agent_open(const struct agent_config *config, struct agent **ret, struct err
     a->report = report_new();
     a->assignment = assignment_new(&assignment);
     a->worker = worker_new(&worker);
-    a->logs = logs_new(config->loop, config->engine, config->tls, a->cluster_id);
+    a->logs = task_logs_new(config->loop, config->engine, config->tls, a->cluster_id);
     ledger_read(a->ledger, &ledger);
     *ret = a;
     return 0;
@@ -306,7 +306,7 @@ void agent_set_tls(struct agent *a, struct tls *tls)
     a->config.tls = tls;
     if (a->session)
         session_set_tls(a->session, tls);
-    logs_set_tls(a->logs, tls);
+    task_logs_set_tls(a->logs, tls);
 }
 
 static void on_part_closed(void *ctx)
@@ -336,7 +336,7 @@ void agent_close(struct agent *a, void (*closed)(void *ctx), void *ctx)
     worker_free(a->worker);
     (void)ledger_flush(a->ledger); /* what cannot be written now is repaired by the next full set */
     uv_close((uv_handle_t *)&a->flush, on_flush_closed);
-    logs_close(a->logs, on_part_closed, a);
+    task_logs_close(a->logs, on_part_closed, a);
     ledger_close(a->ledger, on_part_closed, a);
     if (a->session)
         session_close(a->session, on_part_closed, a);

@@ -153,6 +153,16 @@ static int strip_version(const char *path, const char **ret_path, unsigned *ret_
     return 0;
 }
 
+/* Networks are the engine's, but for one that is asked for as the swarm's: so clients look up the id by which a
+ * service names it. */
+static bool is_swarm_network(struct front *f, struct http_exchange *x, const char *path)
+{
+    const char *scope = http_query(x, "scope");
+
+    return scope && strcmp(scope, "swarm") == 0 && strncmp(path, "/networks/", 10) == 0 &&
+           strcmp(http_method(x), "GET") == 0 && swarm_manager(f->swarm, NULL);
+}
+
 static void on_request(void *ctx, struct http_exchange *x)
 {
     struct front *f = ctx;
@@ -168,7 +178,7 @@ static void on_request(void *ctx, struct http_exchange *x)
     }
     if (swarm_http(f->swarm, x, path))
         return;
-    if (manager_serves(path)) {
+    if (manager_serves(path) || is_swarm_network(f, x, path)) {
         ask_manager(f, x, path, minor);
         return;
     }

@@ -254,7 +254,7 @@ static struct subscription *find(struct logs *l, uint64_t number)
     return NULL;
 }
 
-void logs_request(struct logs *l, const LogRequest *request, const char *manager, const char *container)
+void task_logs_request(struct logs *l, const LogRequest *request, const char *manager, const char *container)
 {
     struct subscription *s = find(l, request->subscription);
     struct err e;
@@ -282,7 +282,7 @@ void logs_request(struct logs *l, const LogRequest *request, const char *manager
     }
 }
 
-void logs_end_all(struct logs *l)
+void task_logs_end_all(struct logs *l)
 {
     struct subscription *s, *after;
 
@@ -292,7 +292,7 @@ void logs_end_all(struct logs *l)
 
 /* --- the door -------------------------------------------------------------------------------------- */
 
-struct logs *logs_new(uv_loop_t *loop, struct engine *engine, struct tls *tls, const char *cluster_id)
+struct logs *task_logs_new(uv_loop_t *loop, struct engine *engine, struct tls *tls, const char *cluster_id)
 {
     struct logs *l = mem_alloc(sizeof(*l));
 
@@ -307,7 +307,7 @@ struct logs *logs_new(uv_loop_t *loop, struct engine *engine, struct tls *tls, c
     return l;
 }
 
-void logs_set_tls(struct logs *l, struct tls *tls)
+void task_logs_set_tls(struct logs *l, struct tls *tls)
 {
     tls_unref(l->tls);
     l->tls = tls_ref(tls);
@@ -329,11 +329,11 @@ static void on_idle_closed(uv_handle_t *handle)
     maybe_free(l);
 }
 
-void logs_close(struct logs *l, void (*closed)(void *ctx), void *ctx)
+void task_logs_close(struct logs *l, void (*closed)(void *ctx), void *ctx)
 {
     l->closed = closed;
     l->closed_ctx = ctx;
-    logs_end_all(l);
+    task_logs_end_all(l);
     if (l->conn)
         rpc_conn_close(l->conn);
     uv_close((uv_handle_t *)&l->flush, on_flush_closed);

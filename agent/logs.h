@@ -13,14 +13,14 @@
 
 struct logs;
 
-struct logs *logs_new(uv_loop_t *loop, struct engine *engine, struct tls *tls, const char *cluster_id);
-void logs_set_tls(struct logs *l, struct tls *tls);
+struct logs *task_logs_new(uv_loop_t *loop, struct engine *engine, struct tls *tls, const char *cluster_id);
+void task_logs_set_tls(struct logs *l, struct tls *tls);
 
 /* Begin or end what a manager asked for. `manager` is its address; `container` the task's container, or NULL when
  * it has none. */
-void logs_request(struct logs *l, const LogRequest *request, const char *manager, const char *container);
+void task_logs_request(struct logs *l, const LogRequest *request, const char *manager, const char *container);
 
 /* The session was lost: its subscriptions end. */
-void logs_end_all(struct logs *l);
+void task_logs_end_all(struct logs *l);
 
-void logs_close(struct logs *l, void (*closed)(void *ctx), void *ctx);
+void task_logs_close(struct logs *l, void (*closed)(void *ctx), void *ctx);

@@ -213,10 +213,10 @@ static void on_conn_open(void *ctx, struct rpc_conn *c, const struct rpc_identit
     AUTO_ARENA struct arena arena;
     struct err e;
 
+    arena_init(&arena);
     if (s->state == CLOSED)
         return;
     sm_move(&machine, &s->state, REGISTERING);
-    arena_init(&arena);
     events.ctx = s;
     open.description = s->events.describe(s->events.ctx, &arena);
     open.has_cluster_epoch = open.has_feature_level = true;

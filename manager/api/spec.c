@@ -493,7 +493,7 @@ static const struct jmap_field task_fields[] = {
     {"ForceUpdate", "force_update", .always = true},
     {"Runtime", "runtime"},
     END};
-static const struct jmap task_map = {&task_spec__descriptor, task_fields};
+const struct jmap spec_task_map = {&task_spec__descriptor, task_fields};
 
 /* --- services -------------------------------------------------------------------------------------- */
 
@@ -593,7 +593,7 @@ const struct jmap spec_endpoint_map = {&endpoint_spec__descriptor, endpoint_fiel
 
 static const struct jmap_field service_fields[] = {{"Name", "name", .always = true},
                                                    {"Labels", "labels", .always = true},
-                                                   {"TaskTemplate", "task", .sub = &task_map, .always = true},
+                                                   {"TaskTemplate", "task", .sub = &spec_task_map, .always = true},
                                                    {"Mode", .read = read_mode, .write = write_mode},
                                                    {"UpdateConfig", "update", .sub = &update_map},
                                                    {"RollbackConfig", "rollback", .sub = &rollback_map},
@@ -665,7 +665,7 @@ static const struct jmap_field ca_fields[] = {{"NodeCertExpiry", "node_cert_expi
                                               {"ForceRotate", .refuse = LATER("root rotation")},
                                               END};
 static const struct jmap_field encryption_fields[] = {{"AutoLockManagers", .refuse = LATER("autolock")}, END};
-static const struct jmap_field defaults_fields[] = {{"LogDriver", "log_driver", .sub = &log_driver_map}, END};
+static const struct jmap_field defaults_fields[] = {{"LogDriver", .refuse = LATER("a default log driver")}, END};
 
 static const struct {
     const char *json;
@@ -685,18 +685,23 @@ static const struct {
         }                                  \
     } while (0)
 
+/* Where 0 makes no sense it asks for nothing, as clients that know no "absent" send it. */
+#define MERGE_SET(into, from, field)  \
+    do {                              \
+        if ((from)->field)            \
+            MERGE(into, from, field); \
+    } while (0)
+
 static void merge_cluster(ClusterSpec *into, const ClusterSpec *from)
 {
     MERGE(into, from, task_history_limit);
-    MERGE(into, from, snapshot_interval);
+    MERGE_SET(into, from, snapshot_interval);
     MERGE(into, from, keep_old_snapshots);
-    MERGE(into, from, log_entries_for_slow_followers);
-    MERGE(into, from, election_tick);
-    MERGE(into, from, heartbeat_tick);
-    MERGE(into, from, heartbeat_period_ns);
-    MERGE(into, from, node_cert_expiry_ns);
-    if (from->log_driver)
-        into->log_driver = from->log_driver;
+    MERGE_SET(into, from, log_entries_for_slow_followers);
+    MERGE_SET(into, from, election_tick);
+    MERGE_SET(into, from, heartbeat_tick);
+    MERGE_SET(into, from, heartbeat_period_ns);
+    MERGE_SET(into, from, node_cert_expiry_ns);
 }
 
 int spec_read_cluster(const json_t *object, struct arena *a, ClusterSpec **ret, struct err *e)

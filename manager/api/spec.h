@@ -10,8 +10,8 @@
 #include "proto/base/jmap.h"
 #include "proto/spec.pb-c.h"
 
-extern const struct jmap spec_service_map, spec_node_map, spec_network_map, spec_cluster_map, spec_endpoint_map,
-    spec_port_map, spec_platform_map, spec_resources_map;
+extern const struct jmap spec_service_map, spec_task_map, spec_node_map, spec_network_map, spec_cluster_map,
+    spec_endpoint_map, spec_port_map, spec_platform_map, spec_resources_map;
 
 int spec_read_service(const json_t *object, struct arena *a, ServiceSpec **ret, struct err *e);
 int spec_read_node(const json_t *object, struct arena *a, NodeSpec **ret, struct err *e);
@@ -20,3 +20,7 @@ int spec_read_cluster(const json_t *object, struct arena *a, ClusterSpec **ret, 
 /* A name by which the API knows a value of these enums. */
 const char *spec_protocol_name(PortProtocol protocol);
 const char *spec_publish_mode_name(PublishMode mode);
+
+/* Fill in what a service gets where its spec says nothing (reference/swarm-surface.md section 9), for inspect with
+ * insertDefaults. What is added lies in the arena. */
+void spec_insert_defaults(ServiceSpec *spec, struct arena *a);

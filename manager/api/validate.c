@@ -251,10 +251,6 @@ static int check_update(const UpdateConfig *config, const char *what, struct err
         !(config->max_failure_ratio >= 0 && config->max_failure_ratio <= 1))
         rc = err_set(e, ERR_INVALID, "%s.MaxFailureRatio: %g must be between 0 and 1", what,
                      (double)config->max_failure_ratio);
-    if (rc == 0 && config->order == UPDATE_ORDER__START_FIRST)
-        rc = err_set(e, ERR_UNSUPPORTED, "%s.Order: start-first: " LATER("another order than stop-first"), what);
-    if (rc == 0 && config->failure_action == UPDATE_FAILURE_ACTION__ROLLBACK)
-        rc = err_set(e, ERR_UNSUPPORTED, "%s.FailureAction: " LATER("automatic rollback"), what);
     return rc;
 }
 

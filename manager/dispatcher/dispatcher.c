@@ -55,12 +55,13 @@ static void on_fed(void *ctx, uint64_t index, const struct object *object)
     else
         s = map64_get(&d->by_task, object->number);
     if (s)
-        session_wait(s, object->number);
+        node_session_wait(s, object->number);
 }
 
 static void follow(struct dispatcher *d, struct arena *a)
 {
-    int rc = store_feed(control_store(d->config.control), d->fed, a, on_fed, d, &d->fed);
+    int rc = store_feed_kinds(control_store(d->config.control), d->fed, FEED_KIND(KIND_TASK) | FEED_KIND(KIND_NODE),
+                              a, on_fed, d, &d->fed);
     struct node_session *s;
 
     if (rc == 0)
@@ -69,7 +70,7 @@ static void follow(struct dispatcher *d, struct arena *a)
     d->fed = store_applied(control_store(d->config.control));
     list_each (s, &d->sessions, link) {
         if (s->set)
-            session_begin_full_set(s);
+            node_session_begin_full_set(s);
     }
 }
 
@@ -108,7 +109,7 @@ static void on_leads(struct control_watch *w, bool leads)
     } else {
         err_set(&e, ERR_UNAVAILABLE, "this manager is not the leader any more");
         list_each_safe (s, after, &d->sessions, link)
-            session_end(s, &e);
+            node_session_end(s, &e);
     }
     dispatcher_wake(d);
 }
@@ -164,9 +165,9 @@ static void declare_down(struct dispatcher *d)
 
             err_set(&e, ERR_TIMEOUT, "no heartbeat within %lld ms", (long long)liveness_grace_ms(d->liveness));
             map64_remove(&d->by_node, node);
-            logs_session_ended(d, node);
+            dispatcher_logs_session_ended(d, node);
             s->node = 0;
-            session_end(s, &e);
+            node_session_end(s, &e);
         }
         if (down->count == DOWN_NODES_MAX)
             break; /* the rest in the next turn */
@@ -187,7 +188,7 @@ int64_t dispatcher_turn(struct dispatcher *d)
     struct list *link;
 
     arena_init(&a);
-    int64_t logs_ms = logs_turn(d);
+    int64_t logs_ms = dispatcher_logs_turn(d);
     if (d->leads)
         follow(d, &a);
     declare_down(d);
@@ -195,7 +196,7 @@ int64_t dispatcher_turn(struct dispatcher *d)
         struct view *v = view_begin(control_store(d->config.control));
 
         while ((link = list_pop(&d->to_flush))) {
-            session_flush(list_entry(link, struct node_session, flush), v, &a);
+            node_session_flush(list_entry(link, struct node_session, flush), v, &a);
             arena_reset(&a);
         }
         view_end(v);
@@ -228,7 +229,7 @@ void dispatcher_free(struct dispatcher *d)
 {
     if (!d)
         return;
-    logs_free(d);
+    dispatcher_logs_free(d);
     liveness_free(d->liveness);
     map64_fini(&d->by_node);
     map64_fini(&d->by_task);

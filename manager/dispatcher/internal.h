@@ -48,13 +48,13 @@ struct dispatcher {
 };
 
 /* session.c */
-void session_flush(struct node_session *s, struct view *v, struct arena *a);
-void session_wait(struct node_session *s, uint64_t task); /* the task's item has to be looked at */
-void session_begin_full_set(struct node_session *s);
-void session_end(struct node_session *s, const struct err *e);
-/* Send, or keep it until there is credit. Not while something is kept (session_blocked). */
-void session_send(struct node_session *s, const ManagerMessage *message);
-bool session_blocked(const struct node_session *s);
+void node_session_flush(struct node_session *s, struct view *v, struct arena *a);
+void node_session_wait(struct node_session *s, uint64_t task); /* the task's item has to be looked at */
+void node_session_begin_full_set(struct node_session *s);
+void node_session_end(struct node_session *s, const struct err *e);
+/* Send, or keep it until there is credit. Not while something is kept (node_session_blocked). */
+void node_session_send(struct node_session *s, const ManagerMessage *message);
+bool node_session_blocked(const struct node_session *s);
 
 /* dispatcher.c */
 void dispatcher_wake(struct dispatcher *d);
@@ -62,6 +62,6 @@ struct node_session *dispatcher_session_of(struct dispatcher *d, uint64_t node);
 int64_t dispatcher_now_ms(const struct dispatcher *d);
 
 /* logs.c */
-void logs_session_ended(struct dispatcher *d, uint64_t node);
-int64_t logs_turn(struct dispatcher *d); /* as dispatcher_turn */
-void logs_free(struct dispatcher *d);
+void dispatcher_logs_session_ended(struct dispatcher *d, uint64_t node);
+int64_t dispatcher_logs_turn(struct dispatcher *d); /* as dispatcher_turn */
+void dispatcher_logs_free(struct dispatcher *d);

@@ -19,6 +19,7 @@ struct dispatcher_log {
     struct rpc_stream *stream; /* NULL: not yet, or not any more */
     int64_t deadline_ms;       /* for the stream */
     struct dispatcher_log_events events;
+    bool paused;      /* by its reader, maybe before there is a stream */
     bool is_ended;    /* on_end is due in the next turn */
     bool is_closed;   /* by its reader: freed when the stream has ended */
     struct err error; /* with is_ended */
@@ -46,13 +47,13 @@ static void tell_stop(struct dispatcher_log *l)
     LogRequest request = LOG_REQUEST__INIT;
     uint8_t none[IDENT_BYTES] = {0};
 
-    if (!s || session_blocked(s))
+    if (!s || node_session_blocked(s))
         return; /* ending the stream tells as well */
     request.subscription = l->number;
     request.task_id = (ProtobufCBinaryData){sizeof(none), none};
     request.has_stop = request.stop = true;
     out.log = &request;
-    session_send(s, &out);
+    node_session_send(s, &out);
 }
 
 /* --- the agent's stream ---------------------------------------------------------------------------- */
@@ -63,9 +64,9 @@ static void on_message(void *ctx, struct rpc_stream *stream, const void *data, s
     AUTO_ARENA struct arena a;
     struct err e;
 
+    arena_init(&a);
     if (l->is_closed || l->is_ended)
         return;
-    arena_init(&a);
     LogChunk *chunk = arena_unpack(&a, &log_chunk__descriptor, data, size);
     if (chunk) {
         l->events.on_lines(l->events.ctx, chunk);
@@ -122,6 +123,8 @@ void dispatcher_on_logs(void *ctx, struct rpc_stream *stream, const struct rpc_i
     struct rpc_stream_events events = {.ctx = l, .on_message = on_message, .on_end = on_end};
     l->stream = stream;
     rpc_stream_set(stream, &events);
+    if (l->paused)
+        rpc_pause(stream, true);
 }
 
 /* --- asking ---------------------------------------------------------------------------------------- */
@@ -145,7 +148,7 @@ struct dispatcher_log *dispatcher_log_open(struct dispatcher *d, uint64_t task, 
     if (!node) {
         err_set(&e, ERR_NOT_FOUND, "the task has not been scheduled");
         log_ended(l, &e);
-    } else if (!s || session_blocked(s)) {
+    } else if (!s || node_session_blocked(s)) {
         err_set(&e, ERR_UNAVAILABLE, "node %s is not available", node->id_text);
         log_ended(l, &e);
     } else {
@@ -153,7 +156,7 @@ struct dispatcher_log *dispatcher_log_open(struct dispatcher *d, uint64_t task, 
         asked.subscription = l->number;
         asked.task_id = (ProtobufCBinaryData){sizeof(indexed->id), (uint8_t *)indexed->id};
         out.log = &asked;
-        session_send(s, &out);
+        node_session_send(s, &out);
         dispatcher_wake(d); /* the deadline */
     }
     return l;
@@ -161,6 +164,7 @@ struct dispatcher_log *dispatcher_log_open(struct dispatcher *d, uint64_t task, 
 
 void dispatcher_log_pause(struct dispatcher_log *l, bool paused)
 {
+    l->paused = paused;
     if (l->stream)
         rpc_pause(l->stream, paused);
 }
@@ -177,7 +181,7 @@ void dispatcher_log_close(struct dispatcher_log *l)
 
 /* --- the dispatcher's side ------------------------------------------------------------------------- */
 
-void logs_session_ended(struct dispatcher *d, uint64_t node)
+void dispatcher_logs_session_ended(struct dispatcher *d, uint64_t node)
 {
     struct dispatcher_log *l, *after;
     struct err e;
@@ -193,7 +197,7 @@ void logs_session_ended(struct dispatcher *d, uint64_t node)
     }
 }
 
-int64_t logs_turn(struct dispatcher *d)
+int64_t dispatcher_logs_turn(struct dispatcher *d)
 {
     int64_t now_ms = dispatcher_now_ms(d), due_ms = INT64_MAX;
     struct dispatcher_log *l, *after;
@@ -218,7 +222,7 @@ int64_t logs_turn(struct dispatcher *d)
     return due_ms == INT64_MAX ? -1 : MAX(due_ms - now_ms, 0);
 }
 
-void logs_free(struct dispatcher *d)
+void dispatcher_logs_free(struct dispatcher *d)
 {
     struct dispatcher_log *l, *after;
 

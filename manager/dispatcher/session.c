@@ -44,22 +44,22 @@ static void session_release(struct node_session *s)
         session_free(s);
 }
 
-void session_end(struct node_session *s, const struct err *e)
+void node_session_end(struct node_session *s, const struct err *e)
 {
     if (s->stream)
         rpc_end(s->stream, e); /* on_end comes */
 }
 
-bool session_blocked(const struct node_session *s)
+bool node_session_blocked(const struct node_session *s)
 {
     return s->unsent.length > 0;
 }
 
-void session_send(struct node_session *s, const ManagerMessage *message)
+void node_session_send(struct node_session *s, const ManagerMessage *message)
 {
     size_t size = manager_message__get_packed_size(message);
 
-    assert(!session_blocked(s));
+    assert(!node_session_blocked(s));
     if (!s->stream)
         return;
     manager_message__pack(message, (uint8_t *)buf_reserve(&s->unsent, size));
@@ -70,7 +70,7 @@ void session_send(struct node_session *s, const ManagerMessage *message)
 
 static void flush_soon(struct node_session *s)
 {
-    if (!list_empty(&s->flush) || session_blocked(s))
+    if (!list_empty(&s->flush) || node_session_blocked(s))
         return;
     list_push(&s->dispatcher->to_flush, &s->flush);
     dispatcher_wake(s->dispatcher);
@@ -78,7 +78,7 @@ static void flush_soon(struct node_session *s)
 
 /* --- down: what the agent is told ------------------------------------------------------------------ */
 
-void session_wait(struct node_session *s, uint64_t number)
+void node_session_wait(struct node_session *s, uint64_t number)
 {
     if (!s->set || map64_get(&s->waiting_by_number, number))
         return;
@@ -90,7 +90,7 @@ void session_wait(struct node_session *s, uint64_t number)
     flush_soon(s);
 }
 
-void session_begin_full_set(struct node_session *s)
+void node_session_begin_full_set(struct node_session *s)
 {
     const struct index_node *node = index_node(control_index(s->dispatcher->config.control), s->node);
     struct index_walk walk = {0};
@@ -103,7 +103,7 @@ void session_begin_full_set(struct node_session *s)
     s->sequence = 0;
     s->is_full_set = true;
     while ((task = index_node_next(node, &walk)))
-        session_wait(s, task->number);
+        node_session_wait(s, task->number);
     flush_soon(s);
 }
 
@@ -140,25 +140,25 @@ static bool next_assignment(struct node_session *s, struct view *v, struct arena
     return true;
 }
 
-void session_flush(struct node_session *s, struct view *v, struct arena *a)
+void node_session_flush(struct node_session *s, struct view *v, struct arena *a)
 {
     Assignment assignment;
 
-    if (s->stream && s->acknowledge && !session_blocked(s)) {
+    if (s->stream && s->acknowledge && !node_session_blocked(s)) {
         ManagerMessage out = MANAGER_MESSAGE__INIT;
 
         out.has_report_ack = true;
         out.report_ack = s->acknowledge;
         s->acknowledge = 0;
-        session_send(s, &out);
+        node_session_send(s, &out);
     }
-    while (s->stream && s->set && !session_blocked(s) && (!list_empty(&s->waiting) || s->is_full_set)) {
+    while (s->stream && s->set && !node_session_blocked(s) && (!list_empty(&s->waiting) || s->is_full_set)) {
         ManagerMessage out = MANAGER_MESSAGE__INIT;
 
         if (!next_assignment(s, v, a, &assignment))
             continue;
         out.assignment = &assignment;
-        session_send(s, &out);
+        node_session_send(s, &out);
     }
 }
 
@@ -166,7 +166,7 @@ static void on_writable(void *ctx, struct rpc_stream *stream)
 {
     struct node_session *s = ctx;
 
-    if (session_blocked(s) && rpc_send(stream, buf_bytes(&s->unsent), s->unsent.length) != ERR_AGAIN)
+    if (node_session_blocked(s) && rpc_send(stream, buf_bytes(&s->unsent), s->unsent.length) != ERR_AGAIN)
         buf_clear(&s->unsent);
     flush_soon(s);
 }
@@ -178,9 +178,9 @@ static bool same_message(const void *a, const void *b)
     AUTO_ARENA struct arena arena;
     size_t size = a ? protobuf_c_message_get_packed_size(a) : 0;
 
+    arena_init(&arena);
     if (!a || size != protobuf_c_message_get_packed_size(b))
         return false;
-    arena_init(&arena);
     uint8_t *left = arena_alloc(&arena, size), *right = arena_alloc(&arena, size);
     protobuf_c_message_pack(a, left);
     protobuf_c_message_pack(b, right);
@@ -240,7 +240,7 @@ static void tell_ready(struct node_session *s)
     ready.heartbeat_period_ms =
         period_ms * 9 / 10 + (int64_t)entropy_below(d->config.entropy, (uint64_t)(period_ms / 5 + 1));
     out.ready = &ready;
-    session_send(s, &out);
+    node_session_send(s, &out);
 }
 
 static void registered(struct node_session *s)
@@ -253,15 +253,15 @@ static void registered(struct node_session *s)
 
         err_set(&e, ERR_CONFLICT, "a newer session of this node was opened");
         map64_remove(&d->by_node, s->node);
-        logs_session_ended(d, s->node);
+        dispatcher_logs_session_ended(d, s->node);
         old->node = 0;
-        session_end(old, &e);
+        node_session_end(old, &e);
     }
     map64_put(&d->by_node, s->node, s);
     liveness_opened(d->liveness, s->node, dispatcher_now_ms(d));
     tell_ready(s);
     log_info("agent registered", "node=%s", s->node_id);
-    session_begin_full_set(s);
+    node_session_begin_full_set(s);
 }
 
 static void write_free(struct session_write *write)
@@ -287,7 +287,7 @@ static void on_registration_done(struct control_write *w, const struct err *e, u
         s->node = 0;
         if (e->code)
             log_info("agent not registered", "node=%s error=\"%s\"", s->node_id, e->text);
-        session_end(s, e);
+        node_session_end(s, e);
     }
     write_free(write);
     session_release(s);
@@ -337,7 +337,7 @@ static void on_report_done(struct control_write *w, const struct err *e, uint64_
 
     s->writes--;
     if (e->code) {
-        session_end(s, e); /* it comes back and sends the report again */
+        node_session_end(s, e); /* it comes back and sends the report again */
     } else if (s->stream) {
         s->acknowledge = MAX(s->acknowledge, write->message->report->sequence);
         flush_soon(s);
@@ -365,7 +365,7 @@ static void on_report(struct node_session *s, AgentMessage *message)
 
         err_set(&e, ERR_INVALID, "malformed status report");
         message_free(message);
-        session_end(s, &e);
+        node_session_end(s, &e);
         return;
     }
     write = write_new(s, message);
@@ -384,7 +384,7 @@ static void on_message(void *ctx, struct rpc_stream *stream, const void *data, s
     if (!message || !s->set) {
         err_set(&e, ERR_INVALID, message ? "message before the registration" : "malformed message");
         message_free(message);
-        session_end(s, &e);
+        node_session_end(s, &e);
         return;
     }
     liveness_heard(s->dispatcher->liveness, s->node, dispatcher_now_ms(s->dispatcher));
@@ -395,7 +395,7 @@ static void on_message(void *ctx, struct rpc_stream *stream, const void *data, s
     if (message->has_resync) {
         log_warn("agent asks for the full set", "node=%s sequence=%llu", s->node_id,
                  (unsigned long long)message->resync);
-        session_begin_full_set(s);
+        node_session_begin_full_set(s);
     }
     message_free(message);
 }
@@ -427,7 +427,7 @@ static void on_end(void *ctx, struct rpc_stream *stream, const struct err *e)
     release_tasks(s);
     if (s->node && map64_get(&d->by_node, s->node) == s) {
         map64_remove(&d->by_node, s->node);
-        logs_session_ended(d, s->node);
+        dispatcher_logs_session_ended(d, s->node);
         liveness_closed(d->liveness, s->node, dispatcher_now_ms(d));
         dispatcher_wake(d);
         log_info("agent's session ended", "node=%s error=\"%s\"", s->node_id, e->code ? e->text : "none");
@@ -473,5 +473,5 @@ void dispatcher_on_session(void *ctx, struct rpc_stream *stream, const struct rp
         return;
     }
     message_free(message);
-    session_end(s, &e);
+    node_session_end(s, &e);
 }

@@ -395,7 +395,7 @@ static int ready(struct store *s, struct err *e)
     if (s->disk && s->failure.code) {
         struct err why = s->failure;
 
-        store_discard(s, &why);
+        store_throw_away(s, &why);
         return err_set(e, ERR_IO, "%s: the file was discarded", why.text);
     }
     if (!s->disk) {
@@ -426,7 +426,7 @@ int store_apply(struct store *s, const struct store_entry *entries, size_t count
     struct change_set *sets = mem_array(count, sizeof(*sets));
     rc = apply_all(&a, entries, sets, count, e);
     if (rc == ERR_IO)
-        store_discard(s, e);
+        store_throw_away(s, e);
     free(sets);
     arena_fini(&a.arena);
     buf_fini(&a.before);

@@ -306,6 +306,12 @@ static void feed_tells_what_came_after_an_index(void **state)
     buf_clear(&text);
     assert_int_equal(store_feed(r.s, 3, &a, feed_note, &text, &seen), 0);
     assert_int_equal(text.length, 0);
+    assert_int_equal(store_feed_kinds(r.s, 0, FEED_KIND(KIND_TASK), &a, feed_note, &text, &seen), 0);
+    assert_true(text.length == 0 && seen == 3); /* nothing of that kind, and looked at to the end */
+    assert_int_equal(
+        store_feed_kinds(r.s, 1, FEED_KIND(KIND_TASK) | FEED_KIND(KIND_SERVICE), &a, feed_note, &text, &seen), 0);
+    assert_string_equal(buf_str(&text), "2:service1- ");
+    buf_clear(&text);
     assert_int_equal(store_feed(r.s, 4, &a, feed_note, &text, &seen), ERR_LIMIT); /* ahead of us */
     rig_close(&r);
     rig_open(&r);

@@ -64,7 +64,7 @@ void feed_add(struct feed *f, uint64_t index, int64_t at_ms, const void *data, s
         evict(f);
 }
 
-static int tell(const struct feed_entry *entry, struct arena *a, feed_each *each, void *ctx)
+static int tell(const struct feed_entry *entry, uint32_t kinds, struct arena *a, feed_each *each, void *ctx)
 {
     struct change_set set;
     struct change c;
@@ -79,6 +79,8 @@ static int tell(const struct feed_entry *entry, struct arena *a, feed_each *each
                            .created_ms = entry->created_ms[at++],
                            .updated_ms = entry->at_ms};
 
+        if (!(kinds & FEED_KIND(c.kind)))
+            continue;
         if (c.message && !(o.message = arena_unpack(a, kind_message(c.kind), c.message, c.size)))
             return ERR_CORRUPT; /* cannot be: applying unpacks it */
         each(ctx, entry->index, &o);
@@ -86,7 +88,8 @@ static int tell(const struct feed_entry *entry, struct arena *a, feed_each *each
     return 0;
 }
 
-int store_feed(struct store *s, uint64_t after, struct arena *a, feed_each *each, void *ctx, uint64_t *ret_index)
+int store_feed_kinds(struct store *s, uint64_t after, uint32_t kinds, struct arena *a, feed_each *each, void *ctx,
+                     uint64_t *ret_index)
 {
     const struct list *entries = &s->feed.entries;
     struct feed_entry *entry;
@@ -99,10 +102,15 @@ int store_feed(struct store *s, uint64_t after, struct arena *a, feed_each *each
         at = at->prev;
     for (at = at->next; at != entries; at = at->next) {
         entry = list_entry(at, struct feed_entry, link);
-        int rc = tell(entry, a, each, ctx);
+        int rc = tell(entry, kinds, a, each, ctx);
         if (rc < 0)
             return rc;
     }
     *ret_index = s->state.applied;
     return 0;
+}
+
+int store_feed(struct store *s, uint64_t after, struct arena *a, feed_each *each, void *ctx, uint64_t *ret_index)
+{
+    return store_feed_kinds(s, after, UINT32_MAX, a, each, ctx, ret_index);
 }

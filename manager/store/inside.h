@@ -34,7 +34,7 @@ extern const struct state state_empty;
 /* Something was read that cannot be: remember why, for store_failed and the next apply. */
 void store_suspect(struct store *s, const char *what);
 /* Give up the file, its feed and an open draft; make an empty one if that can be. `why` is logged. */
-void store_discard(struct store *s, const struct err *why);
+void store_throw_away(struct store *s, const struct err *why);
 /* Take `disk` and `state` in place of what there is. */
 void store_replace(struct store *s, struct disk *disk, const struct state *state);
 

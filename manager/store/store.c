@@ -165,7 +165,7 @@ void store_replace(struct store *s, struct disk *disk, const struct state *state
         draft_moved(s->draft);
 }
 
-void store_discard(struct store *s, const struct err *why)
+void store_throw_away(struct store *s, const struct err *why)
 {
     struct disk *fresh = NULL;
     struct err failure = {0};

@@ -208,6 +208,11 @@ void store_drop_proposed(struct store *s);
 typedef void feed_each(void *ctx, uint64_t index, const struct object *object);
 int store_feed(struct store *s, uint64_t after, struct arena *a, feed_each *each, void *ctx, uint64_t *ret_index);
 
+/* The same for objects of some kinds alone (FEED_KIND | FEED_KIND...): the others cost next to nothing. */
+#define FEED_KIND(kind) (UINT32_C(1) << (kind))
+int store_feed_kinds(struct store *s, uint64_t after, uint32_t kinds, struct arena *a, feed_each *each, void *ctx,
+                     uint64_t *ret_index);
+
 /* --- snapshots ------------------------------------------------------------------------------------------- */
 
 /* One stable state as a stream of bytes (format, applied index, records as stored but in clear: the snapshot file

@@ -51,16 +51,7 @@ const char *http_query_string(const struct http_exchange *x)
 
 bool http_query_bool(const struct http_exchange *x, const char *key)
 {
-    static const char *const no[] = {"", "0", "no", "false", "none"};
-    const char *value = http_query(x, key);
-
-    if (!value)
-        return false;
-    value += strspn(value, " \t");
-    for (size_t i = 0; i < ARRAY_SIZE(no); i++)
-        if (strcasecmp(value, no[i]) == 0)
-            return false;
-    return true;
+    return http_truth(http_query(x, key));
 }
 
 const char *http_header(const struct http_exchange *x, const char *name)

@@ -198,11 +198,12 @@ static const char *decode(struct arena *a, const char *text, size_t length, bool
     return decoded;
 }
 
-static int parse_query(struct http_head *h, struct arena *a, struct err *e)
+int http_query_parse(const char *query, struct arena *a, struct http_field **ret, size_t *ret_count, struct err *e)
 {
-    const char *at = h->query_string;
+    struct http_field *parameters = NULL;
+    size_t count = 0;
 
-    while (*at) {
+    for (const char *at = query; *at;) {
         size_t length = strcspn(at, "&"), key = strcspn(at, "=&");
 
         if (length) {
@@ -213,12 +214,27 @@ static int parse_query(struct http_head *h, struct arena *a, struct err *e)
             if (!p.name || !p.value)
                 return err_set(e, ERR_INVALID, "invalid URL escape in query parameter \"%.*s\"",
                                (int)MIN(length, (size_t)100), at);
-            h->parameters = arena_append(a, h->parameters, h->parameter_count, sizeof(p));
-            h->parameters[h->parameter_count++] = p;
+            parameters = arena_append(a, parameters, count, sizeof(p));
+            parameters[count++] = p;
         }
         at += length + (at[length] == '&');
     }
+    *ret = parameters;
+    *ret_count = count;
     return 0;
+}
+
+bool http_truth(const char *value)
+{
+    static const char *const no[] = {"", "0", "no", "false", "none"};
+
+    if (!value)
+        return false;
+    value += strspn(value, " \t");
+    for (size_t i = 0; i < ARRAY_SIZE(no); i++)
+        if (strcasecmp(value, no[i]) == 0)
+            return false;
+    return true;
 }
 
 /* Origin form ("/path?query") or, as proxies send it, absolute form ("http://host/path?query"). */
@@ -242,7 +258,7 @@ static int parse_target(struct http_head *h, struct arena *a, const char *target
     if (!h->path)
         return err_set(e, ERR_INVALID, "invalid URL escape in path \"%.*s\"", (int)MIN(length, (size_t)100), path);
     h->query_string = arena_strdup(a, path[length] ? path + length + 1 : "");
-    return parse_query(h, a, e);
+    return http_query_parse(h->query_string, a, &h->parameters, &h->parameter_count, e);
 }
 
 /* --- what the fields say about the connection and the body ---------------------------------------- */

@@ -51,6 +51,12 @@ int http_head_parse(const char *data, size_t size, struct arena *a, struct http_
 const char *http_head_field(const struct http_head *h, const char *name); /* without regard to case */
 const char *http_head_parameter(const struct http_head *h, const char *key);
 
+/* The parameters of a query string, decoded, in order and in the arena. ERR_INVALID when an escape is broken. */
+int http_query_parse(const char *query, struct arena *a, struct http_field **ret, size_t *ret_count, struct err *e);
+
+/* Docker's rule for booleans in queries: absent (NULL), "", 0, no, false, none are false. */
+bool http_truth(const char *value);
+
 /* --- the body ------------------------------------------------------------------------------------ */
 
 struct http_body {

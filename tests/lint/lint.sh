@@ -64,6 +64,15 @@ xargs -r grep -nwE '(strcpy|strcat|sprintf|vsprintf|atoi|atol|atof|usleep|sleep|
     grep -vE '^[^:]*:[0-9]*: *(/?\*|//)' >"$work/out"
 [ ! -s "$work/out" ] || { echo "lint: banned calls:"; fail "$work/out"; }
 
+# --- arenas that clean themselves up must be initialised before anything can return
+xargs -r awk '
+    /^\{/ { auto = 0 }
+    /AUTO_ARENA/ { auto = FNR; where = FILENAME }
+    /arena_init\(/ { auto = 0 }
+    auto && where == FILENAME && /[ ;(]return[ ;(]/ { print FILENAME ":" FNR ": returns before arena_init, which AUTO_ARENA relies on"; auto = 0 }
+' <"$work/files" >"$work/out"
+[ ! -s "$work/out" ] || { echo "lint: arenas:"; fail "$work/out"; }
+
 # --- promises without an issue, names of mirrors
 xargs -r grep -nE '\b(TODO|FIXME|XXX)\b' <"$work/files" | grep -vE 'TODO\(#[0-9]+\)' >"$work/out"
 [ ! -s "$work/out" ] || { echo "lint: TODO without an issue number (write TODO(#N)):"; fail "$work/out"; }

@@ -1,0 +1,138 @@
+/* Routes of the swarm API and what every request has: path, query, body (ask.h). On the node loop.
+ *
+ * A pattern is compared segment by segment; "{id}" takes one. Of several that fit, the first in the table counts,
+ * so that "/services/create" is no service called "create". */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "manager/api/ask.h"
+#include "manager/api/nouns.h"
+#include "proto/base/mem.h"
+#include "proto/wire/http_parse.h"
+
+static const struct ask_route *const tables[] = {swarm_routes, service_routes, task_routes,
+                                                 node_routes,  network_routes, later_routes};
+
+/* Whether the path fits; *ret_id is where its {id} begins. */
+static bool fits(const char *pattern, const char *path, const char **ret_id, size_t *ret_length)
+{
+    *ret_id = NULL;
+    while (*pattern && *path) {
+        size_t expected = strcspn(pattern + 1, "/") + 1, given = strcspn(path + 1, "/") + 1;
+
+        if (strncmp(pattern, "/{id}", expected) == 0 && expected == 5 && *path == '/' && given > 1) {
+            *ret_id = path + 1;
+            *ret_length = given - 1;
+        } else if (expected != given || strncmp(pattern, path, given) != 0) {
+            return false;
+        }
+        pattern += expected;
+        path += given;
+    }
+    return !*pattern && !*path;
+}
+
+static const struct ask_route *find(const char *method, const char *path, const char **ret_id, size_t *ret_length)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(tables); i++)
+        for (const struct ask_route *r = tables[i]; r->path; r++)
+            if (method ? strcmp(r->method, method) == 0 && fits(r->path, path, ret_id, ret_length)
+                       : !r->by_invitation && fits(r->path, path, ret_id, ret_length))
+                return r;
+    return NULL;
+}
+
+bool ask_serves(const char *path)
+{
+    const char *id;
+    size_t length;
+
+    return find(NULL, path, &id, &length) != NULL;
+}
+
+struct ask *ask_new(void)
+{
+    struct ask *k = mem_alloc(sizeof(*k));
+
+    arena_init(&k->arena);
+    arena_init(&k->scratch);
+    return k;
+}
+
+void ask_free(struct ask *k)
+{
+    if (!k)
+        return;
+    buf_fini(&k->page.bytes);
+    arena_fini(&k->scratch);
+    arena_fini(&k->arena);
+    free(k);
+}
+
+int ask_prepare(struct ask *k, const struct ask_source *source, struct err *e)
+{
+    const char *id;
+    size_t length = 0;
+    int rc;
+
+    k->route = find(source->method, source->path, &id, &length);
+    if (!k->route)
+        return err_set(e, ERR_NOT_FOUND, "page not found");
+    if (id)
+        k->id = arena_strndup(&k->arena, id, length);
+    rc = http_query_parse(source->query, &k->arena, &k->parameters, &k->parameter_count, e);
+    k->registry_auth = source->registry_auth;
+    k->body = source->body;
+    k->body_size = source->body_size;
+    k->api_minor = source->api_minor;
+    if (rc == 0 && k->route->prepare)
+        rc = k->route->prepare(k, e);
+    return rc;
+}
+
+void ask_render(struct ask *k, struct buf *ret)
+{
+    if (k->page.render) {
+        arena_reset(&k->scratch);
+        k->page.render(k, ret);
+        buf_clear(&k->page.bytes);
+        return;
+    }
+    *ret = k->page.bytes;
+    k->page.bytes = (struct buf){0};
+}
+
+/* --- queries ------------------------------------------------------------------------------------------- */
+
+const char *ask_query(const struct ask *k, const char *key)
+{
+    for (size_t i = 0; i < k->parameter_count; i++)
+        if (strcmp(k->parameters[i].name, key) == 0)
+            return k->parameters[i].value;
+    return NULL;
+}
+
+bool ask_query_bool(const struct ask *k, const char *key)
+{
+    return http_truth(ask_query(k, key));
+}
+
+int ask_query_version(const struct ask *k, const char *noun, uint64_t *ret, struct err *e)
+{
+    const char *text = ask_query(k, "version");
+    char *end;
+
+    errno = 0;
+    unsigned long long value = text ? strtoull(text, &end, 10) : 0;
+    if (!text || *text < '0' || *text > '9' || *end || errno)
+        return err_set(e, ERR_INVALID, "invalid %s version '%.64s': %s", noun, text ? text : "",
+                       text ? "it must be a number" : "it must be given");
+    *ret = value;
+    return 0;
+}
+
+int ask_filters(struct ask *k, const char *const *known, struct filters *ret, struct err *e)
+{
+    return filters_parse(ask_query(k, "filters"), known, &k->arena, ret, e);
+}

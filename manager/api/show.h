@@ -1,0 +1,43 @@
+/* Objects of the cluster as JSON (reference/engine-api.yaml): what the pages of pack.h become on the node's loop.
+ *
+ * A page holds what belongs to an object before the object itself. Each of these renders one page: `show_x` the one
+ * object of an inspect, `show_xs` elements of a list. */
+#pragma once
+
+#include "manager/api/ask.h"
+#include "manager/api/pack.h"
+#include "proto/base/jwrite.h"
+#include "proto/object.pb-c.h"
+
+void show_service(struct ask *k, struct buf *out);
+void show_services(struct ask *k, struct buf *out);
+void show_task(struct ask *k, struct buf *out);
+void show_tasks(struct ask *k, struct buf *out);
+void show_node(struct ask *k, struct buf *out);
+void show_nodes(struct ask *k, struct buf *out);
+void show_network(struct ask *k, struct buf *out);
+
+/* The swarm with its join tokens. */
+void show_swarm(struct ask *k, struct buf *out);
+
+/* --- parts ---------------------------------------------------------------------------------------------- */
+
+/* Who signs the cluster's certificates, as the bytes of a PACK_AUTHORITY note. */
+void show_authority_make(const char *root_pem, struct buf *ret);
+
+/* "TLSInfo" from such bytes. */
+void show_tls(struct jwrite *j, const void *authority);
+
+/* The members of GET /swarm and of /info's Swarm.Cluster, but for the tokens. Into an open object. */
+void show_cluster(struct jwrite *j, const struct packed *header, const Cluster *cluster, const void *authority);
+
+/* "ID" (when the id has its size), "Version", "CreatedAt", "UpdatedAt". */
+void show_head(struct jwrite *j, const ProtobufCBinaryData *id, const struct packed *p);
+
+/* A network as task attachments have it. Into the array or member that is open. */
+void show_swarm_network(struct jwrite *j, const char *key, const struct packed *p, const Network *network);
+
+/* What a state is called: "running". */
+const char *show_task_state(TaskState state);
+/* The reverse; false when there is none of that name. */
+bool show_task_state_parse(const char *name, TaskState *ret);

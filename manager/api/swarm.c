@@ -1,0 +1,184 @@
+/* The swarm itself: inspect, update with rotation of join tokens, the unlock key; and networks as far as services
+ * know them (reference/swarm-surface.md sections 4 to 6). What only one node does (init, join, leave, unlock) is
+ * the agent's. */
+#include <string.h>
+
+#include "manager/api/asks.h"
+#include "manager/api/authority.h"
+#include "manager/api/nouns.h"
+#include "manager/api/resolve.h"
+#include "manager/api/show.h"
+#include "manager/api/spec.h"
+#include "manager/api/validate.h"
+#include "manager/ca/ca.h"
+#include "proto/base/jread.h"
+#include "proto/base/mem.h"
+
+struct swarm_args {
+    ClusterSpec *spec;
+    uint64_t version;
+    bool rotate_worker, rotate_manager;
+};
+
+static int no_swarm(struct err *e)
+{
+    return err_set(e, ERR_UNAVAILABLE, "the swarm is being founded; try again in a moment");
+}
+
+/* --- inspect ----------------------------------------------------------------------------------------------- */
+
+static void inspect(struct ask *k)
+{
+    struct view *v = view_begin(control_store(asks_config(k->asks)->control));
+    bool found = authority_pack_cluster(&k->page.bytes, v, true);
+    struct err e;
+
+    view_end(v);
+    if (!found) {
+        no_swarm(&e);
+        ask_fail(k, &e);
+        return;
+    }
+    k->page.render = show_swarm;
+    ask_reply(k, 200);
+}
+
+static void begin_inspect(struct ask *k)
+{
+    ask_read(k, inspect);
+}
+
+/* Managers are not locked: there is no key. */
+static void unlock_key(struct ask *k)
+{
+    buf_append_str(&k->page.bytes, "{\"UnlockKey\":\"\"}\n");
+    ask_reply(k, 200);
+}
+
+static void begin_unlock_key(struct ask *k)
+{
+    ask_read(k, unlock_key);
+}
+
+/* --- update ------------------------------------------------------------------------------------------------ */
+
+static int prepare_update(struct ask *k, struct err *e)
+{
+    struct swarm_args *args = k->args = ARENA_NEW(&k->arena, struct swarm_args);
+    AUTO_JSON json_t *root = NULL;
+    int rc = ask_query_version(k, "swarm", &args->version, e);
+
+    if (rc == 0)
+        rc = jread_parse(k->body, k->body_size, &root, e);
+    if (rc == 0 && !json_is_object(root))
+        rc = err_set(e, ERR_INVALID, "invalid swarm spec: expected an object");
+    if (rc == 0)
+        rc = spec_read_cluster(root, &k->arena, &args->spec, e);
+    if (rc < 0)
+        return rc;
+    if (ask_query_bool(k, "rotateManagerUnlockKey"))
+        return err_set(e, ERR_UNSUPPORTED,
+                       "rotateManagerUnlockKey: autolock is not offered by shoal " SHOAL_VERSION);
+    args->rotate_worker = ask_query_bool(k, "rotateWorkerToken");
+    args->rotate_manager = ask_query_bool(k, "rotateManagerToken");
+    return validate_cluster(args->spec, e) < 0 ? ask_rpc_error(e) : 0;
+}
+
+#define TAKE(into, from, field)            \
+    do {                                   \
+        if ((from)->has_##field) {         \
+            (into)->has_##field = true;    \
+            (into)->field = (from)->field; \
+        }                                  \
+    } while (0)
+
+/* Name and labels are always meant; of the rest what is absent stays as it is. */
+static ClusterSpec merged(const ClusterSpec *present, const ClusterSpec *wanted)
+{
+    ClusterSpec spec = *present;
+
+    spec.n_labels = wanted->n_labels;
+    spec.labels = wanted->labels;
+    TAKE(&spec, wanted, task_history_limit);
+    TAKE(&spec, wanted, snapshot_interval);
+    TAKE(&spec, wanted, keep_old_snapshots);
+    TAKE(&spec, wanted, log_entries_for_slow_followers);
+    TAKE(&spec, wanted, election_tick);
+    TAKE(&spec, wanted, heartbeat_tick);
+    TAKE(&spec, wanted, heartbeat_period_ns);
+    TAKE(&spec, wanted, node_cert_expiry_ns);
+    return spec;
+}
+
+static int execute_update(struct ask *k, struct control_write *w, struct draft *d, struct plan *p, struct err *e)
+{
+    static const ClusterSpec nothing = CLUSTER_SPEC__INIT;
+    const struct swarm_args *args = k->args;
+    char worker[CA_SECRET_TEXT + 1], manager[CA_SECRET_TEXT + 1];
+    struct object object;
+
+    if (!p->index->cluster || draft_get(d, KIND_CLUSTER, p->index->cluster, &object) < 0)
+        return no_swarm(e);
+    if (object.version != args->version) {
+        err_set(e, ERR_SEQUENCE, "update out of sequence");
+        return ask_rpc_error(e);
+    }
+    Cluster cluster = *(const Cluster *)object.message;
+    ClusterSpec spec = merged(cluster.spec ? cluster.spec : &nothing, args->spec);
+    RootCa root = cluster.root_ca ? *cluster.root_ca : (RootCa)ROOT_CA__INIT;
+    ca_secret_new(asks_config(k->asks)->entropy, worker);
+    ca_secret_new(asks_config(k->asks)->entropy, manager);
+    if (args->rotate_worker)
+        root.worker_secret = worker;
+    if (args->rotate_manager)
+        root.manager_secret = manager;
+    cluster.spec = &spec;
+    cluster.root_ca = &root;
+    plan_put(p, KIND_CLUSTER, object.number, &cluster);
+    w->http_status = 200;
+    return 0;
+}
+
+static void begin_update(struct ask *k)
+{
+    ask_write(k, execute_update);
+}
+
+const struct ask_route swarm_routes[] = {
+    {"GET", "/swarm", ASK_READ, .begin = begin_inspect},
+    {"POST", "/swarm/update", ASK_WRITE, .prepare = prepare_update, .begin = begin_update},
+    {"GET", "/swarm/unlockkey", ASK_READ, .begin = begin_unlock_key},
+    {0},
+};
+
+/* --- networks ---------------------------------------------------------------------------------------------- */
+
+/* The engine serves networks; asked for one of the swarm's it sends the client here, so that a service can name it.
+ */
+static void inspect_network(struct ask *k)
+{
+    struct view *v = view_begin(control_store(asks_config(k->asks)->control));
+    uint64_t number;
+    struct err e;
+    int rc = resolve(v, KIND_NETWORK, k->id, &number, &e);
+
+    if (rc == 0)
+        pack_from(&k->page.bytes, v, KIND_NETWORK, number);
+    view_end(v);
+    if (rc < 0) {
+        ask_fail(k, &e);
+        return;
+    }
+    k->page.render = show_network;
+    ask_reply(k, 200);
+}
+
+static void begin_inspect_network(struct ask *k)
+{
+    ask_read(k, inspect_network);
+}
+
+const struct ask_route network_routes[] = {
+    {"GET", "/networks/{id}", ASK_READ, .by_invitation = true, .begin = begin_inspect_network},
+    {0},
+};

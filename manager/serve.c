@@ -1,0 +1,266 @@
+/* See serve.h.
+ *
+ * A certificate says who a node is; the store says whether it still is one. Both are asked when a peer connects,
+ * and when the node's row changes afterwards its connections are closed, so that no other call has to ask again.
+ * Rows of nodes that are connected, or were, are remembered by number, because a row that is gone cannot say whose
+ * it was. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "manager/api/authority.h"
+#include "manager/serve.h"
+#include "proto/base/log.h"
+#include "proto/base/map.h"
+#include "proto/base/mem.h"
+#include "proto/join.pb-c.h"
+#include "proto/wire/methods.h"
+
+#define NODES (RPC_ROLE_WORKER | RPC_ROLE_MANAGER)
+
+struct row { /* of a node that connected */
+    char node_id[IDENT_TEXT + 1];
+    NodeRole role;
+};
+
+struct serve {
+    struct serve_config config;
+    struct rpc_server *server; /* NULL once it is closed */
+    struct map64 rows;         /* by number of the node */
+    uint64_t fed;              /* index up to which changes of nodes were looked at */
+    void (*closed)(void *ctx);
+    void *closed_ctx;
+};
+
+/* --- who may connect ----------------------------------------------------------------------------------- */
+
+static NodeRole role_of(const Node *node)
+{
+    return node->spec ? node->spec->role : NODE_ROLE__WORKER;
+}
+
+static void remember(struct serve *s, uint64_t number, const struct rpc_identity *peer, NodeRole role)
+{
+    struct row *row = map64_get(&s->rows, number);
+
+    if (!row) {
+        row = mem_alloc(sizeof(*row));
+        map64_put(&s->rows, number, row);
+    }
+    memcpy(row->node_id, peer->node_id, sizeof(row->node_id));
+    row->role = role;
+}
+
+static int check_row(struct serve *s, struct view *v, const struct rpc_identity *peer, struct err *e)
+{
+    AUTO_ARENA struct arena a;
+    struct object object;
+    uint8_t id[IDENT_BYTES];
+    uint64_t number = ident_parse(peer->node_id, id) ? view_find_id(v, KIND_NODE, id) : 0;
+
+    arena_init(&a);
+    if (!number || view_get(v, KIND_NODE, number, &a, &object) < 0)
+        return err_set(e, ERR_DENIED, "node %s is not part of this cluster", peer->node_id);
+    const Node *node = (const Node *)object.message;
+    if ((role_of(node) == NODE_ROLE__MANAGER) != (peer->role == RPC_ROLE_MANAGER))
+        return err_set(e, ERR_DENIED, "node %s has another role than its certificate says", peer->node_id);
+    remember(s, number, peer, role_of(node));
+    return 0;
+}
+
+static int on_connect(void *ctx, struct rpc_conn *c, const struct rpc_identity *peer, struct err *e)
+{
+    struct serve *s = ctx;
+
+    if (strcmp(peer->cluster_id, s->config.cluster_id) != 0)
+        return err_set(e, ERR_DENIED, "certificate of another cluster");
+    struct view *v = view_begin(control_store(s->config.control));
+    int rc = check_row(s, v, peer, e);
+    view_end(v);
+    return rc;
+}
+
+/* --- rows that change ---------------------------------------------------------------------------------- */
+
+static void drop_row(struct serve *s, uint64_t number, const char *why)
+{
+    struct row *row = map64_remove(&s->rows, number);
+
+    if (!row)
+        return;
+    log_info("closing a node's connections", "node=%s why=\"%s\"", row->node_id, why);
+    if (s->server)
+        rpc_server_close_peer(s->server, row->node_id);
+    free(row);
+}
+
+static void on_fed(void *ctx, uint64_t index, const struct object *object)
+{
+    struct serve *s = ctx;
+    const Node *node = (const Node *)object->message;
+    const struct row *row = map64_get(&s->rows, object->number);
+
+    if (row && !node)
+        drop_row(s, object->number, "it was removed");
+    else if (row && role_of(node) != row->role)
+        drop_row(s, object->number, "its role changed");
+}
+
+/* The feed does not go back far enough: look at every row. */
+static void look_at_all(struct serve *s)
+{
+    struct view *v = view_begin(control_store(s->config.control));
+    AUTO_ARENA struct arena a;
+    uint64_t gone[256];
+    size_t count = 0;
+
+    arena_init(&a);
+    for (size_t i = 0; s->rows.slots && i <= s->rows.mask && count < ARRAY_SIZE(gone); i++) {
+        const struct row *row = s->rows.slots[i].value;
+        struct object object;
+
+        if (row && (view_get(v, KIND_NODE, s->rows.slots[i].key, &a, &object) < 0 ||
+                    role_of((const Node *)object.message) != row->role))
+            gone[count++] = s->rows.slots[i].key;
+    }
+    view_end(v);
+    for (size_t i = 0; i < count; i++)
+        drop_row(s, gone[i], "it was removed or has another role");
+    if (count < ARRAY_SIZE(gone))
+        s->fed = store_applied(control_store(s->config.control));
+}
+
+void serve_follow(struct serve *s)
+{
+    AUTO_ARENA struct arena a;
+
+    arena_init(&a);
+    if (store_feed_kinds(control_store(s->config.control), s->fed, FEED_KIND(KIND_NODE), &a, on_fed, s, &s->fed) <
+        0)
+        look_at_all(s);
+}
+
+/* --- methods ------------------------------------------------------------------------------------------- */
+
+static void on_root(void *ctx, struct rpc_stream *stream, const struct rpc_identity *peer, const void *message,
+                    size_t size)
+{
+    static const struct rpc_stream_events ignore = {.on_message = NULL};
+    struct serve *s = ctx;
+    AUTO_ARENA struct arena a;
+    RootReply reply = ROOT_REPLY__INIT;
+    struct object object;
+    struct err e;
+
+    arena_init(&a);
+    rpc_stream_set(stream, &ignore);
+    struct view *v = view_begin(control_store(s->config.control));
+    int rc = authority_cluster(v, &a, &object);
+    view_end(v);
+    const RootCa *root = rc == 0 ? ((const Cluster *)object.message)->root_ca : NULL;
+    if (!root || !root->has_certificate_pem) {
+        err_set(&e, ERR_UNAVAILABLE, "this manager is starting");
+        rpc_end(stream, &e);
+        return;
+    }
+    reply.certificate_pem = root->certificate_pem;
+    size_t packed_size = root_reply__get_packed_size(&reply);
+    uint8_t *packed = arena_alloc(&a, packed_size);
+    root_reply__pack(&reply, packed);
+    (void)rpc_send(stream, packed, packed_size); /* the first message always has credit */
+    rpc_end(stream, NULL);
+    authority_forget((const Cluster *)object.message);
+}
+
+static void on_issue(void *ctx, struct rpc_stream *stream, const struct rpc_identity *peer, const void *message,
+                     size_t size)
+{
+    issue_on_open(ctx, stream, peer, message, size);
+}
+
+static void on_session(void *ctx, struct rpc_stream *stream, const struct rpc_identity *peer, const void *message,
+                       size_t size)
+{
+    dispatcher_on_session(((struct serve *)ctx)->config.dispatcher, stream, peer, message, size);
+}
+
+static void on_logs(void *ctx, struct rpc_stream *stream, const struct rpc_identity *peer, const void *message,
+                    size_t size)
+{
+    dispatcher_on_logs(((struct serve *)ctx)->config.dispatcher, stream, peer, message, size);
+}
+
+/* Who may call what: this table, and ownership inside the calls (a session is its own node's, a log only that of
+ * the node that was asked). */
+static const struct rpc_method methods[] = {
+    {METHOD_ROOT, "root", RPC_ROLE_NONE | NODES, METHOD_JOIN_BYTES_MAX, .on_open = on_root},
+    {METHOD_ISSUE, "issue", RPC_ROLE_NONE | NODES, METHOD_JOIN_BYTES_MAX, .on_open = on_issue},
+    {METHOD_SESSION, "session", NODES, METHOD_SESSION_BYTES_MAX, .streams_max = 1, .on_open = on_session},
+    {METHOD_LOGS, "logs", NODES, METHOD_LOGS_BYTES_MAX, .streams_max = 256, .on_open = on_logs},
+};
+
+/* --- the door ------------------------------------------------------------------------------------------ */
+
+const struct serve_config *serve_config(const struct serve *s)
+{
+    return &s->config;
+}
+
+int serve_open(const struct serve_config *config, struct serve **ret, struct err *e)
+{
+    struct serve *s = mem_alloc(sizeof(*s));
+    struct rpc_server_events events = {.ctx = s, .on_connect = on_connect};
+
+    s->config = *config;
+    int rc =
+        rpc_server_open(config->loop, config->tls, methods, ARRAY_SIZE(methods), s, NULL, &events, &s->server, e);
+    if (rc < 0) {
+        free(s);
+        return rc;
+    }
+    *ret = s;
+    return 0;
+}
+
+int serve_listen(struct serve *s, const char *address, struct err *e)
+{
+    s->fed = store_applied(control_store(s->config.control));
+    return rpc_server_listen(s->server, address, e);
+}
+
+int serve_port(const struct serve *s)
+{
+    return s->server ? rpc_server_port(s->server) : 0;
+}
+
+void serve_set_tls(struct serve *s, struct tls *tls)
+{
+    rpc_server_set_tls(s->server, tls);
+}
+
+static void on_server_closed(void *ctx)
+{
+    struct serve *s = ctx;
+
+    s->server = NULL;
+    s->closed(s->closed_ctx);
+}
+
+void serve_close(struct serve *s, void (*closed)(void *ctx), void *ctx)
+{
+    s->closed = closed;
+    s->closed_ctx = ctx;
+    rpc_server_close(s->server, on_server_closed, s);
+}
+
+void serve_free(struct serve *s)
+{
+    struct row *row;
+    size_t at = 0;
+
+    if (!s)
+        return;
+    while ((row = map64_next(&s->rows, &at)))
+        free(row);
+    map64_fini(&s->rows);
+    free(s);
+}

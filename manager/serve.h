@@ -1,0 +1,43 @@
+/* The manager port: who may connect and what is served there (DESIGN.md section 6, proto/wire/methods.h). On the
+ * manager loop. */
+#pragma once
+
+#include <uv.h>
+
+#include "manager/control.h"
+#include "manager/dispatcher/dispatcher.h"
+#include "proto/wire/rpc.h"
+
+struct serve;
+
+struct serve_config {
+    uv_loop_t *loop;
+    struct control *control;
+    struct dispatcher *dispatcher;
+    struct clock *clock;
+    struct entropy *entropy;
+    const char *cluster_id; /* borrowed */
+    struct tls *tls;        /* a reference is taken */
+};
+
+int serve_open(const struct serve_config *config, struct serve **ret, struct err *e);
+
+/* Accept connections at "host:port". Not before the store holds what the log says: a node whose row is not there is
+ * refused. */
+int serve_listen(struct serve *s, const char *address, struct err *e);
+int serve_port(const struct serve *s); /* 0 while it does not listen */
+
+void serve_set_tls(struct serve *s, struct tls *tls); /* for connections from now on */
+
+/* Close the connections of nodes that were removed or have another role since: call when something was applied. */
+void serve_follow(struct serve *s);
+
+/* Stop listening and close every connection, then `closed`. */
+void serve_close(struct serve *s, void (*closed)(void *ctx), void *ctx);
+/* After serve_close and after control has closed, which holds writes of ours. NULL is fine. */
+void serve_free(struct serve *s);
+
+/* issue.c: certificates for nodes that join or renew */
+void issue_on_open(struct serve *s, struct rpc_stream *stream, const struct rpc_identity *peer, const void *message,
+                   size_t size);
+const struct serve_config *serve_config(const struct serve *s);

@@ -1,0 +1,521 @@
+/* See thread.h.
+ *
+ * Opening: store, log (made first when the cluster is), control with its founding, dispatcher, API, port. Whatever
+ * fails stops the manager but not the thread, which waits to be closed. It is ready once it leads, or knows who
+ * does, holds the cluster's object, and listens.
+ *
+ * Turns: whoever has work says so (wake); the turn runs in the loop's next iteration as an idle handle, without a
+ * system call, and at the time that its parts ask for. Control goes first, since what it applies is what the others
+ * tell; each part does a few milliseconds at most.
+ *
+ * Closing: the asks are answered, the port is closed, which ends all sessions, then control, which answers the
+ * writes that sessions and asks still have there; only then may these go, and at last the store. */
+#include <assert.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "manager/api/asks.h"
+#include "manager/api/authority.h"
+#include "manager/raft/env.h"
+#include "manager/serve.h"
+#include "manager/thread.h"
+#include "proto/base/file.h"
+#include "proto/base/ident.h"
+#include "proto/base/log.h"
+#include "proto/base/mem.h"
+
+#define RAFT_ID_FIRST 1 /* the founder's */
+
+struct thread {
+    struct thread_events events;
+    struct arena arena;           /* copies of the configuration */
+    struct manager_config config; /* texts in the arena; no callbacks, no mailbox */
+    uint8_t data_key[32];
+    uint8_t cluster_id[IDENT_BYTES], node_id[IDENT_BYTES];
+    struct control_founding founding;
+    pthread_t pthread;
+    uv_loop_t loop;
+    struct mailbox inbox;
+    uv_idle_t turn; /* active while a turn is due */
+    uv_timer_t timer;
+    struct tls *tls;
+    struct store *store;
+    struct replica_env *env;
+    struct control *control;
+    struct control_watch watch;
+    struct dispatcher *dispatcher;
+    struct asks *asks;
+    struct serve *serve;
+    bool applied; /* something was, since the last turn */
+    bool ready;   /* on_ready was told */
+    bool stopped; /* on_stopped was */
+    bool closing;
+    struct { /* what the node was told last */
+        uint64_t nodes, managers, version;
+    } told;
+    bool info_under_way;
+};
+
+static void wake(void *ctx);
+
+/* --- what goes wrong ------------------------------------------------------------------------------------ */
+
+static void stop(struct thread *t, const struct err *e)
+{
+    if (t->stopped || t->closing)
+        return;
+    t->stopped = true;
+    log_error("the manager cannot go on", "error=\"%s\"", e->text);
+    if (t->asks) {
+        struct err told = {.code = ERR_UNAVAILABLE};
+
+        memcpy(told.text, e->text, sizeof(told.text));
+        asks_refuse(t->asks, &told);
+    }
+    t->events.on_stopped(t->events.ctx, e);
+}
+
+static void on_fatal(void *ctx, const struct err *e)
+{
+    stop(ctx, e);
+}
+
+/* --- what the node shows --------------------------------------------------------------------------------- */
+
+static uint64_t cluster_version(struct view *v)
+{
+    uint64_t number = view_next(v, KIND_CLUSTER, 0);
+    struct object header;
+    const void *data;
+    size_t size;
+
+    return number && view_get_packed(v, KIND_CLUSTER, number, &data, &size, &header) == 0 ? header.version : 0;
+}
+
+/* Send what changed, one at a time: however often it does, one is on the way. */
+static void tell_info(struct thread *t)
+{
+    struct replica_member members[64];
+    struct view *v;
+
+    if (t->info_under_way)
+        return;
+    v = view_begin(t->store);
+    uint64_t version = cluster_version(v), nodes = store_count(t->store, KIND_NODE);
+    uint64_t managers = replica_members(control_replica(t->control), members, ARRAY_SIZE(members));
+    if (version && (version != t->told.version || nodes != t->told.nodes || managers != t->told.managers)) {
+        struct thread_info *info = mem_alloc(sizeof(*info));
+
+        info->nodes = t->told.nodes = nodes;
+        info->managers = t->told.managers = managers;
+        t->told.version = version;
+        authority_pack_cluster(&info->cluster, v, false);
+        t->info_under_way = true;
+        t->events.on_info(t->events.ctx, info);
+    }
+    view_end(v);
+}
+
+void thread_info_seen(struct thread *t, struct thread_info *info)
+{
+    if (info)
+        buf_fini(&info->cluster);
+    free(info);
+    t->info_under_way = false;
+    t->applied = true; /* it may be old already */
+    wake(t);
+}
+
+/* --- being ready ----------------------------------------------------------------------------------------- */
+
+/* The signing key is in the store now. */
+static void forget_founding(struct thread *t)
+{
+    if (t->founding.cluster)
+        authority_forget(t->founding.cluster);
+}
+
+static void look_ready(struct thread *t)
+{
+    struct err e;
+
+    if (t->ready || t->stopped || !replica_leader(control_replica(t->control), NULL) ||
+        !store_count(t->store, KIND_CLUSTER))
+        return;
+    if (serve_listen(t->serve, t->config.listen_address, &e) < 0) {
+        stop(t, &e);
+        return;
+    }
+    t->ready = true;
+    forget_founding(t);
+    tell_info(t);
+    t->events.on_ready(t->events.ctx, serve_port(t->serve));
+}
+
+/* --- turns ----------------------------------------------------------------------------------------------- */
+
+static void on_timer(uv_timer_t *timer)
+{
+    wake(timer->data);
+}
+
+static void consider(int64_t *next_ms, int64_t wait_ms)
+{
+    if (wait_ms >= 0 && (*next_ms < 0 || wait_ms < *next_ms))
+        *next_ms = wait_ms;
+}
+
+static void on_turn(uv_idle_t *idle)
+{
+    struct thread *t = idle->data;
+    int64_t next_ms = -1;
+
+    uv_idle_stop(idle);
+    if (t->closing || t->stopped)
+        return;
+    consider(&next_ms, control_turn(t->control));
+    consider(&next_ms, dispatcher_turn(t->dispatcher));
+    consider(&next_ms, asks_turn(t->asks));
+    if (t->stopped)
+        return;
+    if (t->applied) {
+        t->applied = false;
+        look_ready(t);
+        if (t->ready) {
+            serve_follow(t->serve);
+            tell_info(t);
+        }
+    }
+    if (next_ms == 0) {
+        wake(t);
+    } else if (next_ms > 0) {
+        uv_update_time(&t->loop); /* the turn took time */
+        uv_timer_start(&t->timer, on_timer, (uint64_t)next_ms, 0);
+    } else {
+        uv_timer_stop(&t->timer);
+    }
+}
+
+static void wake(void *ctx)
+{
+    struct thread *t = ctx;
+
+    if (!t->closing)
+        uv_idle_start(&t->turn, on_turn); /* no-op when it is started already */
+}
+
+static void on_applied(struct control_watch *w, uint64_t index)
+{
+    struct thread *t = container_of(w, struct thread, watch);
+
+    t->applied = true;
+    wake(t);
+}
+
+static void on_leads(struct control_watch *w, bool leads)
+{
+    log_info(leads ? "this manager leads" : "this manager does not lead any more", "%s", "");
+    on_applied(w, 0);
+}
+
+/* --- mail ------------------------------------------------------------------------------------------------ */
+
+void thread_ask(struct thread *t, struct ask *k)
+{
+    asks_begin(t->asks, k);
+}
+
+void thread_more(struct thread *t, struct ask *k)
+{
+    asks_more(t->asks, k);
+}
+
+void thread_drop(struct thread *t, struct ask *k)
+{
+    asks_drop(t->asks, k);
+}
+
+static void on_asks_page(void *ctx, struct ask *k)
+{
+    struct thread *t = ctx;
+
+    t->events.on_page(t->events.ctx, k);
+}
+
+static void on_asks_dropped(void *ctx, struct ask *k)
+{
+    struct thread *t = ctx;
+
+    t->events.on_dropped(t->events.ctx, k);
+}
+
+void thread_set_tls(struct thread *t, struct tls *tls)
+{
+    if (t->serve && !t->closing)
+        serve_set_tls(t->serve, tls);
+    tls_unref(t->tls);
+    t->tls = tls;
+}
+
+/* --- opening --------------------------------------------------------------------------------------------- */
+
+static int open_store(struct thread *t, struct err *e)
+{
+    const char *dir = arena_printf(&t->arena, "%s/store", t->config.dir);
+    struct store_config config = {
+        .dir = dir, .key = t->data_key, .cluster = t->cluster_id, .entropy = entropy_real()};
+    int rc = dir_make(dir, 0700, e);
+
+    return rc < 0 ? rc : store_open(&config, &t->store, e);
+}
+
+static int open_control(struct thread *t, struct err *e)
+{
+    struct control_config config = {
+        .store = t->store,
+        .replica = {.dir = arena_printf(&t->arena, "%s/raft", t->config.dir),
+                    .id = RAFT_ID_FIRST,
+                    .address = t->config.advertise_address,
+                    .key = t->data_key,
+                    .cluster = t->cluster_id,
+                    .election_ms = t->config.election_ms,
+                    .heartbeat_ms = t->config.heartbeat_ms,
+                    .env = t->env},
+        .clock = clock_real(),
+        .entropy = entropy_real(),
+        .founding = t->founding.cluster ? &t->founding : NULL,
+        .ctx = t,
+        .wake = wake,
+        .on_fatal = on_fatal,
+    };
+    int rc = dir_make(config.replica.dir, 0700, e);
+
+    if (rc == 0 && config.founding)
+        rc = replica_bootstrap(&config.replica, e);
+    if (rc == 0)
+        rc = control_open(&config, &t->control, e);
+    if (rc == ERR_EXISTS)
+        return err_wrap(e, "found a new cluster in %s", t->config.dir);
+    return rc;
+}
+
+static int open_rest(struct thread *t, struct err *e)
+{
+    struct dispatcher_config dispatcher = {
+        .control = t->control, .clock = clock_real(), .entropy = entropy_real(), .ctx = t, .wake = wake};
+
+    t->watch.on_applied = on_applied;
+    t->watch.on_leads = on_leads;
+    control_watch(t->control, &t->watch);
+    t->dispatcher = dispatcher_new(&dispatcher);
+    struct asks_config asks = {.control = t->control,
+                               .dispatcher = t->dispatcher,
+                               .clock = clock_real(),
+                               .entropy = entropy_real(),
+                               .node_id = t->config.node_id,
+                               .ctx = t,
+                               .wake = wake,
+                               .on_page = on_asks_page,
+                               .on_dropped = on_asks_dropped};
+    t->asks = asks_new(&asks);
+    struct serve_config serve = {.loop = &t->loop,
+                                 .control = t->control,
+                                 .dispatcher = t->dispatcher,
+                                 .clock = clock_real(),
+                                 .entropy = entropy_real(),
+                                 .cluster_id = t->config.cluster_id,
+                                 .tls = t->tls};
+    return serve_open(&serve, &t->serve, e);
+}
+
+static void open_all(struct thread *t)
+{
+    struct err e;
+    int rc;
+
+    t->env = replica_env_real(&t->loop);
+    rc = open_store(t, &e);
+    if (rc == 0)
+        rc = open_control(t, &e);
+    if (rc == 0)
+        rc = open_rest(t, &e);
+    if (rc < 0)
+        stop(t, &e);
+    else
+        wake(t);
+}
+
+/* --- closing --------------------------------------------------------------------------------------------- */
+
+static void on_inbox_closed(struct mailbox *m)
+{
+    (void)m; /* the last handle: the loop ends */
+}
+
+static void on_control_closed(void *ctx)
+{
+    struct thread *t = ctx;
+
+    dispatcher_free(t->dispatcher);
+    asks_free(t->asks);
+    serve_free(t->serve);
+    store_close(t->store);
+    replica_env_real_free(t->env);
+    uv_close((uv_handle_t *)&t->turn, NULL);
+    uv_close((uv_handle_t *)&t->timer, NULL);
+    mailbox_close(&t->inbox, on_inbox_closed);
+}
+
+static void close_control(void *ctx)
+{
+    struct thread *t = ctx;
+
+    if (t->control)
+        control_close(t->control, on_control_closed, t);
+    else
+        on_control_closed(t);
+}
+
+void thread_close(struct thread *t)
+{
+    struct err e;
+
+    assert(!t->closing);
+    t->closing = true;
+    err_set(&e, ERR_UNAVAILABLE, "the manager is stopping");
+    uv_idle_stop(&t->turn);
+    uv_timer_stop(&t->timer);
+    if (t->asks)
+        asks_end(t->asks, &e);
+    if (t->serve)
+        serve_close(t->serve, close_control, t);
+    else
+        close_control(t);
+}
+
+/* --- the thread ------------------------------------------------------------------------------------------ */
+
+static void *run(void *arg)
+{
+    struct thread *t = arg;
+
+    open_all(t);
+    uv_run(&t->loop, UV_RUN_DEFAULT);
+    int rc = uv_loop_close(&t->loop);
+    assert(rc == 0);
+    (void)rc;
+    t->events.on_finished(t->events.ctx);
+    return NULL;
+}
+
+static void copy_config(struct thread *t, const struct manager_config *config)
+{
+    struct manager_config *own = &t->config;
+    struct arena *a = &t->arena;
+
+    own->dir = arena_strdup(a, config->dir);
+    own->listen_address = arena_strdup(a, config->listen_address);
+    own->advertise_address = arena_strdup(a, config->advertise_address);
+    own->node_id = arena_strdup(a, config->node_id);
+    own->cluster_id = arena_strdup(a, config->cluster_id);
+    own->election_ms = config->election_ms;
+    own->heartbeat_ms = config->heartbeat_ms;
+    memcpy(t->data_key, config->data_key, sizeof(t->data_key));
+    if (!config->bootstrap)
+        return;
+    Cluster *cluster = arena_message(a, &config->bootstrap->base);
+    if (cluster->root_ca && !cluster->root_ca->has_key_pem && config->root_key_pem) {
+        size_t size = strlen(config->root_key_pem);
+
+        cluster->root_ca->has_key_pem = true;
+        cluster->root_ca->key_pem = (ProtobufCBinaryData){size, arena_dup(a, config->root_key_pem, size)};
+    }
+    t->founding = (struct control_founding){
+        .cluster = cluster,
+        .node_id = t->node_id,
+        .node = config->description ? arena_message(a, &config->description->base) : NULL,
+        .availability = config->availability,
+        .raft_id = RAFT_ID_FIRST,
+        .manager_address = own->advertise_address,
+    };
+}
+
+static int init_loop(struct thread *t, struct err *e)
+{
+    int rc = uv_loop_init(&t->loop);
+
+    if (rc < 0)
+        return err_number(e, -rc, "make the manager's loop");
+    rc = mailbox_open(&t->inbox, &t->loop, t);
+    if (rc < 0) {
+        (void)uv_loop_close(&t->loop); /* nothing is on it */
+        return err_set(e, rc, "open the manager's mailbox: %s", err_name(rc));
+    }
+    uv_idle_init(&t->loop, &t->turn);
+    uv_timer_init(&t->loop, &t->timer);
+    t->turn.data = t->timer.data = t;
+    return 0;
+}
+
+static void thread_free(struct thread *t)
+{
+    tls_unref(t->tls);
+    mem_wipe(t->data_key, sizeof(t->data_key));
+    arena_fini(&t->arena);
+    free(t);
+}
+
+/* Signals are the node's. */
+static int start(struct thread *t, struct err *e)
+{
+    sigset_t all, before;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int rc = pthread_create(&t->pthread, NULL, run, t);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return rc == 0 ? 0 : err_number(e, rc, "start the manager's thread");
+}
+
+int thread_start(const struct manager_config *config, const struct thread_events *events, struct thread **ret,
+                 struct err *e)
+{
+    struct thread *t = mem_alloc(sizeof(*t));
+    int rc = 0;
+
+    arena_init(&t->arena);
+    t->events = *events;
+    copy_config(t, config);
+    if (!ident_parse(config->cluster_id, t->cluster_id))
+        rc = err_set(e, ERR_INVALID, "malformed cluster id \"%.40s\"", config->cluster_id);
+    else if (!ident_parse(config->node_id, t->node_id))
+        rc = err_set(e, ERR_INVALID, "malformed node id \"%.40s\"", config->node_id);
+    if (rc == 0)
+        rc = tls_new(config->certificate_pem, config->key_pem, config->root_pem, &t->tls, e);
+    if (rc == 0)
+        rc = init_loop(t, e);
+    if (rc == 0) {
+        rc = start(t, e);
+        if (rc < 0)
+            abort(); /* out of threads or memory: there is no loop to close the handles on */
+    }
+    if (rc < 0) {
+        thread_free(t);
+        return rc;
+    }
+    *ret = t;
+    return 0;
+}
+
+void thread_join(struct thread *t)
+{
+    pthread_join(t->pthread, NULL);
+    thread_free(t);
+}
+
+struct mailbox *thread_inbox(struct thread *t)
+{
+    return &t->inbox;
+}

@@ -1,0 +1,72 @@
+/* Agents without an engine: they join, register, keep what they are assigned as real agents do (agent/assignment),
+ * and report at once that it runs. */
+#pragma once
+
+#include "proto/base/list.h"
+#include "proto/base/map.h"
+#include "proto/dispatch.pb-c.h"
+#include "proto/wire/rpc.h"
+#include "tests/support/cluster.h"
+
+struct puppet_task {
+    struct list due; /* agent->due, while something is to be reported */
+    uint8_t id[16];
+    char key[26];
+    char *name; /* owned */
+    TaskState desired, reported;
+};
+
+struct puppet_log { /* a log that was asked for */
+    struct list link;
+    struct puppet *agent;
+    uint64_t subscription;
+    uint8_t task_id[16];
+    bool follow;
+    int64_t tail, since_ns;
+    struct rpc_stream *stream; /* NULL: it has ended */
+    bool stopped;
+    unsigned sent, refused; /* chunks; and how often there was no credit */
+};
+
+struct puppet {
+    struct cluster *cluster;
+    char node_id[26];
+    char *hostname; /* owned */
+    struct tls *tls;
+    struct rpc_conn *conn;
+    struct rpc_stream *stream;
+    struct assignment *assignment; /* the real one: it checks sequence and digest */
+    struct map tasks;              /* struct puppet_task by key */
+    struct list due, logs;
+    bool ready;   /* registered */
+    bool mute;    /* reports nothing */
+    bool failing; /* its tasks fail instead of running */
+    bool no_logs; /* does not open streams for logs */
+    int64_t heartbeat_ms;
+    uint64_t reports, acknowledged;
+    unsigned messages;     /* assignments */
+    int64_t first_task_us; /* monotonic: when a task to be run came first; 0: never */
+    struct err ended;      /* why the session ended last */
+    unsigned ends;
+};
+
+/* An agent of the first node (its certificate is the manager's). Connects and registers. */
+void puppet_start(struct puppet *a, struct cluster *c);
+/* A worker that joins with the cluster's token first. */
+void puppet_join(struct puppet *a, struct cluster *c, const char *hostname);
+/* Only ask for a certificate with this token; a needs its cluster. Returns the code. */
+int puppet_try_join(struct puppet *a, const char *token, struct err *e);
+void puppet_connect(struct puppet *a); /* (again) */
+void puppet_disconnect(struct puppet *a);
+void puppet_end(struct puppet *a);
+
+size_t puppet_running(const struct puppet *a);
+/* Report a state of one task. */
+void puppet_report(struct puppet *a, const struct puppet_task *t, TaskState state, const char *error);
+/* The spec that a task was assigned with. */
+const AssignmentItem *puppet_spec(const struct puppet *a, const struct puppet_task *t);
+struct puppet_task *puppet_find(const struct puppet *a, const char *name_prefix); /* NULL: none */
+
+/* Send a line of a log that was asked for; false: no credit. */
+bool puppet_log_line(struct puppet_log *l, int64_t time_ns, unsigned stream, const char *text);
+void puppet_log_end(struct puppet_log *l, const struct err *e);
