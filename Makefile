@@ -83,7 +83,7 @@ AREAS := base wire keeper job engine manager agent cli sim bench support
 $(foreach a,$(AREAS),$(eval $(a)_OBJ := $(call objects,$($(a)_SRC))))
 base_OBJ += $(GEN:%.c=%.o)
 # shoald's areas, and those of the small programs, are never linked together: each may use the names it likes.
-KEEPER_ARCHIVES := $(foreach a,keeper bench support engine wire base,$(B)/lib$(a).a)
+KEEPER_ARCHIVES := $(foreach a,keeper bench support job engine wire base,$(B)/lib$(a).a)
 ARCHIVES := $(foreach a,$(filter-out keeper,$(AREAS)),$(B)/lib$(a).a)
 
 PROGRAMS := $(foreach p,shoald:agent shoal:cli shoal-keeper:engine/keeper shoal-job:engine/job,\
@@ -194,7 +194,7 @@ Q := $(if $(V),,@)
 say = $(if $(V),,@printf '  %-5s %s\n' $(1) $@)
 
 # --- how things are made ---------------------------------------------------------------------------------------
-$(B)/gen/%.pb-c.c $(B)/gen/%.pb-c.h: %.proto
+$(B)/gen/%.pb-c.c $(B)/gen/%.pb-c.h: %.proto $(PROTOS)
 	@mkdir -p $(B)/gen
 	$(call say,GEN)
 	$(Q)protoc-c --c_out=$(B)/gen $<
