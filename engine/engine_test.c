@@ -162,6 +162,8 @@ static const char *inspected(const char *name, const char *path)
 
 static void says(const char *text, const char *expected)
 {
+    if (!text)
+        text = "(nothing)";
     if (!strstr(text, expected))
         fail_msg("\"%s\" does not say \"%s\"", text, expected);
 }

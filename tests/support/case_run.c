@@ -206,7 +206,8 @@ static size_t read_chunks(const char *text, size_t length, struct buf *body)
 /* Answer one whole request at the front of a connection's bytes; false when there is none. */
 static bool serve(struct server *sv, struct conn *c)
 {
-    const char *end = c->in.length ? memmem(buf_bytes(&c->in), c->in.length, "\r\n\r\n", 4) : NULL;
+    const char *bytes = buf_bytes(&c->in);
+    const char *end = bytes ? memmem(bytes, c->in.length, "\r\n\r\n", 4) : NULL;
     AUTO_BUF struct buf body = {0};
     char method[16] = "", path[4096] = "", value[512], auth[512];
 
