@@ -289,7 +289,7 @@ static int read_command_line(struct node *node, int argc, char **argv)
     if (node->options.what == OPTIONS_RUN)
         return -1;
     if (node->options.what == OPTIONS_HELP)
-        fputs(options_help, stdout);
+        fputs(options_usage, stdout);
     else
         printf("shoald version " SHOAL_VERSION "\n");
     return fflush(stdout) == 0 ? 0 : 1;

@@ -31,7 +31,7 @@ static const struct option long_options[] = {
     {0},
 };
 
-const char options_help[] =
+const char options_usage[] =
     "Usage: shoald [OPTIONS]\n"
     "\n"
     "The node of a shoal cluster: container engine, agent and, on managers, the manager.\n"

@@ -20,7 +20,7 @@ struct options {
     enum log_level log_level;
 };
 
-extern const char options_help[];
+extern const char options_usage[];
 
 /* Read a command line; argv may be permuted. ERR_INVALID names the option and its value. Nothing is printed, and
  * nothing outside of *ret is changed (but for getopt's own variables). */

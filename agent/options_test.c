@@ -108,7 +108,7 @@ static void help_names_every_option(void **state)
         "--warm",     "--raft-election-ms", "--raft-heartbeat-ms", "--version",   "--help"};
 
     for (size_t i = 0; i < ARRAY_SIZE(names); i++)
-        assert_non_null(strstr(options_help, names[i]));
+        assert_non_null(strstr(options_usage, names[i]));
 }
 
 static void nonsense_is_refused_by_name_and_value(void **state)
