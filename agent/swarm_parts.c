@@ -9,12 +9,9 @@
 #include <string.h>
 
 #include "agent/address.h"
-#include "agent/identity.h"
 #include "agent/swarm_internal.h"
-#include "proto/base/clock.h"
 #include "proto/base/log.h"
 #include "proto/base/mem.h"
-#include "proto/base/message.h"
 
 /* --- the agent ------------------------------------------------------------------------------------- */
 
@@ -23,42 +20,10 @@ bool swarm_is_manager(const struct swarm *s)
     return s->identity && s->identity->role == NODE_ROLE__MANAGER;
 }
 
-static bool same_managers(const Identity *identity, char *const *managers, size_t count)
-{
-    if (identity->n_managers != count)
-        return false;
-    for (size_t i = 0; i < count; i++)
-        if (strcmp(identity->managers[i], managers[i]) != 0)
-            return false;
-    return true;
-}
-
-static void on_managers_written(void *ctx, const struct err *e)
-{
-    struct swarm *s = ctx;
-
-    if (e->code)
-        log_warn("cannot remember the managers", "error=\"%s\"", e->text);
-    swarm_callback_came(s);
-}
-
 /* Remember where the cluster is, for the next start. */
 static void on_managers(void *ctx, char *const *managers, size_t count)
 {
-    struct swarm *s = ctx;
-    struct err e;
-
-    if (s->state != SWARM_ACTIVE || same_managers(s->identity, managers, count))
-        return;
-    Identity changed = *s->identity;
-    changed.managers = (char **)managers;
-    changed.n_managers = count;
-    Identity *copy = message_dup(&changed);
-    message_free(s->identity);
-    s->identity = copy;
-    s->pending++;
-    if (identity_write(s->config.loop, s->config.data_dir, s->identity, on_managers_written, s, &e) < 0)
-        on_managers_written(s, &e);
+    swarm_set_managers(ctx, managers, count);
 }
 
 static void connect_agent(struct swarm *s)
@@ -93,8 +58,8 @@ void swarm_start_agent(struct swarm *s)
 {
     struct agent_config config = {.loop = s->config.loop,
                                   .engine = s->config.engine,
-                                  .clock = clock_real(),
-                                  .entropy = entropy_real(),
+                                  .clock = s->config.clock,
+                                  .entropy = s->config.entropy,
                                   .data_dir = s->config.data_dir,
                                   .identity = s->identity,
                                   .tls = s->tls,
@@ -128,6 +93,7 @@ static void on_manager_ready(void *ctx)
         return;
     }
     swarm_move(s, SWARM_ACTIVE);
+    swarm_start_renewal(s);
     connect_agent(s);
 }
 
@@ -189,20 +155,23 @@ static void on_part_closed(void *ctx)
         s->then(s);
 }
 
-/* Close agent and manager, then go on; at once when there is neither. */
+/* See swarm_internal.h. */
 void swarm_close_parts(struct swarm *s, void (*then)(struct swarm *s))
 {
     s->then = then;
     if (s->closing) /* they are on their way already */
         return;
-    s->closing = (s->agent != NULL) + (s->manager != NULL);
+    s->closing = (s->agent != NULL) + (s->manager != NULL) + (s->renew != NULL);
     s->manager_ready = false;
     struct agent *agent = steal(&s->agent);
     struct manager *manager = steal(&s->manager);
+    struct renew *renew = steal(&s->renew);
+    if (renew)
+        renew_close(renew, on_part_closed, s);
     if (agent)
         agent_close(agent, on_part_closed, s);
     if (manager)
         manager_close(manager, on_part_closed, s);
-    if (!agent && !manager)
+    if (!agent && !manager && !renew)
         then(s);
 }
