@@ -23,7 +23,7 @@
 
 /* --- agents: what they do with their tasks ------------------------------------------------------------------ */
 
-static void send_message(struct puppet *a, const AgentMessage *message)
+void puppet_send(struct puppet *a, const AgentMessage *message)
 {
     size_t size = agent_message__get_packed_size(message);
     uint8_t *packed = mem_alloc(size);
@@ -32,6 +32,15 @@ static void send_message(struct puppet *a, const AgentMessage *message)
     if (rpc_send(a->stream, packed, size) < 0)
         FAIL("the agent's message was not taken");
     free(packed);
+}
+
+void puppet_heartbeat(struct puppet *a)
+{
+    AgentMessage message = AGENT_MESSAGE__INIT;
+
+    message.has_heartbeat = message.heartbeat = true;
+    if (a->stream)
+        puppet_send(a, &message);
 }
 
 static TaskState outcome(const struct puppet *a, const struct puppet_task *t)
@@ -97,7 +106,7 @@ static void report_due(struct puppet *a)
         report.sequence = ++a->reports;
         report.tasks = reports;
         message.report = &report;
-        send_message(a, &message);
+        puppet_send(a, &message);
     }
 }
 
@@ -120,7 +129,7 @@ void puppet_report(struct puppet *a, const struct puppet_task *task, TaskState s
     report.tasks = reports;
     report.n_tasks = 1;
     message.report = &report;
-    send_message(a, &message);
+    puppet_send(a, &message);
 }
 
 static void on_set(void *ctx, const AssignmentItem *item)

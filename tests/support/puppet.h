@@ -60,6 +60,10 @@ void puppet_connect(struct puppet *a); /* (again) */
 void puppet_disconnect(struct puppet *a);
 void puppet_end(struct puppet *a);
 
+void puppet_heartbeat(struct puppet *a);
+/* Send a message as it is. */
+void puppet_send(struct puppet *a, const AgentMessage *message);
+
 size_t puppet_running(const struct puppet *a);
 /* Report a state of one task. */
 void puppet_report(struct puppet *a, const struct puppet_task *t, TaskState state, const char *error);
