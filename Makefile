@@ -67,9 +67,11 @@ objects = $(patsubst %.c,$(B)/%.o,$(1))
 
 base_SRC := $(call sources,proto/base)
 wire_SRC := $(call sources,proto/wire)
-keeper_SRC := $(call sources,engine/keeper)
+# shoald's side of the keeper belongs to the engine; the rest of engine/keeper is the program.
+client_SRC := $(addprefix engine/keeper/,client.c link.c packet.c plan.c process.c)
+keeper_SRC := $(filter-out $(client_SRC),$(call sources,engine/keeper))
 job_SRC := $(call sources,engine/job)
-engine_SRC := $(call sources,engine engine/image engine/container engine/net engine/volume engine/build engine/api)
+engine_SRC := $(call sources,engine engine/image engine/container engine/net engine/volume engine/build engine/api) $(client_SRC)
 manager_SRC := $(call sources,manager $(patsubst %/,%,$(wildcard manager/*/)))
 agent_SRC := $(call sources,agent agent/network)
 cli_SRC := $(call sources,cli cli/compose)
@@ -80,7 +82,9 @@ support_SRC := $(call sources,tests/support)
 AREAS := base wire keeper job engine manager agent cli sim bench support
 $(foreach a,$(AREAS),$(eval $(a)_OBJ := $(call objects,$($(a)_SRC))))
 base_OBJ += $(GEN:%.c=%.o)
-ARCHIVES := $(AREAS:%=$(B)/lib%.a)
+# shoald's areas, and those of the small programs, are never linked together: each may use the names it likes.
+KEEPER_ARCHIVES := $(foreach a,keeper bench support job engine wire base,$(B)/lib$(a).a)
+ARCHIVES := $(foreach a,$(filter-out keeper,$(AREAS)),$(B)/lib$(a).a)
 
 PROGRAMS := $(foreach p,shoald:agent shoal:cli shoal-keeper:engine/keeper shoal-job:engine/job,\
 	$(if $(wildcard $(lastword $(subst :, ,$(p)))/main.c),$(B)/$(firstword $(subst :, ,$(p)))))
@@ -190,7 +194,7 @@ Q := $(if $(V),,@)
 say = $(if $(V),,@printf '  %-5s %s\n' $(1) $@)
 
 # --- how things are made ---------------------------------------------------------------------------------------
-$(B)/gen/%.pb-c.c $(B)/gen/%.pb-c.h: %.proto
+$(B)/gen/%.pb-c.c $(B)/gen/%.pb-c.h: %.proto $(PROTOS)
 	@mkdir -p $(B)/gen
 	$(call say,GEN)
 	$(Q)protoc-c --c_out=$(B)/gen $<
@@ -221,7 +225,7 @@ $(call say,LINK)
 $(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) -Wl,--start-group $(filter %.a,$^) -Wl,--end-group $(1)
 endef
 
-$(B)/shoald: $(B)/agent/main.o $(foreach a,agent manager engine keeper wire base,$(B)/lib$(a).a)
+$(B)/shoald: $(B)/agent/main.o $(foreach a,agent manager engine wire base,$(B)/lib$(a).a)
 	$(call link,$(LIBS) $(RAFT))
 # The client waits for people and nodes: small matters more than fast. Its tables of options are full of pointers, whose
 # relocations shrink to a tenth when packed (glibc 2.36).
@@ -238,12 +242,17 @@ $(B)/shoal-job: $(B)/engine/job/main.o $(foreach a,job base,$(B)/lib$(a).a)
 
 # Some of these start the real program of their build.
 $(filter $(B)/engine/job/% $(B)/engine/image/%,$(UNIT)): $(B)/shoal-job
+$(B)/engine/image/registry_test: $(B)/tests/integration/tools/token_server
 
-$(UNIT) $(SIM) $(BENCH): $(B)/%: $(B)/%.o $(ARCHIVES)
+KEEPER_UNIT := $(filter $(B)/engine/keeper/%,$(UNIT))
+$(filter-out $(KEEPER_UNIT),$(UNIT)) $(SIM) $(BENCH): $(B)/%: $(B)/%.o $(ARCHIVES)
 	$(call link,-lcmocka $(JOB_LIBS) $(LIBS) $(RAFT))
+$(KEEPER_UNIT): $(B)/%: $(B)/%.o $(KEEPER_ARCHIVES)
+	$(call link,-lcmocka $(JOB_LIBS) $(LIBS))
 # Tests that start the programs beside them.
 $(B)/engine/container/seccomp_test: | $(B)/shoal-job
-$(B)/engine/keeper/keeper%_test: | $(B)/shoal-keeper $(B)/shoal-job
+$(B)/engine/engine_test $(B)/engine/engine_crash_test: | $(B)/shoal-keeper $(B)/shoal-job
+$(filter $(B)/engine/keeper/keeper%,$(UNIT)): | $(B)/shoal-keeper $(B)/shoal-job $(B)/tests/integration/tools/inside
 # The simulation with planted bugs: the sources of manager/raft once more, with RAFT_FAULTS (manager/raft/fault.h).
 FAULT_OBJ := $(patsubst %.c,$(B)/faults/%.o,$(call sources,manager/raft))
 $(B)/faults/%.o: %.c Makefile | $(GEN)

@@ -70,6 +70,12 @@ int cli_status(struct cli *cli, int status, int rc)
     return rc;
 }
 
+void cli_print(const struct buf *out)
+{
+    if (out->length)
+        (void)fwrite(buf_bytes(out), 1, out->length, stdout);
+}
+
 void cli_complain(struct cli *cli, const struct err *e)
 {
     (void)fflush(stdout); /* keep the order; a failure is noticed at the end */

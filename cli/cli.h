@@ -41,6 +41,8 @@ int cli_delete(struct cli *cli, struct buf *path, json_t **ret, struct err *e);
 /* A request with everything, for streams; the call must be given to call_end. */
 int cli_call(struct cli *cli, const struct client_request *request, struct call **ret, struct err *e);
 
+/* Print to stdout. A failure is noticed when the program ends. */
+void cli_print(const struct buf *out);
 /* Print the error and go on; the process will end with status 1. */
 void cli_complain(struct cli *cli, const struct err *e);
 /* Set the status the process ends with when the command fails, and return `rc`. */

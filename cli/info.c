@@ -329,7 +329,7 @@ static int show_formatted(struct template *t, json_t *info, struct err *e)
     int rc = template_run(t, &data, &out, e);
 
     buf_append_char(&out, '\n');
-    (void)fwrite(buf_bytes(&out), 1, out.length, stdout); /* a failure is noticed at the end */
+    cli_print(&out);
     return rc;
 }
 

@@ -87,7 +87,7 @@ static void show(const struct template *t, bool one_line, struct buf *out)
     if (t) {
         if (!out->length)
             buf_append_char(out, '\n');
-        (void)fwrite(buf_bytes(out), 1, out->length, stdout); /* a failure is noticed at the end */
+        cli_print(out);
         return;
     }
     buf_append_char(&array, '[');
@@ -95,7 +95,7 @@ static void show(const struct template *t, bool one_line, struct buf *out)
     buf_append_char(&array, ']');
     tree_indent(&text, buf_str(&array), array.length, one_line ? 0 : 4);
     buf_append_char(&text, '\n');
-    (void)fwrite(buf_bytes(&text), 1, text.length, stdout);
+    cli_print(&text);
 }
 
 int inspect_run(struct cli *cli, const struct args *args, inspect_get get, void *context, struct err *e)

@@ -145,14 +145,14 @@ int list_close(struct list *l, struct err *e)
     AUTO_BUF struct buf laid_out = {0};
 
     if (!l->is_table) {
-        (void)fwrite(buf_bytes(&l->out), 1, l->out.length, stdout); /* a failure is noticed at the end */
+        cli_print(&l->out);
         return 0;
     }
     (void)run(l, &header, &whole, NULL); /* what a header cannot show stays blank */
     buf_append_char(&whole, '\n');
     buf_append(&whole, buf_bytes(&l->out), l->out.length);
     table_layout(&laid_out, buf_str(&whole), whole.length, shape);
-    (void)fwrite(buf_bytes(&laid_out), 1, laid_out.length, stdout);
+    cli_print(&laid_out);
     return 0;
 }
 

@@ -322,7 +322,7 @@ static int run_inspect(struct cli *cli, const struct args *args, struct err *e)
         if (rc < 0)
             return rc;
         pretty(&out, node);
-        (void)fwrite(buf_bytes(&out), 1, out.length, stdout); /* a failure is noticed at the end */
+        cli_print(&out);
     }
     return 0;
 }

@@ -232,7 +232,7 @@ static int run_inspect(struct cli *cli, const struct args *args, struct err *e)
             service_pretty(cli, service, &out);
     }
     if (rc == 0)
-        (void)fwrite(buf_bytes(&out), 1, out.length, stdout); /* a failure is noticed at the end */
+        cli_print(&out);
     return rc;
 }
 

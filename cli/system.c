@@ -178,7 +178,7 @@ static int run_version(struct cli *cli, const struct args *args, struct err *e)
     }
     template_free(t);
     table_layout(&out, buf_str(&text), text.length, shape);
-    (void)fwrite(buf_bytes(&out), 1, out.length, stdout); /* a failure is noticed at the end */
+    cli_print(&out);
     if (asked < 0 || rc < 0)
         cli_complain(cli, &why);
     return 0;
@@ -281,7 +281,7 @@ static int show_event(const char *text, size_t length, const struct template *t,
         }
     }
     buf_append_char(&out, '\n');
-    (void)fwrite(buf_bytes(&out), 1, out.length, stdout); /* a failure is noticed at the end */
+    cli_print(&out);
     (void)fflush(stdout);
     return rc;
 }

@@ -25,9 +25,9 @@
 #include "proto/base/log.h"
 #include "proto/base/mem.h"
 
-#define WRITES_OBJECTS     1000 /* of a draft: what people ask for */
-#define BACKGROUND_OBJECTS 1500 /* with statuses; the rest is the planners' at least */
-#define REFUSED_MS         100  /* until a refused proposal is tried again */
+#define WRITES_OBJECTS     600 /* of a draft: what people ask for */
+#define BACKGROUND_OBJECTS 900 /* with statuses; the rest is the planners' at least */
+#define REFUSED_MS         100 /* until a refused proposal is tried again */
 
 struct control {
     struct control_config config;

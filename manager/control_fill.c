@@ -121,7 +121,7 @@ static void store_answer(struct fill *f, const struct control_write *w)
 
 static bool too_large(const struct fill *f)
 {
-    return draft_objects(f->draft) > CONTROL_DRAFT_OBJECTS || draft_bytes(f->draft) > CONTROL_DRAFT_BYTES;
+    return draft_objects(f->draft) > CONTROL_WRITE_OBJECTS || draft_bytes(f->draft) > CONTROL_DRAFT_BYTES;
 }
 
 static void execute(struct fill *f, struct control_write *w)

@@ -7,7 +7,8 @@
 #include "manager/control.h"
 #include "manager/scheduler/scheduler.h"
 
-#define CONTROL_DRAFT_OBJECTS 2000 /* a draft is closed at so many (DESIGN.md section 4) */
+#define CONTROL_DRAFT_OBJECTS 1200 /* planners stop at so many: to apply them takes less than a turn */
+#define CONTROL_WRITE_OBJECTS 2000 /* what one write may make of a draft (DESIGN.md section 4) */
 #define CONTROL_DRAFT_BYTES   (3 * 1024 * 1024 / 2)
 
 struct fill {

@@ -560,7 +560,7 @@ static void what_people_ask_for_goes_before_statuses_and_starves_them_not(void *
     background.base.background = true;
     control_submit(m->control, &background.base);
     for (int i = 0; i < 3; i++) {
-        people[i].objects = 900;
+        people[i].objects = 500;
         control_submit(m->control, &people[i].base);
     }
     turns(m);

@@ -164,7 +164,7 @@ static int add_tmpfs_point(struct step_list *l, const MountPoint *p, struct err 
 static int add_point(const struct bundle_in *in, struct step_list *l, size_t i, struct err *e)
 {
     const MountPoint *p = in->record->mounts[i];
-    const char *how;
+    const char *how = NULL;
 
     if (p->type == MOUNT_TYPE__TMPFS)
         return add_tmpfs_point(l, p, e);
@@ -288,7 +288,7 @@ static int add_rules(const HostConfig *h, struct arena *a, StepDevices *s, struc
 {
     for (size_t i = 0; h && i < h->n_device_cgroup_rules; i++) {
         struct bundle_device d;
-        bool both, any_major, any_minor;
+        bool both = false, any_major = false, any_minor = false;
         int rc = parse_rule(h->device_cgroup_rules[i], &d, &both, &any_major, &any_minor, a, e);
 
         if (rc < 0)

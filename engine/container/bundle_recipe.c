@@ -261,8 +261,7 @@ static void add_dev(struct step_list *l, const struct wishes *w, const struct bu
         step_option(l, m, "gid=5");
     }
     if (!w->taken_mqueue && kernel->mqueue) {
-        m = step_mount(l, "/dev/mqueue", w->host_ipc ? NULL : "mqueue", HIDDEN);
-        m->host_path = w->host_ipc ? (char *)"/dev/mqueue" : NULL;
+        m = step_mount(l, "/dev/mqueue", "mqueue", HIDDEN); /* shows the queues of the namespace one is in */
         m->has_optional = m->optional = true;
     }
     add_shm(l, w);

@@ -198,7 +198,7 @@ static const struct {
     {"sees the host's files", sees_the_hosts_files, 0, false},
     {"sees more than the root", sees_more_than_the_root, NETWORK, false},
     {"holds other directories", holds_other_directories, 0, false},
-    {"makes files", makes_files, FILES | NETWORK | MARK, false},
+    {"makes files", makes_files, FILES | NETWORK | MARK | REMOVE, false},
     {"makes devices", makes_devices, FILES, false},
     {"opens devices", opens_devices, 0, false},
     {"changes owners", changes_owners, FILES, false},

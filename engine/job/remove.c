@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/capability.h>
 #include <unistd.h>
@@ -16,7 +17,21 @@
 #include "proto/base/log.h"
 #include "proto/base/mem.h"
 
-#define DEAD "dead-"
+#define DEAD     "dead-"
+#define TRIES    50
+#define PAUSE_MS 20
+
+/* A helper that was killed may write its last file while the tree goes: then the tree is not empty at its end. */
+static int remove_one(int root_fd, const char *name, struct err *e)
+{
+    int rc = tree_remove(root_fd, name, e);
+
+    for (int tries = 0; rc == ERR_EXISTS && tries < TRIES; tries++) {
+        (void)poll(NULL, 0, PAUSE_MS); /* only to wait */
+        rc = tree_remove(root_fd, name, e);
+    }
+    return rc;
+}
 
 static int remove_dead(int root_fd, struct err *e)
 {
@@ -29,7 +44,7 @@ static int remove_dead(int root_fd, struct err *e)
     while ((entry = readdir(dir))) {
         if (strncmp(entry->d_name, DEAD, strlen(DEAD)) != 0)
             continue;
-        int rc = tree_remove(dirfd(dir), entry->d_name, e);
+        int rc = remove_one(dirfd(dir), entry->d_name, e);
         if (rc < 0)
             worst = rc; /* the others still go */
     }

@@ -377,8 +377,10 @@ static void on_ready(struct keeper *k, unsigned launching_max)
     char *id;
 
     k->launching_max = launching_max ? launching_max : 1;
-    while ((id = map_next(&k->forgotten, &at)))
+    while ((id = map_next(&k->forgotten, &at))) {
+        post_forget(k, id); /* said while it was still telling, or lost with the keeper before */
         free(id);
+    }
     map_fini(&k->forgotten);
     list_each (h, &k->held, link)
         if (!h->ended)

@@ -87,6 +87,8 @@ static int say_there(struct box *b)
     unsigned count = 0;
 
     box_describe(b, &m, fds, &count);
+    if (b->stage == BOX_STAGE__DRAINING_BOX)
+        m.box.exit = NULL; /* it may be forgotten when its end is told, and that is not yet */
     if (b->serial && b->generation == s->control.generation) {
         event.has_serial = true;
         event.serial = b->serial;
@@ -435,7 +437,7 @@ int control_resume(struct server *s, int fd, int client_ns, struct err *e)
     return rc;
 }
 
-void server_control_close(struct server *s)
+void control_end(struct server *s)
 {
     drop_connection(s);
     watch_stop(&s->loop, &s->listen_watch);

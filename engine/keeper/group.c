@@ -255,8 +255,9 @@ static int remove_children(int fd, bool v2, int depth, struct err *e)
     if (!dir)
         return err_errno(e, "list a cgroup");
     while ((entry = readdir(dir)))
-        if (entry->d_type == DT_DIR && entry->d_name[0] != '.')
-            rc = MIN(rc, remove_below(fd, entry->d_name, v2, depth + 1, e));
+        if (entry->d_type == DT_DIR && entry->d_name[0] != '.' &&
+            remove_below(fd, entry->d_name, v2, depth + 1, e) < 0)
+            rc = ERR_CONFLICT;
     closedir(dir);
     return rc;
 }
@@ -289,8 +290,8 @@ int group_remove(const struct cgroup_layout *l, const char *path, struct err *e)
         AUTO_FREE
         char *full = mem_printf("%s%s", l->mounts[i].path, path);
 
-        if (used(l, i))
-            rc = MIN(rc, remove_below(AT_FDCWD, full, l->mounts[i].v2, 0, e));
+        if (used(l, i) && remove_below(AT_FDCWD, full, l->mounts[i].v2, 0, e) < 0)
+            rc = ERR_CONFLICT; /* go on: what can be removed is */
     }
     return rc;
 }

@@ -191,6 +191,17 @@ int launch_watch(struct box *b, struct err *e)
 
 /* --- a plan ---------------------------------------------------------------------------------------- */
 
+struct order { /* a launch request, checked */
+    uint32_t serial;
+    const LaunchPlan *plan;
+    const Recipe *recipe;
+    const void *data; /* the plan packed, or */
+    size_t size;
+    int memfd; /* a memfd of it, -1 */
+    int *fds;
+    unsigned fd_count;
+};
+
 /* What the keeper itself needs of a plan; the rest is the child's. Takes the log's descriptor out of the list. */
 static int note_plan(struct box *b, const LaunchPlan *p, int *fds, struct err *e)
 {
@@ -214,9 +225,9 @@ static int note_plan(struct box *b, const LaunchPlan *p, int *fds, struct err *e
     return 0;
 }
 
-static int send_plan(struct box *b, const void *plan, size_t size, int memfd, const int *fds, unsigned fd_count,
-                     int reader, struct err *e)
+static int send_plan(struct box *b, const struct order *o, int reader, struct err *e)
 {
+    size_t size = o->memfd < 0 ? o->size : 0;
     AUTO_FREE
     char *packet = mem_alloc(1 + size);
     int list[PACKET_FDS];
@@ -224,28 +235,27 @@ static int send_plan(struct box *b, const void *plan, size_t size, int memfd, co
 
     list[count++] = b->server->control.client_ns;
     list[count++] = reader >= 0 ? reader : b->server->control.client_ns;
-    memcpy(list + count, fds, fd_count * sizeof(int));
-    count += fd_count;
-    if (memfd >= 0)
-        list[count++] = memfd;
-    packet[0] = memfd >= 0 ? CHILD_MEMFD : CHILD_PLAN;
-    if (memfd < 0)
-        memcpy(packet + 1, plan, size);
-    return packet_send(b->channel, packet, memfd >= 0 ? 1 : 1 + size, list, count, e);
+    memcpy(list + count, o->fds, o->fd_count * sizeof(int));
+    count += o->fd_count;
+    if (o->memfd >= 0)
+        list[count++] = o->memfd;
+    packet[0] = o->memfd >= 0 ? CHILD_MEMFD : CHILD_PLAN;
+    if (size)
+        memcpy(packet + 1, o->data, size);
+    return packet_send(b->channel, packet, 1 + size, list, count, e);
 }
 
-static int begin_in(struct box *b, const LaunchPlan *p, const void *plan, size_t size, int memfd, int *fds,
-                    unsigned fd_count, struct err *e)
+static int begin_in(struct box *b, const struct order *o, struct err *e)
 {
     static const char go[] = {CHILD_GO};
     AUTO_CLOSE
     int reader = -1;
-    int rc = note_plan(b, p, fds, e);
+    int rc = note_plan(b, o->plan, o->fds, e);
 
     if (rc == 0 && b->open_stdin && !b->tty)
         rc = box_make_stdin(b, &reader, e);
     if (rc == 0)
-        rc = send_plan(b, plan, size, memfd, fds, fd_count, reader, e);
+        rc = send_plan(b, o, reader, e);
     if (rc < 0)
         return rc;
     /* The child works meanwhile; it executes only after this. */
@@ -257,35 +267,47 @@ static int begin_in(struct box *b, const LaunchPlan *p, const void *plan, size_t
     return rc;
 }
 
-static int begin_checked(struct server *s, uint32_t serial, const LaunchPlan *p, const Recipe *recipe,
-                         const void *plan, size_t size, int memfd, int *fds, unsigned fd_count, struct err *e)
+static int begin_with(struct box *b, const struct order *o, struct err *e)
 {
-    if (map_get(&s->by_id, p->id))
-        return err_set(e, ERR_EXISTS, "container %s is here already", p->id);
-    struct box *b = pool_take(s, p->recipe.data, p->recipe.len);
-    int rc = b ? 0 : launch_prepare(s, recipe, &b, e);
-    if (rc < 0)
-        return rc;
+    struct server *s = b->server;
+
     b->asked_us = now_us();
-    b->serial = serial;
+    b->serial = o->serial;
     b->generation = s->control.generation;
-    box_set_id(b, p->id);
+    box_set_id(b, o->plan->id);
     box_move(b, BOX_STAGE__LAUNCHING_BOX);
     watch_change(&s->loop, &b->channel_watch, EPOLLRDHUP);
-    rc = begin_in(b, p, plan, size, memfd, fds, fd_count, e);
+    int rc = begin_in(b, o, e);
     if (rc < 0)
         abandon(b);
     return rc;
+}
+
+static int begin_checked(struct server *s, const struct order *o, struct err *e)
+{
+    struct box *b;
+
+    if (map_get(&s->by_id, o->plan->id))
+        return err_set(e, ERR_EXISTS, "container %s is here already", o->plan->id);
+    while ((b = pool_take(s, o->plan->recipe.data, o->plan->recipe.len))) {
+        int rc = begin_with(b, o, e);
+
+        if (rc != ERR_CLOSED) /* a warm one that died just now is nobody's failure */
+            return rc;
+    }
+    int rc = launch_prepare(s, o->recipe, &b, e);
+    return rc < 0 ? rc : begin_with(b, o, e);
 }
 
 int launch_begin(struct server *s, uint32_t serial, const void *plan, size_t size, int memfd, int *fds,
                  unsigned fd_count, struct err *e)
 {
     AUTO_ARENA struct arena a;
-    Recipe *recipe;
-    const LaunchPlan *p = NULL;
+    struct order o = {
+        .serial = serial, .data = plan, .size = size, .memfd = memfd, .fds = fds, .fd_count = fd_count};
     const void *mapped = NULL;
     size_t mapped_size = 0;
+    Recipe *recipe = NULL;
     int rc = 0;
 
     arena_init(&a);
@@ -296,8 +318,9 @@ int launch_begin(struct server *s, uint32_t serial, const void *plan, size_t siz
     if (rc == 0 && memfd >= 0)
         rc = memfd_map(memfd, &mapped, &mapped_size, e);
     if (rc == 0) {
-        p = plan_unpack(&a, mapped ? mapped : plan, mapped ? mapped_size : size, fd_count, &recipe, e);
-        rc = p ? begin_checked(s, serial, p, recipe, plan, size, memfd, fds, fd_count, e) : e->code;
+        o.plan = plan_unpack(&a, mapped ? mapped : plan, mapped ? mapped_size : size, fd_count, &recipe, e);
+        o.recipe = recipe;
+        rc = o.plan ? begin_checked(s, &o, e) : e->code;
     }
     if (mapped)
         memfd_unmap(mapped, mapped_size);

@@ -24,7 +24,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -498,10 +498,10 @@ static void keeper_on_event(struct watch *w, uint32_t events)
         int fds[PACKET_FDS];
         unsigned count;
 
+        arena_init(&a);
         got = packet_receive(l->fd, packet, fds, &count, NULL);
         if (got <= 0)
             break;
-        arena_init(&a);
         const KeeperLogRequest *r = arena_unpack(&a, &keeper_log_request__descriptor, packet, (size_t)got);
         if (r)
             handle(l, r, fds, count);
@@ -594,6 +594,7 @@ int logger_main(int channel, int run_fd)
 
     log_set_prefix("logger");
     (void)signal(SIGPIPE, SIG_IGN);
+    (void)umask(0); /* a log has the mode it is opened with */
     l.run = run_fd;
     l.fd = l.listener = l.watch.fd = l.listen_watch.fd = -1;
     list_init(&l.sources);

@@ -204,10 +204,10 @@ static void logger_on_event(struct watch *w, uint32_t events)
         int fds[PACKET_FDS];
         unsigned count;
 
+        arena_init(&a);
         got = packet_receive(s->logger.fd, packet, fds, &count, NULL);
         if (got <= 0)
             break;
-        arena_init(&a);
         const KeeperLogEvent *event = arena_unpack(&a, &keeper_log_event__descriptor, packet, (size_t)got);
         if (event)
             handle(s, event, fds, count);
@@ -233,7 +233,8 @@ int logger_resume(struct server *s, int fd, struct err *e)
 static _Noreturn void exec_logger(struct server *s, int program, int channel)
 {
     char number[12], run[12];
-    char *argv[] = {s->argv[0], (char *)"--log", number, (char *)"--run-fd", run, NULL};
+    char *argv[] = {s->argv[0],          (char *)"--log", number, (char *)"--run-fd", run,
+                    (char *)"--run-dir", s->run_path,     NULL}; /* the last for who looks at the process list */
 
     (void)snprintf(number, sizeof(number), "%d", channel);
     (void)snprintf(run, sizeof(run), "%d", s->run);

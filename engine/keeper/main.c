@@ -304,7 +304,7 @@ static void server_close(struct server *s)
     (void)unlinkat(s->run, KEEPER_LOCK, 0);
     (void)rmdir(s->run_path); /* where somebody put something it stays */
     control_answer(s, s->stop_serial, NULL);
-    server_control_close(s);
+    control_end(s);
 }
 
 static int serve(struct server *s)

@@ -87,9 +87,10 @@ int packet_receive(int socket, void *buffer, int *ret_fds, unsigned *ret_fd_coun
     ssize_t got;
 
     *ret_fd_count = 0;
+    /* A peer that went without reading everything leaves ECONNRESET, which comes before what it had sent, once. */
     while ((got = recvmsg(socket, &message, MSG_CMSG_CLOEXEC)) < 0)
-        if (errno != EINTR)
-            return errno == ECONNRESET ? 0 : err_errno(e, "receive from the keeper's socket");
+        if (errno != EINTR && errno != ECONNRESET)
+            return err_errno(e, "receive from the keeper's socket");
     if (take_fds(&message, ret_fds, ret_fd_count) < 0)
         return err_set(e, ERR_LIMIT, "a packet larger than %d bytes, or no descriptors left", PACKET_BYTES);
     return (int)got;

@@ -167,8 +167,7 @@ static int check_mount(const StepMount *m, bool in_recipe, struct err *e)
         return err_set(e, ERR_INVALID, "%s needs one of source_fd, fstype, host_path, cgroup", m->target);
     if (m->cgroup && !in_recipe)
         return err_set(e, ERR_INVALID, "cgroup \"%s\" belongs into the recipe", m->cgroup);
-    if (m->host_path &&
-        (!in_recipe || (strcmp(m->host_path, "/dev/shm") != 0 && strcmp(m->host_path, "/dev/mqueue") != 0)))
+    if (m->host_path && (!in_recipe || strcmp(m->host_path, "/dev/shm") != 0))
         return err_set(e, ERR_INVALID, "host_path \"%s\" is not offered", m->host_path);
     if (m->propagation && strcmp(m->propagation, "private") != 0 && strcmp(m->propagation, "slave") != 0 &&
         strcmp(m->propagation, "shared") != 0)

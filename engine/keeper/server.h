@@ -223,7 +223,7 @@ int control_resume(struct server *s, int fd, int client_ns, struct err *e);
 void control_say(struct box *b);                                             /* something about it changed */
 void control_answer(struct server *s, uint32_t serial, const struct err *e); /* NULL: done */
 void control_poke(struct server *s); /* a launch of an earlier shoald is over */
-void server_control_close(struct server *s);
+void control_end(struct server *s);
 
 /* --- loglink.c ------------------------------------------------------------------------------------- */
 

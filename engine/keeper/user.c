@@ -184,9 +184,14 @@ int user_resolve(const char *spec, char *const *more_groups, size_t more_count, 
     memset(ret, 0, sizeof(*ret));
     ret->home[0] = '/';
     int rc = find_user(name, (struct text){passwd, passwd_size}, ret, &found_name, e);
-    if (rc == 0 && colon && colon[1])
+    bool given = colon && colon[1];
+    if (rc == 0 && given)
         rc = find_group(colon + 1, groups, &ret->gid, e);
-    else if (rc == 0)
+    /* The first one is among them, so that a program that lowers its group cannot lose it unnoticed: without it,
+     * files that are closed to this group would open to whoever changes group (CVE-2022-36109). */
+    if (rc == 0)
+        rc = add_group(ret, ret->gid, e);
+    if (rc == 0 && !given)
         rc = add_memberships(ret, found_name, groups, e);
     for (size_t i = 0; rc == 0 && i < more_count; i++) {
         gid_t gid;

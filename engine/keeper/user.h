@@ -19,7 +19,8 @@ struct user {
 };
 
 /* Resolve "name|uid[:group|gid]" ("" is root) and further groups, names or numbers. `passwd` and `group` are the
- * files' contents, empty when there are none. Docker's rules: a number needs no entry; supplementary groups of the
- * group file count only when no group is given; home comes from passwd. ERR_INVALID names what was not found. */
+ * files' contents, empty when there are none. Docker's rules: a number needs no entry; memberships of the group
+ * file count only when no group is given; the first group is always among them; home comes from passwd. ERR_INVALID
+ * names what was not found. */
 int user_resolve(const char *spec, char *const *more_groups, size_t more_count, const char *passwd,
                  size_t passwd_size, const char *group, size_t group_size, struct user *ret, struct err *e);

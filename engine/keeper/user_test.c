@@ -51,21 +51,21 @@ static void users_resolve_as_docker_does(void **state)
         const char *home;
         unsigned groups;
     } cases[] = {
-        {"", 0, 0, "/root", 1},
-        {"root", 0, 0, "/root", 1},
-        {"0", 0, 0, "/root", 1},
-        {"web", 33, 34, "/var/www", 2},
-        {"33", 33, 34, "/var/www", 2},
-        {"web:tty", 33, 5, "/var/www", 0},
-        {"web:99", 33, 99, "/var/www", 0},
-        {"1234", 1234, 0, "/", 0},
-        {"1234:5", 1234, 5, "/", 0},
-        {"7", 1007, 1008, "/home/seven", 0},
-        {"relative", 40, 40, "/", 0},
-        {"last", 50, 51, "/last", 0},
-        {"web:", 33, 34, "/var/www", 2},
-        {":tty", 0, 5, "/root", 0},
-        {"2147483647", 2147483647, 0, "/", 0},
+        {"", 0, 0, "/root", 2},
+        {"root", 0, 0, "/root", 2},
+        {"0", 0, 0, "/root", 2},
+        {"web", 33, 34, "/var/www", 3},
+        {"33", 33, 34, "/var/www", 3},
+        {"web:tty", 33, 5, "/var/www", 1},
+        {"web:99", 33, 99, "/var/www", 1},
+        {"1234", 1234, 0, "/", 1},
+        {"1234:5", 1234, 5, "/", 1},
+        {"7", 1007, 1008, "/home/seven", 1},
+        {"relative", 40, 40, "/", 1},
+        {"last", 50, 51, "/last", 1},
+        {"web:", 33, 34, "/var/www", 3},
+        {":tty", 0, 5, "/root", 1},
+        {"2147483647", 2147483647, 0, "/", 1},
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
@@ -75,6 +75,7 @@ static void users_resolve_as_docker_does(void **state)
         assert_int_equal(u.gid, cases[i].gid);
         assert_string_equal(u.home, cases[i].home);
         assert_int_equal(u.group_count, cases[i].groups);
+        assert_int_equal(u.groups[0], cases[i].gid);
     }
 }
 
@@ -82,8 +83,8 @@ static void each_group_counts_once(void **state)
 {
     struct user u = resolve("web");
 
-    assert_int_equal(u.groups[0], 4);
-    assert_int_equal(u.groups[1], 29);
+    assert_int_equal(u.groups[1], 4);
+    assert_int_equal(u.groups[2], 29);
 }
 
 static void unknown_names_and_impossible_numbers_are_refused(void **state)
@@ -122,9 +123,9 @@ static void further_groups_are_added(void **state)
 
     assert_int_equal(
         user_resolve("web:tty", more, 2, passwd, sizeof(passwd) - 1, group, sizeof(group) - 1, &u, NULL), 0);
-    assert_int_equal(u.group_count, 2);
-    assert_int_equal(u.groups[0], 4);
-    assert_int_equal(u.groups[1], 77);
+    assert_int_equal(u.group_count, 3);
+    assert_int_equal(u.groups[1], 4);
+    assert_int_equal(u.groups[2], 77);
     assert_int_equal(user_resolve("web", bad, 1, passwd, sizeof(passwd) - 1, group, sizeof(group) - 1, &u, &e),
                      ERR_INVALID);
     assert_string_equal(e.text, "unable to find group none: no matching entries in group file");

@@ -44,7 +44,9 @@ int file_read(int dir_fd, const char *path, size_t size_max, struct buf *into, s
     if (fd < 0)
         return err_errno(e, "open %s", path);
     int rc = file_read_all(fd, size_max, into, e);
-    return rc < 0 ? err_wrap(e, "%s", path), rc : 0;
+    if (rc < 0)
+        err_wrap(e, "%s", path);
+    return rc;
 }
 
 int write_all(int fd, const void *data, size_t size, struct err *e)

@@ -73,7 +73,7 @@ static void reading_stops_at_its_limit(void **state)
     assert_int_equal(file_read(dir_fd, "f", 10, &b, &e), 0);
     assert_string_equal(buf_str(&b), "0123456789");
     assert_int_equal(file_read(dir_fd, "f", 9, &b, &e), ERR_LIMIT);
-    assert_string_equal(e.text, "f is larger than 9 bytes");
+    assert_string_equal(e.text, "f: larger than 9 bytes");
     assert_int_equal(file_read(dir_fd, "absent", 9, &b, &e), ERR_NOT_FOUND);
     assert_int_equal(file_read(AT_FDCWD, "/dev/zero", 100000, &b, &e), ERR_LIMIT); /* has no size */
     assert_int_equal(file_read(dir_fd, ".", 9, &b, &e), ERR_INVALID);

@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -366,6 +367,7 @@ int main(int argc, char **argv)
         fatal("pipe", NULL);
     pid_t server = fork();
     if (server == 0) {
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* however the measuring ends */
         serve(manager, port_pipe[1]);
         _exit(0);
     }

@@ -26,7 +26,7 @@ struct report {
 };
 
 struct agent {
-    struct world *world;
+    struct msim *world;
     unsigned number;
     uint8_t node_id[16];
     bool up;            /* the machine */
@@ -37,12 +37,12 @@ struct agent {
     size_t report_count;
 };
 
-static void agent_tick(struct world *w, struct event *e);
+static void agent_tick(struct msim *w, struct msim_event *e);
 
 static void agent_soon(struct agent *a)
 {
-    world_schedule(a->world, 20000 + (int64_t)world_below(a->world, 80000),
-                   (struct event){.fire = agent_tick, .number = a->number});
+    msim_schedule(a->world, 20000 + (int64_t)msim_below(a->world, 80000),
+                  (struct msim_event){.fire = agent_tick, .number = a->number});
 }
 
 static void agent_done(struct control_write *write, const struct err *e, uint64_t index)
@@ -91,7 +91,7 @@ static int agent_report(struct control_write *write, struct draft *d, struct pla
     return 0;
 }
 
-static void agent_submit(struct agent *a, struct manager *m,
+static void agent_submit(struct agent *a, struct msim_manager *m,
                          int (*execute)(struct control_write *w, struct draft *d, struct plan *p, struct err *e))
 {
     a->write = (struct control_write){.background = true, .execute = execute, .done = agent_done};
@@ -102,9 +102,9 @@ static void agent_submit(struct agent *a, struct manager *m,
 /* What a task becomes next, if it does. */
 static TaskState agent_move(struct agent *a, TaskState state, TaskState desired)
 {
-    struct world *w = a->world;
+    struct msim *w = a->world;
 
-    if (state > TASK_STATE__RUNNING || world_chance(w, 30))
+    if (state > TASK_STATE__RUNNING || msim_chance(w, 30))
         return state;
     if (desired >= TASK_STATE__SHUTDOWN)
         return TASK_STATE__SHUTDOWN;
@@ -112,14 +112,14 @@ static TaskState agent_move(struct agent *a, TaskState state, TaskState desired)
     case TASK_STATE__ASSIGNED:
         return TASK_STATE__PREPARING;
     case TASK_STATE__PREPARING:
-        return w->faults && world_chance(w, 4) ? TASK_STATE__REJECTED : TASK_STATE__READY;
+        return w->faults && msim_chance(w, 4) ? TASK_STATE__REJECTED : TASK_STATE__READY;
     case TASK_STATE__READY:
         return desired > TASK_STATE__READY ? TASK_STATE__STARTING : TASK_STATE__READY;
     case TASK_STATE__STARTING:
         return w->plant == PLANT_CONVERGE ? TASK_STATE__STARTING : TASK_STATE__RUNNING;
     case TASK_STATE__RUNNING:
-        if (w->faults && world_chance(w, 1))
-            return world_chance(w, 50) ? TASK_STATE__FAILED : TASK_STATE__COMPLETE;
+        if (w->faults && msim_chance(w, 1))
+            return msim_chance(w, 50) ? TASK_STATE__FAILED : TASK_STATE__COMPLETE;
         return TASK_STATE__RUNNING;
     default:
         return state;
@@ -143,7 +143,7 @@ static void agent_see(struct agent *a, struct map64 *kept, const Task *task, con
 }
 
 /* Look at all tasks of the node, as applied. What is not assigned any more is forgotten. */
-static void agent_look(struct agent *a, struct manager *m, uint64_t node)
+static void agent_look(struct agent *a, struct msim_manager *m, uint64_t node)
 {
     struct index_node *n = index_node(control_index(m->control), node);
     struct view *v = view_begin(m->store);
@@ -180,23 +180,23 @@ static void agent_power_off(struct agent *a)
 
 static void agent_fate(struct agent *a)
 {
-    struct world *w = a->world;
+    struct msim *w = a->world;
 
     if (!w->faults) {
         a->up = true;
-    } else if (a->up && world_chance(w, 1)) {
+    } else if (a->up && msim_chance(w, 1)) {
         a->up = false;
-        if (world_chance(w, 50))
+        if (msim_chance(w, 50))
             agent_power_off(a);
-    } else if (!a->up && world_chance(w, 3)) {
+    } else if (!a->up && msim_chance(w, 3)) {
         a->up = true;
     }
 }
 
-static void agent_tick(struct world *w, struct event *e)
+static void agent_tick(struct msim *w, struct msim_event *e)
 {
     struct agent *a = w->agents[e->number];
-    struct manager *m = world_leader(w);
+    struct msim_manager *m = msim_leader(w);
 
     agent_soon(a);
     agent_fate(a);
@@ -230,7 +230,7 @@ struct name { /* what must be there */
 };
 
 struct client {
-    struct world *world;
+    struct msim *world;
     unsigned number;
     struct name names[NAMES];
     struct name *target; /* of the request under way */
@@ -240,21 +240,21 @@ struct client {
     bool submitted;
     bool finishing, finished;
     uint8_t request_id[16];
-    struct manager *asked;
+    struct msim_manager *asked;
     struct control_write write;
 };
 
 static bool is_global(const struct client *c)
 {
-    return c->number == WORLD_CLIENTS - 1;
+    return c->number == MSIM_CLIENTS - 1;
 }
 
-static void client_tick(struct world *w, struct event *e);
+static void client_tick(struct msim *w, struct msim_event *e);
 
 static void client_soon(struct client *c, int64_t most_us)
 {
-    world_schedule(c->world, 1000 + (int64_t)world_below(c->world, (uint64_t)most_us),
-                   (struct event){.fire = client_tick, .number = c->number});
+    msim_schedule(c->world, 1000 + (int64_t)msim_below(c->world, (uint64_t)most_us),
+                  (struct msim_event){.fire = client_tick, .number = c->number});
 }
 
 static ServiceSpec *client_spec(struct client *c, struct arena *a)
@@ -278,6 +278,17 @@ static ServiceSpec *client_spec(struct client *c, struct arena *a)
     update->monitor_ns = 500000000;
     task->container = container;
     task->restart = restart;
+    if (c->number == 0) { /* its services publish a port that the cluster chooses */
+        PortConfig *port = ARENA_NEW(a, PortConfig);
+
+        spec->endpoint = ARENA_NEW(a, EndpointSpec);
+        endpoint_spec__init(spec->endpoint);
+        port_config__init(port);
+        port->has_target_port = true;
+        port->target_port = 80;
+        spec->endpoint->n_ports = 1;
+        spec->endpoint->ports = arena_dup(a, &port, sizeof(port));
+    }
     spec->name = c->target->text;
     spec->task = task;
     spec->update = update;
@@ -319,7 +330,7 @@ static void client_believe(struct client *c)
     n->replicas = c->replicas;
 }
 
-static bool name_there(struct manager *m, const struct name *n, char *why, size_t size)
+static bool name_there(struct msim_manager *m, const struct name *n, char *why, size_t size)
 {
     struct view *v = view_begin(m->store);
     uint64_t number = view_find_name(v, KIND_SERVICE, n->text);
@@ -342,7 +353,7 @@ static bool name_there(struct manager *m, const struct name *n, char *why, size_
 static void client_done(struct control_write *write, const struct err *e, uint64_t index)
 {
     struct client *c = container_of(write, struct client, write);
-    struct world *w = c->world;
+    struct msim *w = c->world;
     char why[256], expected[64];
 
     (void)index; /* the store is looked at */
@@ -353,18 +364,18 @@ static void client_done(struct control_write *write, const struct err *e, uint64
         return;
     }
     if (e->code) {
-        world_fail(w, "answer", "client %u was told: %s", c->number, e->text);
+        msim_fail(w, "answer", "client %u was told: %s", c->number, e->text);
         return;
     }
     (void)snprintf(expected, sizeof(expected), "%s %u", c->target->text, c->image);
     if (write->reply.length != strlen(expected) ||
         memcmp(buf_bytes(&write->reply), expected, strlen(expected)) != 0)
-        world_fail(w, "answer", "client %u was answered something else than \"%s\"", c->number, expected);
+        msim_fail(w, "answer", "client %u was answered something else than \"%s\"", c->number, expected);
     client_believe(c);
     w->counts.acked++;
     w->counts.replayed += write->replayed;
     if (c->asked->up && !name_there(c->asked, c->target, why, sizeof(why)))
-        world_fail(w, "acked", "%s", why);
+        msim_fail(w, "acked", "%s", why);
     bool repeat = w->plant == PLANT_ANSWER && w->faults && c->op == OP_CREATE && !w->planted;
     if (repeat) {
         w->planted = true;
@@ -378,11 +389,11 @@ static void client_done(struct control_write *write, const struct err *e, uint64
 
 static void client_submit(struct client *c)
 {
-    struct world *w = c->world;
-    struct manager *m = world_leader(w);
-    uint64_t any = 1 + world_below(w, w->manager_count);
+    struct msim *w = c->world;
+    struct msim_manager *m = msim_leader(w);
+    uint64_t any = 1 + msim_below(w, w->manager_count);
 
-    if (world_chance(w, 10) && w->managers[any].up)
+    if (msim_chance(w, 10) && w->managers[any].up)
         m = &w->managers[any];
     if (!m) {
         client_soon(c, 50000);
@@ -398,25 +409,25 @@ static void client_submit(struct client *c)
 
 static void client_choose(struct client *c)
 {
-    struct world *w = c->world;
+    struct msim *w = c->world;
 
     if (c->finishing)
         c->target = c->target == &c->names[0] ? &c->names[1] : &c->names[0];
     else
-        c->target = &c->names[world_below(w, NAMES)];
+        c->target = &c->names[msim_below(w, NAMES)];
     if (c->finishing && !c->target->exists) {
         c->finished = c->target == &c->names[NAMES - 1];
         client_soon(c, 10000);
         return;
     }
-    c->op = !c->target->exists ? OP_CREATE : world_chance(w, c->finishing ? 0 : 15) ? OP_REMOVE : OP_UPDATE;
-    c->image = c->target->image + (c->finishing || world_chance(w, 60));
-    c->replicas = is_global(c) ? 0 : 1 + world_below(w, 6);
+    c->op = !c->target->exists ? OP_CREATE : msim_chance(w, c->finishing ? 0 : 15) ? OP_REMOVE : OP_UPDATE;
+    c->image = c->target->image + (c->finishing || msim_chance(w, 60));
+    c->replicas = is_global(c) ? 0 : 1 + msim_below(w, 6);
     entropy_fill(&w->random.base, c->request_id, sizeof(c->request_id));
     client_submit(c);
 }
 
-static void client_tick(struct world *w, struct event *e)
+static void client_tick(struct msim *w, struct msim_event *e)
 {
     struct client *c = w->clients[e->number];
 
@@ -440,9 +451,9 @@ static void name_make(struct name *n, unsigned client, unsigned number)
     (void)snprintf(n->text, sizeof(n->text), "c%un%u", client, number);
 }
 
-void actors_make(struct world *w)
+void actors_make(struct msim *w)
 {
-    for (unsigned i = 0; i < WORLD_AGENTS; i++) {
+    for (unsigned i = 0; i < MSIM_AGENTS; i++) {
         struct agent *a = w->agents[i] = mem_alloc(sizeof(*a));
 
         a->world = w;
@@ -451,7 +462,7 @@ void actors_make(struct world *w)
         memset(a->node_id, 'a' + (int)i, sizeof(a->node_id));
         agent_soon(a);
     }
-    for (unsigned i = 0; i < WORLD_CLIENTS; i++) {
+    for (unsigned i = 0; i < MSIM_CLIENTS; i++) {
         struct client *c = w->clients[i] = mem_alloc(sizeof(*c));
 
         c->world = w;
@@ -462,21 +473,21 @@ void actors_make(struct world *w)
     }
 }
 
-void actors_free(struct world *w)
+void actors_free(struct msim *w)
 {
-    for (unsigned i = 0; i < WORLD_AGENTS; i++) {
+    for (unsigned i = 0; i < MSIM_AGENTS; i++) {
         map64_fini(&w->agents[i]->tasks);
         free(w->agents[i]);
     }
-    for (unsigned i = 0; i < WORLD_CLIENTS; i++) {
+    for (unsigned i = 0; i < MSIM_CLIENTS; i++) {
         buf_fini(&w->clients[i]->write.reply);
         free(w->clients[i]);
     }
 }
 
-void actors_finish(struct world *w)
+void actors_finish(struct msim *w)
 {
-    for (unsigned i = 0; i < WORLD_CLIENTS; i++) {
+    for (unsigned i = 0; i < MSIM_CLIENTS; i++) {
         struct client *c = w->clients[i];
 
         c->finishing = true;
@@ -485,12 +496,13 @@ void actors_finish(struct world *w)
     }
 }
 
-static bool service_content(struct manager *m, const struct client *c, const struct name *n, char *why, size_t size)
+static bool service_content(struct msim_manager *m, const struct client *c, const struct name *n, char *why,
+                            size_t size)
 {
     struct index *x = control_index(m->control);
     struct view *v = view_begin(m->store);
     struct index_service *s = index_service(x, view_find_name(v, KIND_SERVICE, n->text));
-    uint64_t wanted = is_global(c) ? WORLD_AGENTS : n->replicas, running = 0;
+    uint64_t wanted = is_global(c) ? MSIM_AGENTS : n->replicas, running = 0;
     struct index_walk walk = {0};
     struct index_task *t;
 
@@ -503,15 +515,15 @@ static bool service_content(struct manager *m, const struct client *c, const str
     return false;
 }
 
-bool actors_content(struct world *w, char *why, size_t size)
+bool actors_content(struct msim *w, char *why, size_t size)
 {
-    struct manager *m = world_leader(w);
+    struct msim_manager *m = msim_leader(w);
 
     if (!m) {
         (void)snprintf(why, size, "nobody leads");
         return false;
     }
-    for (unsigned i = 0; i < WORLD_CLIENTS; i++) {
+    for (unsigned i = 0; i < MSIM_CLIENTS; i++) {
         struct client *c = w->clients[i];
 
         if (!c->finished) {

@@ -2,24 +2,25 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "manager/orchestrator/orchestrator.h"
 #include "proto/base/mem.h"
 #include "tests/simulation/manager_world.h"
 
-static void check_digest(struct manager *m)
+static void msim_check_digest(struct msim_manager *m)
 {
-    struct world *w = m->world;
+    struct msim *w = m->world;
     uint64_t index = store_applied(m->store), digest = store_digest(m->store) | 1;
     void *seen = map64_get(&w->digests, index);
 
     if (!seen)
         map64_put(&w->digests, index, (void *)(uintptr_t)digest);
     else if ((uint64_t)(uintptr_t)seen != digest)
-        world_fail(w, "digest", "manager %" PRIu64 " holds other records at index %" PRIu64, m->id, index);
+        msim_fail(w, "digest", "manager %" PRIu64 " holds other records at index %" PRIu64, m->id, index);
 }
 
 static void see(void *ctx, uint64_t index, const struct object *o)
 {
-    struct world *w = ctx;
+    struct msim *w = ctx;
 
     if (o->kind != KIND_STATUS)
         return;
@@ -28,15 +29,15 @@ static void see(void *ctx, uint64_t index, const struct object *o)
     const Status *status = (const Status *)o->message;
     uint64_t seen = (uint64_t)(uintptr_t)map64_get(&w->states, o->number);
     if ((uint64_t)status->state + 1 < seen)
-        world_fail(w, "forward", "task %" PRIu64 " went from state %" PRIu64 " to %u at index %" PRIu64, o->number,
-                   seen - 1, status->state, index);
+        msim_fail(w, "forward", "task %" PRIu64 " went from state %" PRIu64 " to %u at index %" PRIu64, o->number,
+                  seen - 1, status->state, index);
     map64_put(&w->states, o->number, (void *)(uintptr_t)((uint64_t)status->state + 1));
 }
 
 /* Indexes are seen once in order by the member that is ahead; the others repeat what was seen. */
-static void check_forward(struct manager *m)
+static void msim_check_forward(struct msim_manager *m)
 {
-    struct world *w = m->world;
+    struct msim *w = m->world;
     struct arena arena;
     uint64_t to = m->fed;
 
@@ -48,36 +49,69 @@ static void check_forward(struct manager *m)
     arena_fini(&arena);
 }
 
-void check_index(struct manager *m)
+/* In stop-first a slot runs once, an update works on no more slots than it may, and a published port has one owner.
+ */
+static void msim_check_laws(struct msim_manager *m)
 {
-    struct world *w = m->world;
+    struct index *x = control_index(m->control);
+    struct map64 ports = {0};
+    struct index_service *s;
+
+    for (size_t at = 0; (s = table_next(&x->services, &at));) {
+        const struct index_slot *slot;
+        const struct index_task *t;
+        uint64_t parallelism = update_config(s)->parallelism;
+
+        list_each (slot, &s->all_slots, by_service) {
+            unsigned told = 0;
+
+            list_each (t, &slot->tasks, by_slot)
+                told += t->desired == TASK_STATE__RUNNING;
+            if (told > 1)
+                msim_fail(m->world, "laws", "%u tasks of slot %" PRIx64 " of %s are told to run", told, slot->key,
+                          s->name);
+        }
+        if (s->current && parallelism && s->current->unsettled > parallelism)
+            msim_fail(m->world, "laws", "%s updates %u slots at once, %" PRIu64 " are allowed", s->name,
+                      s->current->unsettled, parallelism);
+        for (uint32_t i = 0; i < s->port_count; i++)
+            if (map64_put(&ports, s->ports[i].published + UINT64_C(1), s))
+                msim_fail(m->world, "laws", "port %u is published twice", s->ports[i].published);
+    }
+    map64_fini(&ports);
+}
+
+void msim_check_index(struct msim_manager *m)
+{
+    struct msim *w = m->world;
     struct control_stats stats;
     char difference[256];
 
-    if (world_broken(w) || !m->control)
+    if (msim_broken(w) || !m->control)
         return;
     control_stats(m->control, &stats);
     if (stats.discarded)
-        world_fail(w, "open", "manager %" PRIu64 " discarded a change set", m->id);
+        msim_fail(w, "open", "manager %" PRIu64 " discarded a change set", m->id);
     if (stats.under_way)
         return;
     w->counts.checks++;
     struct index *again = index_rebuild(m->store);
     if (!index_equal(control_index(m->control), again, difference, sizeof(difference)))
-        world_fail(w, "index", "manager %" PRIu64 " at index %" PRIu64 ": %s", m->id, store_applied(m->store),
-                   difference);
+        msim_fail(w, "index", "manager %" PRIu64 " at index %" PRIu64 ": %s", m->id, store_applied(m->store),
+                  difference);
     index_free(again);
+    msim_check_laws(m);
 }
 
-void check_applied(struct manager *m)
+void msim_check_applied(struct msim_manager *m)
 {
-    check_digest(m);
-    check_forward(m);
+    msim_check_digest(m);
+    msim_check_forward(m);
 }
 
-void check_opened(struct manager *m)
+void msim_check_opened(struct msim_manager *m)
 {
     if (store_applied(m->store))
-        check_digest(m);
-    check_index(m);
+        msim_check_digest(m);
+    msim_check_index(m);
 }

@@ -32,33 +32,34 @@ static void report(const char *name, uint64_t seed, const char *failure)
 /* --- what goes wrong
  * --------------------------------------------------------------------------------------------------- */
 
-static void fire_heal(struct world *w, struct event *e)
+static void fire_heal(struct msim *w, struct msim_event *e)
 {
     w->cut[e->number] = false;
 }
 
-static void disturb(struct world *w)
+static void disturb(struct msim *w)
 {
-    uint64_t id = 1 + world_below(w, w->manager_count);
-    struct manager *m = &w->managers[id];
+    uint64_t id = 1 + msim_below(w, w->manager_count);
+    struct msim_manager *m = &w->managers[id];
 
-    switch (world_below(w, 5)) {
+    switch (msim_below(w, 5)) {
     case 0: /* dies soon, in the middle of something it does with its disk */
         if (m->up && !m->disk.crash_at) {
-            m->disk.crash_at = m->disk.operations + 1 + world_below(w, 30);
-            m->disk.power = world_chance(w, 50);
+            m->disk.crash_at = m->disk.operations + 1 + msim_below(w, 30);
+            m->disk.power = msim_chance(w, 50);
         }
         break;
     case 1:
-        if (m->up && world_chance(w, 50)) {
-            world_crash(w, id, world_chance(w, 50));
-            world_start(w, id);
+        if (m->up && msim_chance(w, 50)) {
+            msim_crash(w, id, msim_chance(w, 50));
+            msim_start(w, id);
         }
         break;
     case 2:
         if (w->manager_count > 1 && !w->cut[id]) {
             w->cut[id] = true;
-            world_schedule(w, (int64_t)world_below(w, 3 * SECOND), (struct event){.fire = fire_heal, .number = id});
+            msim_schedule(w, (int64_t)msim_below(w, 3 * SECOND),
+                          (struct msim_event){.fire = fire_heal, .number = id});
         }
         break;
     default:
@@ -68,6 +69,29 @@ static void disturb(struct world *w)
 
 /* --- planted faults
  * ------------------------------------------------------------------------------------------------------ */
+
+/* Give a service the ports of another. */
+static int publish_twice(struct control_write *write, struct draft *d, struct plan *p, struct err *e)
+{
+    struct index_service *s, *owner = NULL, *other = NULL;
+
+    (void)d;
+    (void)write;
+    for (size_t at = 0; (s = table_next(&p->index->services, &at));) {
+        if (s->exists && s->port_count)
+            owner = s;
+        else if (s->exists)
+            other = s;
+    }
+    if (!owner || !other)
+        return err_set(e, ERR_NOT_FOUND, "nothing is published yet");
+    Endpoint endpoint = *plan_service(p, owner->number)->endpoint;
+    Service service = *plan_service(p, other->number);
+    endpoint.spec = NULL;
+    service.endpoint = &endpoint;
+    plan_put(p, KIND_SERVICE, other->number, &service);
+    return 0;
+}
 
 static int put_back(struct control_write *write, struct draft *d, struct plan *p, struct err *e)
 {
@@ -93,7 +117,7 @@ static void put_back_done(struct control_write *write, const struct err *e, uint
     free(write);
 }
 
-static void ghost_in_the_index(struct manager *m)
+static void ghost_in_the_index(struct msim_manager *m)
 {
     Task task = TASK__INIT;
     struct object o = {.kind = KIND_TASK, .number = 999999, .message = &task.base};
@@ -106,7 +130,7 @@ static void ghost_in_the_index(struct manager *m)
 }
 
 /* One manager applies something that nobody proposed. */
-static void foreign_entry(struct manager *m)
+static void foreign_entry(struct msim_manager *m)
 {
     struct draft *d = draft_begin(m->store, 1, NULL, NULL);
     Network network = NETWORK__INIT;
@@ -119,26 +143,26 @@ static void foreign_entry(struct manager *m)
     struct store_entry entry = {
         .index = store_applied(m->store) + 1, .data = buf_bytes(&packed), .size = packed.length};
     (void)store_apply(m->store, &entry, 1, NULL, NULL, NULL);
-    check_applied(m);
+    msim_check_applied(m);
 }
 
-static void plant(struct world *w)
+static void plant(struct msim *w)
 {
-    struct manager *m = world_leader(w);
+    struct msim_manager *m = msim_leader(w);
 
     if (w->planted || !m || w->now_us < 5 * SECOND)
         return;
-    if (w->plant == PLANT_FORWARD) {
+    if (w->plant == PLANT_FORWARD || w->plant == PLANT_LAWS) {
         struct control_write *write = mem_alloc(sizeof(*write));
 
-        write->execute = put_back;
+        write->execute = w->plant == PLANT_LAWS ? publish_twice : put_back;
         write->done = put_back_done;
         control_submit(m->control, write);
     } else if (w->plant == PLANT_INDEX) {
         ghost_in_the_index(m);
         w->planted = true;
     } else if (w->plant == PLANT_DIGEST) {
-        struct manager *other = &w->managers[m->id == 1 ? 2 : 1];
+        struct msim_manager *other = &w->managers[m->id == 1 ? 2 : 1];
 
         if (other->up && store_applied(other->store) > 20) {
             foreign_entry(other);
@@ -151,17 +175,17 @@ static void plant(struct world *w)
  * -----------------------------------------------------------------------------------------------------------------
  */
 
-static void restart_all(struct world *w)
+static void restart_all(struct msim *w)
 {
     for (unsigned id = 1; id <= w->manager_count; id++) {
         w->cut[id] = false;
-        world_crash(w, id, true);
+        msim_crash(w, id, true);
     }
     for (unsigned id = 1; id <= w->manager_count; id++)
-        world_start(w, id);
+        msim_start(w, id);
 }
 
-static void converge(struct world *w)
+static void converge(struct msim *w)
 {
     char why[256] = "";
 
@@ -169,21 +193,20 @@ static void converge(struct world *w)
     for (unsigned id = 1; id <= w->manager_count; id++) {
         w->managers[id].disk.crash_at = 0;
         w->cut[id] = false;
-        world_start(w, id);
+        msim_start(w, id);
     }
-    world_run(w, 2 * SECOND);
+    msim_run(w, 2 * SECOND);
     actors_finish(w);
-    for (int i = 0; i < 120 && !world_broken(w) && !actors_content(w, why, sizeof(why)); i++)
-        world_run(w, SECOND);
-    if (!world_broken(w) && !actors_content(w, why, sizeof(why)))
-        world_fail(w, "converge", "%s", why);
+    for (int i = 0; i < 120 && !msim_broken(w) && !actors_content(w, why, sizeof(why)); i++)
+        msim_run(w, SECOND);
+    if (!msim_broken(w) && !actors_content(w, why, sizeof(why)))
+        msim_fail(w, "converge", "%s", why);
 }
 
 /* Everything from the start: found, join, live with faults, heal, lose power, be the same. */
-static struct world *live(uint64_t seed, unsigned managers, enum world_plant what, int64_t seconds,
-                          uint64_t crash_at)
+static struct msim *live(uint64_t seed, unsigned managers, enum msim_plant what, int64_t seconds, uint64_t crash_at)
 {
-    struct world *w = world_new(seed, managers, dir);
+    struct msim *w = msim_new(seed, managers, dir);
     char why[256] = "";
 
     w->plant = what;
@@ -192,20 +215,20 @@ static struct world *live(uint64_t seed, unsigned managers, enum world_plant wha
         w->managers[1].disk.crash_at = crash_at;
         w->managers[1].disk.power = seed % 2;
     }
-    world_start(w, 1);
-    world_join(w);
-    for (int64_t i = 0; i < seconds * 5 && !world_broken(w); i++) {
-        world_run(w, SECOND / 5);
-        if (!crash_at && i > 5 && world_chance(w, 35))
+    msim_start(w, 1);
+    msim_join(w);
+    for (int64_t i = 0; i < seconds * 5 && !msim_broken(w); i++) {
+        msim_run(w, SECOND / 5);
+        if (!crash_at && i > 5 && msim_chance(w, 35))
             disturb(w);
         plant(w);
     }
     converge(w);
     restart_all(w);
-    for (int i = 0; i < 20 && !world_broken(w) && !actors_content(w, why, sizeof(why)); i++)
-        world_run(w, SECOND);
-    if (!world_broken(w) && !actors_content(w, why, sizeof(why)))
-        world_fail(w, "converge", "after all lost power: %s", why);
+    for (int i = 0; i < 20 && !msim_broken(w) && !actors_content(w, why, sizeof(why)); i++)
+        msim_run(w, SECOND);
+    if (!msim_broken(w) && !actors_content(w, why, sizeof(why)))
+        msim_fail(w, "converge", "after all lost power: %s", why);
     return w;
 }
 
@@ -213,7 +236,7 @@ struct totals {
     uint64_t events, crashes, acked, unknown, replayed, checks;
 };
 
-static void add(struct totals *t, const struct world *w)
+static void add(struct totals *t, const struct msim *w)
 {
     t->events += w->counts.events;
     t->crashes += w->counts.crashes;
@@ -230,11 +253,11 @@ static void random_worlds(const char *name, unsigned managers, uint64_t first, u
     uint64_t seed = first;
 
     for (; seed < first + count && !*failure; seed++) {
-        struct world *w = live(seed, managers, PLANT_NONE, 10, 0);
+        struct msim *w = live(seed, managers, PLANT_NONE, 10, 0);
 
         (void)snprintf(failure, sizeof(failure), "%s", w->failure);
         add(&totals, w);
-        world_free(w);
+        msim_free(w);
     }
     printf("# %s: %" PRIu64 " events, %" PRIu64 " crashes, %" PRIu64 " acknowledged, %" PRIu64 " unknown, %" PRIu64
            " answered from the store, %" PRIu64 " indexes compared\n",
@@ -244,16 +267,16 @@ static void random_worlds(const char *name, unsigned managers, uint64_t first, u
 
 static void crash_at_each_write(uint64_t most)
 {
-    struct world *w = live(1, 1, PLANT_NONE, 2, UINT64_MAX);
+    struct msim *w = live(1, 1, PLANT_NONE, 2, UINT64_MAX);
     uint64_t operations = w->managers[1].disk.operations, step = MAX(operations / most, (uint64_t)1), at = 1;
     char failure[512];
 
     (void)snprintf(failure, sizeof(failure), "%s", w->failure);
-    world_free(w);
+    msim_free(w);
     for (; at < operations && !*failure; at += step) {
         w = live(at % 2 ? 1 : 2, 1, PLANT_NONE, 2, at);
         (void)snprintf(failure, sizeof(failure), "%s%s", w->failure, *w->failure ? " (crash_at)" : "");
-        world_free(w);
+        msim_free(w);
     }
     report("crash_at_each_write", at, failure);
 }
@@ -261,11 +284,12 @@ static void crash_at_each_write(uint64_t most)
 static void planted_faults(void)
 {
     static const struct {
-        enum world_plant plant;
+        enum msim_plant plant;
         const char *name, *checker, * or ;
     } plants[] = {
         {PLANT_DIGEST, "planted_foreign_entry_is_seen", "digest", "open"},
         {PLANT_INDEX, "planted_ghost_in_the_index_is_seen", "index", NULL},
+        {PLANT_LAWS, "planted_second_owner_of_a_port_is_seen", "laws", NULL},
         {PLANT_FORWARD, "planted_step_back_is_seen", "forward", NULL},
         {PLANT_ACKED, "planted_lost_write_is_seen", "acked", NULL},
         {PLANT_ANSWER, "planted_repeated_request_is_seen", "answer", NULL},
@@ -273,12 +297,12 @@ static void planted_faults(void)
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(plants); i++) {
-        struct world *w = live(7, plants[i].plant == PLANT_DIGEST ? 3 : 1, plants[i].plant, 10, 0);
+        struct msim *w = live(7, plants[i].plant == PLANT_DIGEST ? 3 : 1, plants[i].plant, 10, 0);
         bool seen = strncmp(w->failure, plants[i].checker, strlen(plants[i].checker)) == 0 ||
                     (plants[i].or &&strncmp(w->failure, plants[i].or, strlen(plants[i].or)) == 0);
 
         report(plants[i].name, 7, seen ? "" : *w->failure ? w->failure : "no checker saw it");
-        world_free(w);
+        msim_free(w);
     }
 }
 

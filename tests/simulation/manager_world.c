@@ -18,17 +18,17 @@ static const uint8_t key[SEAL_KEY] = "the data key of the simulation", cluster_i
 /* --- chance, time
  * --------------------------------------------------------------------------------------------------- */
 
-uint64_t world_below(struct world *w, uint64_t limit)
+uint64_t msim_below(struct msim *w, uint64_t limit)
 {
     return entropy_below(&w->random.base, limit);
 }
 
-bool world_chance(struct world *w, unsigned percent)
+bool msim_chance(struct msim *w, unsigned percent)
 {
-    return world_below(w, 100) < percent;
+    return msim_below(w, 100) < percent;
 }
 
-void world_fail(struct world *w, const char *checker, const char *fmt, ...)
+void msim_fail(struct msim *w, const char *checker, const char *fmt, ...)
 {
     char text[400];
     va_list args;
@@ -41,15 +41,15 @@ void world_fail(struct world *w, const char *checker, const char *fmt, ...)
     (void)snprintf(w->failure, sizeof(w->failure), "%s: %s (at %" PRId64 " us)", checker, text, w->now_us);
 }
 
-bool world_broken(const struct world *w)
+bool msim_broken(const struct msim *w)
 {
     return *w->failure != '\0';
 }
 
 /* Events of one time happen in the order in which they were scheduled: the number is the low part of the key. */
-void world_schedule(struct world *w, int64_t after_us, struct event e)
+void msim_schedule(struct msim *w, int64_t after_us, struct msim_event e)
 {
-    struct event *copy = mem_alloc(sizeof(*copy));
+    struct msim_event *copy = mem_alloc(sizeof(*copy));
 
     *copy = e;
     copy->due = (struct heap_item){0};
@@ -57,14 +57,14 @@ void world_schedule(struct world *w, int64_t after_us, struct event e)
              (w->now_us + MAX(after_us, (int64_t)0)) << 20 | (int64_t)(w->event_number++ & 0xfffff));
 }
 
-static bool lives(const struct world *w, const struct event *e)
+static bool lives(const struct msim *w, const struct msim_event *e)
 {
     return !e->manager || (w->managers[e->manager].up && w->managers[e->manager].life == e->life);
 }
 
-static void reap(struct world *w);
+static void reap(struct msim *w);
 
-bool world_step(struct world *w, int64_t until_us)
+bool msim_step(struct msim *w, int64_t until_us)
 {
     struct heap_item *first = heap_first(&w->events);
 
@@ -72,7 +72,7 @@ bool world_step(struct world *w, int64_t until_us)
         w->now_us = MAX(w->now_us, until_us);
         return false;
     }
-    struct event *e = container_of(first, struct event, due);
+    struct msim_event *e = container_of(first, struct msim_event, due);
     heap_remove(&w->events, first);
     w->now_us = MAX(w->now_us, first->key >> 20);
     w->counts.events++;
@@ -84,20 +84,20 @@ bool world_step(struct world *w, int64_t until_us)
     return true;
 }
 
-void world_run(struct world *w, int64_t for_us)
+void msim_run(struct msim *w, int64_t for_us)
 {
     int64_t until = w->now_us + for_us;
 
-    while (!world_broken(w) && world_step(w, until))
+    while (!msim_broken(w) && msim_step(w, until))
         ;
 }
 
 /* --- a manager's environment
  * ------------------------------------------------------------------------------------------ */
 
-static struct manager *of_env(struct replica_env *env)
+static struct msim_manager *of_env(struct replica_env *env)
 {
-    return container_of(env, struct manager, env);
+    return container_of(env, struct msim_manager, env);
 }
 
 struct disk *disk_of(struct replica_env *env)
@@ -107,23 +107,24 @@ struct disk *disk_of(struct replica_env *env)
 
 static int64_t mono_us(struct clock *c)
 {
-    struct manager *m = container_of(c, struct manager, clock);
+    struct msim_manager *m = container_of(c, struct msim_manager, clock);
 
+    m->clock_offset_us += m->read_us;
     return m->clock_offset_us + m->world->now_us;
 }
 
 static int64_t wall_ms(struct clock *c)
 {
-    struct manager *m = container_of(c, struct manager, clock);
+    struct msim_manager *m = container_of(c, struct msim_manager, clock);
 
     return 1800000000000 + m->world->now_us / 1000 + m->wall_skew_ms;
 }
 
-static void later(struct manager *m, int64_t after_us, void (*fire)(struct world *w, struct event *e),
+static void later(struct msim_manager *m, int64_t after_us, void (*fire)(struct msim *w, struct msim_event *e),
                   uint64_t number)
 {
-    world_schedule(m->world, after_us,
-                   (struct event){.fire = fire, .manager = (unsigned)m->id, .life = m->life, .number = number});
+    msim_schedule(m->world, after_us,
+                  (struct msim_event){.fire = fire, .manager = (unsigned)m->id, .life = m->life, .number = number});
 }
 
 static void attach(struct replica_env *env, const struct env_events *events)
@@ -137,9 +138,9 @@ static void detach(struct replica_env *env, void (*closed)(void *ctx), void *ctx
     of_env(env)->closed_ctx = ctx;
 }
 
-static void fire_wake(struct world *w, struct event *e)
+static void fire_wake(struct msim *w, struct msim_event *e)
 {
-    struct manager *m = &w->managers[e->manager];
+    struct msim_manager *m = &w->managers[e->manager];
 
     m->woken = false;
     m->events.on_wake(m->events.ctx);
@@ -147,17 +148,17 @@ static void fire_wake(struct world *w, struct event *e)
 
 static void env_wake(struct replica_env *env)
 {
-    struct manager *m = of_env(env);
+    struct msim_manager *m = of_env(env);
 
     if (m->woken)
         return;
     m->woken = true;
-    later(m, (int64_t)world_below(m->world, 40), fire_wake, 0);
+    later(m, (int64_t)msim_below(m->world, 40), fire_wake, 0);
 }
 
-static void fire_timer(struct world *w, struct event *e)
+static void fire_timer(struct msim *w, struct msim_event *e)
 {
-    struct manager *m = &w->managers[e->manager];
+    struct msim_manager *m = &w->managers[e->manager];
 
     if (m->timer == e->number)
         m->events.on_timer(m->events.ctx);
@@ -165,55 +166,55 @@ static void fire_timer(struct world *w, struct event *e)
 
 static void env_timer(struct replica_env *env, int64_t at_ms)
 {
-    struct manager *m = of_env(env);
+    struct msim_manager *m = of_env(env);
 
     m->timer++;
     if (at_ms >= 0 && at_ms < INT64_MAX / 1000)
         later(m, at_ms * 1000 - mono_us(&m->clock), fire_timer, m->timer);
 }
 
-static void lane_next(struct manager *m, enum env_lane lane);
+static void lane_next(struct msim_manager *m, enum env_lane lane);
 
-static void fire_done(struct world *w, struct event *e)
+static void fire_done(struct msim *w, struct msim_event *e)
 {
-    struct manager *m = &w->managers[e->manager];
+    struct msim_manager *m = &w->managers[e->manager];
     struct env_job *job = list_entry(list_pop(&m->done), struct env_job, link);
 
     job->done(job);
 }
 
-static void fire_lane(struct world *w, struct event *e)
+static void fire_lane(struct msim *w, struct msim_event *e)
 {
-    struct manager *m = &w->managers[e->manager];
+    struct msim_manager *m = &w->managers[e->manager];
     enum env_lane lane = (enum env_lane)e->number;
     struct env_job *job = list_entry(list_pop(&m->jobs[lane]), struct env_job, link);
 
     list_push(&m->done, &job->link);
     job->work(job);
-    later(m, (int64_t)world_below(w, 30), fire_done, 0);
+    later(m, (int64_t)msim_below(w, 30), fire_done, 0);
     m->running[lane] = false;
     lane_next(m, lane);
 }
 
-static void lane_next(struct manager *m, enum env_lane lane)
+static void lane_next(struct msim_manager *m, enum env_lane lane)
 {
     if (m->running[lane] || list_empty(&m->jobs[lane]))
         return;
     m->running[lane] = true;
-    later(m, 200 + (int64_t)world_below(m->world, 1500), fire_lane, lane);
+    later(m, 200 + (int64_t)msim_below(m->world, 1500), fire_lane, lane);
 }
 
 static void env_post(struct replica_env *env, enum env_lane lane, struct env_job *job)
 {
-    struct manager *m = of_env(env);
+    struct msim_manager *m = of_env(env);
 
     list_push(&m->jobs[lane], &job->link);
     lane_next(m, lane);
 }
 
-static void fire_message(struct world *w, struct event *e)
+static void fire_message(struct msim *w, struct msim_event *e)
 {
-    struct manager *m = &w->managers[e->life]; /* for whoever lives there when it arrives */
+    struct msim_manager *m = &w->managers[e->life]; /* for whoever lives there when it arrives */
 
     if (m->up && !w->cut[m->id] && !w->cut[e->number])
         m->events.on_message(m->events.ctx, e->number, e->pointer, e->size);
@@ -222,20 +223,20 @@ static void fire_message(struct world *w, struct event *e)
 static void env_send(struct replica_env *env, uint64_t to, const char *address, enum env_channel channel,
                      const void *data, size_t size)
 {
-    struct manager *m = of_env(env);
-    struct world *w = m->world;
+    struct msim_manager *m = of_env(env);
+    struct msim *w = m->world;
 
     (void)address; /* links are by id */
     (void)channel;
-    if (to == 0 || to > w->manager_count || w->cut[to] || w->cut[m->id] || (w->faults && world_chance(w, 1)))
+    if (to == 0 || to > w->manager_count || w->cut[to] || w->cut[m->id] || (w->faults && msim_chance(w, 1)))
         return;
-    world_schedule(
-        w, 100 + (int64_t)world_below(w, 2000),
-        (struct event){
+    msim_schedule(
+        w, 100 + (int64_t)msim_below(w, 2000),
+        (struct msim_event){
             .fire = fire_message, .life = to, .number = m->id, .pointer = mem_dup(data, size), .size = size});
 }
 
-static void env_init(struct manager *m)
+static void env_init(struct msim_manager *m)
 {
     m->clock = (struct clock){.mono_us = mono_us, .wall_ms = wall_ms};
     entropy_seeded_init(&m->entropy, entropy_u64(&m->world->random.base));
@@ -260,62 +261,62 @@ static void env_init(struct manager *m)
 /* --- the control loop
  * ------------------------------------------------------------------------------------------------- */
 
-static void turn(struct manager *m);
+static void turn(struct msim_manager *m);
 
-static void fire_turn(struct world *w, struct event *e)
+static void fire_turn(struct msim *w, struct msim_event *e)
 {
-    struct manager *m = &w->managers[e->manager];
+    struct msim_manager *m = &w->managers[e->manager];
 
     if (m->turn == e->number)
         turn(m);
 }
 
-static void turn_in(struct manager *m, int64_t after_us)
+static void turn_in(struct msim_manager *m, int64_t after_us)
 {
     later(m, after_us, fire_turn, ++m->turn);
 }
 
-static void turn(struct manager *m)
+static void turn(struct msim_manager *m)
 {
     m->turn_due = false;
     int64_t wait = control_turn(m->control);
-    if (world_below(m->world, 4) == 0) /* it looks at everything: now and then is enough to find the step */
-        check_index(m);
+    if (msim_below(m->world, 4) == 0) /* it looks at everything: now and then is enough to find the step */
+        msim_check_index(m);
     if (wait >= 0 && !m->turn_due)
         turn_in(m, wait * 1000 + (wait == 0));
 }
 
 static void on_control_wake(void *ctx)
 {
-    struct manager *m = ctx;
+    struct msim_manager *m = ctx;
 
     if (m->turn_due)
         return;
     m->turn_due = true;
-    turn_in(m, (int64_t)world_below(m->world, 20));
+    turn_in(m, (int64_t)msim_below(m->world, 20));
 }
 
 static void on_fatal(void *ctx, const struct err *e)
 {
-    ((struct manager *)ctx)->fatal = *e;
+    ((struct msim_manager *)ctx)->fatal = *e;
 }
 
 static void on_applied(struct control_watch *watch, uint64_t index)
 {
     (void)index; /* the checkers ask the store */
-    check_applied(container_of(watch, struct manager, watch));
+    msim_check_applied(container_of(watch, struct msim_manager, watch));
 }
 
 static void on_leads(struct control_watch *watch, bool leads)
 {
-    container_of(watch, struct manager, watch)->world->counts.elections += leads;
+    container_of(watch, struct msim_manager, watch)->world->counts.elections += leads;
 }
 
 /* --- lives
  * ---------------------------------------------------------------------------------------------------------------
  */
 
-static struct replica_config replica_config(struct manager *m, char address[16])
+static struct replica_config replica_config(struct msim_manager *m, char address[16])
 {
     (void)snprintf(address, 16, "m%" PRIu64 ":2377", m->id);
     return (struct replica_config){.dir = "raft",
@@ -329,7 +330,7 @@ static struct replica_config replica_config(struct manager *m, char address[16])
                                    .env = &m->env};
 }
 
-static bool open_store(struct manager *m)
+static bool open_store(struct msim_manager *m)
 {
     char boot[32];
     struct err e;
@@ -343,11 +344,11 @@ static bool open_store(struct manager *m)
                                   .entropy = &m->entropy.base};
     if (store_open(&config, &m->store, &e) == 0)
         return true;
-    world_fail(m->world, "open", "manager %" PRIu64 ": %s", m->id, e.text);
+    msim_fail(m->world, "open", "manager %" PRIu64 ": %s", m->id, e.text);
     return false;
 }
 
-static const struct control_founding *founding(struct world *w)
+static const struct control_founding *founding(struct msim *w)
 {
     static Cluster cluster = CLUSTER__INIT;
     static const uint8_t node_id[16] = "the first node";
@@ -362,16 +363,17 @@ static const struct control_founding *founding(struct world *w)
     return &f;
 }
 
-void world_start(struct world *w, uint64_t id)
+void msim_start(struct msim *w, uint64_t id)
 {
-    struct manager *m = &w->managers[id];
+    struct msim_manager *m = &w->managers[id];
     char address[16];
     struct err e;
 
-    if (m->up || world_broken(w))
+    if (m->up || msim_broken(w))
         return;
     disk_restart(&m->disk);
     m->life++;
+    m->read_us = msim_chance(w, 30) ? 20 + (int64_t)msim_below(w, 200) : 0;
     env_init(m);
     if (!open_store(m))
         return;
@@ -389,21 +391,21 @@ void world_start(struct world *w, uint64_t id)
     if (control_open(&config, &m->control, &e) < 0) {
         m->up = false;
         store_close(m->store);
-        world_fail(w, "open", "manager %" PRIu64 ": %s", id, e.text);
+        msim_fail(w, "open", "manager %" PRIu64 ": %s", id, e.text);
         return;
     }
     m->watch = (struct control_watch){.on_applied = on_applied, .on_leads = on_leads};
     control_watch(m->control, &m->watch);
-    check_opened(m);
+    msim_check_opened(m);
 }
 
 static void on_closed(void *ctx)
 {
-    ((struct manager *)ctx)->control_closed = true;
+    ((struct msim_manager *)ctx)->control_closed = true;
 }
 
 /* Run everything that is left of a life, without time passing, until it has closed. Its disk answers nothing. */
-static void drain(struct manager *m)
+static void drain(struct msim_manager *m)
 {
     struct list *link;
 
@@ -427,9 +429,9 @@ static void drain(struct manager *m)
     m->closed(m->closed_ctx);
 }
 
-void world_crash(struct world *w, uint64_t id, bool power)
+void msim_crash(struct msim *w, uint64_t id, bool power)
 {
-    struct manager *m = &w->managers[id];
+    struct msim_manager *m = &w->managers[id];
 
     if (!m->up)
         return;
@@ -448,29 +450,30 @@ void world_crash(struct world *w, uint64_t id, bool power)
         m->boot++;
 }
 
-static void fire_start(struct world *w, struct event *e)
+static void fire_start(struct msim *w, struct msim_event *e)
 {
-    world_start(w, e->number);
+    msim_start(w, e->number);
 }
 
 /* A life may have ended inside an event: in an operation on its disk. */
-static void reap(struct world *w)
+static void reap(struct msim *w)
 {
     for (unsigned id = 1; id <= w->manager_count; id++) {
-        struct manager *m = &w->managers[id];
+        struct msim_manager *m = &w->managers[id];
 
         if (!m->up)
             continue;
         if (m->fatal.code && !m->disk.crashed)
-            world_fail(w, "open", "manager %u stopped by itself: %s", id, m->fatal.text);
+            msim_fail(w, "open", "manager %u stopped by itself: %s", id, m->fatal.text);
         if (!m->fatal.code && !m->disk.crashed)
             continue;
-        world_crash(w, id, m->disk.power);
-        world_schedule(w, 5000 + (int64_t)world_below(w, 100000), (struct event){.fire = fire_start, .number = id});
+        msim_crash(w, id, m->disk.power);
+        msim_schedule(w, 5000 + (int64_t)msim_below(w, 100000),
+                      (struct msim_event){.fire = fire_start, .number = id});
     }
 }
 
-struct manager *world_leader(struct world *w)
+struct msim_manager *msim_leader(struct msim *w)
 {
     for (unsigned id = 1; id <= w->manager_count; id++)
         if (w->managers[id].up && control_leads(w->managers[id].control))
@@ -489,7 +492,7 @@ static void nothing(void *ctx, const struct err *e)
 
 static bool is_member(struct replica *r, uint64_t id, bool *ret_voter)
 {
-    struct replica_member members[WORLD_MANAGERS + 1];
+    struct replica_member members[MSIM_MANAGERS + 1];
     size_t count = replica_members(r, members, ARRAY_SIZE(members));
 
     for (size_t i = 0; i < count; i++)
@@ -500,9 +503,9 @@ static bool is_member(struct replica *r, uint64_t id, bool *ret_voter)
     return false;
 }
 
-static void fire_join(struct world *w, struct event *e)
+static void fire_join(struct msim *w, struct msim_event *e)
 {
-    struct manager *leader = world_leader(w);
+    struct msim_manager *leader = msim_leader(w);
     bool voter = false, all = true;
 
     for (unsigned id = 2; id <= w->manager_count; id++) {
@@ -518,46 +521,46 @@ static void fire_join(struct world *w, struct event *e)
     }
     (void)e;
     if (!all)
-        world_schedule(w, 100000, (struct event){.fire = fire_join});
+        msim_schedule(w, 100000, (struct msim_event){.fire = fire_join});
 }
 
-void world_join(struct world *w)
+void msim_join(struct msim *w)
 {
     for (unsigned id = 2; id <= w->manager_count; id++)
-        world_start(w, id);
+        msim_start(w, id);
     if (w->manager_count > 1)
-        world_schedule(w, 1000, (struct event){.fire = fire_join});
+        msim_schedule(w, 1000, (struct msim_event){.fire = fire_join});
 }
 
 /* --- the whole
  * ------------------------------------------------------------------------------------------------------------- */
 
-static void manager_make(struct world *w, unsigned id, const char *dir)
+static void manager_make(struct msim *w, unsigned id, const char *dir)
 {
-    struct manager *m = &w->managers[id];
+    struct msim_manager *m = &w->managers[id];
     char address[16];
     struct err e;
 
     m->world = w;
     m->id = id;
     m->made = true;
-    m->clock_offset_us = (int64_t)world_below(w, 1000000000);
-    m->wall_skew_ms = (int64_t)world_below(w, 4000) - 2000;
+    m->clock_offset_us = (int64_t)msim_below(w, 1000000000);
+    m->wall_skew_ms = (int64_t)msim_below(w, 4000) - 2000;
     disk_init(&m->disk, &w->random.base);
     (void)snprintf(m->dir, sizeof(m->dir), "%s/m%u", dir, id);
     if (dir_make(m->dir, 0700, &e) < 0)
-        world_fail(w, "open", "%s", e.text);
+        msim_fail(w, "open", "%s", e.text);
     if (id != 1)
         return;
     env_init(m);
     struct replica_config config = replica_config(m, address);
     if (replica_bootstrap(&config, &e) < 0)
-        world_fail(w, "open", "bootstrap: %s", e.text);
+        msim_fail(w, "open", "bootstrap: %s", e.text);
 }
 
-struct world *world_new(uint64_t seed, unsigned managers, const char *dir)
+struct msim *msim_new(uint64_t seed, unsigned managers, const char *dir)
 {
-    struct world *w = mem_alloc(sizeof(*w));
+    struct msim *w = mem_alloc(sizeof(*w));
 
     w->seed = seed;
     entropy_seeded_init(&w->random, seed);
@@ -569,17 +572,17 @@ struct world *world_new(uint64_t seed, unsigned managers, const char *dir)
     return w;
 }
 
-void world_free(struct world *w)
+void msim_free(struct msim *w)
 {
     struct heap_item *first;
 
     for (unsigned id = 1; id <= w->manager_count; id++) {
-        world_crash(w, id, false);
+        msim_crash(w, id, false);
         disk_fini(&w->managers[id].disk);
         (void)tree_remove(AT_FDCWD, w->managers[id].dir, NULL);
     }
     while ((first = heap_first(&w->events))) {
-        struct event *e = container_of(first, struct event, due);
+        struct msim_event *e = container_of(first, struct msim_event, due);
 
         heap_remove(&w->events, first);
         free(e->pointer);

@@ -6,13 +6,14 @@
  *
  *     digest      managers at equal index hold equal records, over all their lives
  *     index       the warm index equals one rebuilt from the store
+ *     laws        one task of a slot is told to run, updates keep to their parallelism, no port twice
  *     forward     no task's state goes back
  *     acked       what a client was told is done is there, once, and stays
  *     answer      no client is told an error that cannot be
  *     open        a manager that crashed opens again, and no change set is discarded
  *     converge    once the faults stop everything wanted runs within bounded time
  *
- * A planted fault (enum world_plant) breaks what one checker watches, from outside the production code, to prove
+ * A planted fault (enum msim_plant) breaks what one checker watches, from outside the production code, to prove
  * that it sees. */
 #pragma once
 
@@ -24,12 +25,13 @@
 #include "proto/base/heap.h"
 #include "tests/simulation/raft_disk.h"
 
-enum { WORLD_MANAGERS = 3, WORLD_AGENTS = 5, WORLD_CLIENTS = 4 };
+enum { MSIM_MANAGERS = 3, MSIM_AGENTS = 5, MSIM_CLIENTS = 4 };
 
-enum world_plant {
+enum msim_plant {
     PLANT_NONE,
     PLANT_DIGEST,   /* one manager's state is changed behind its back */
     PLANT_INDEX,    /* an object reaches the index alone */
+    PLANT_LAWS,     /* a port is published by two services */
     PLANT_FORWARD,  /* a status is put back */
     PLANT_ACKED,    /* a client believes in a change that was never made */
     PLANT_ANSWER,   /* a client repeats a lost request under a new id */
@@ -37,19 +39,19 @@ enum world_plant {
     PLANTS
 };
 
-struct world;
+struct msim;
 
-struct event {
+struct msim_event {
     struct heap_item due;
-    void (*fire)(struct world *w, struct event *e);
+    void (*fire)(struct msim *w, struct msim_event *e);
     unsigned manager; /* of which life; 0: of nobody */
     uint64_t life, number;
     void *pointer; /* freed with the event */
     size_t size;
 };
 
-struct manager { /* one member, through all its lives */
-    struct world *world;
+struct msim_manager { /* one member, through all its lives */
+    struct msim *world;
     uint64_t id; /* Raft's */
     bool made;   /* has a disk */
     bool up;
@@ -61,6 +63,7 @@ struct manager { /* one member, through all its lives */
     struct control_watch watch;
     struct err fatal;
     int64_t clock_offset_us, wall_skew_ms;
+    int64_t read_us; /* what each look at its clock takes: turns end early on a slow machine */
     /* Its environment, made anew for each life. */
     struct replica_env env;
     struct clock clock;
@@ -79,19 +82,19 @@ struct manager { /* one member, through all its lives */
 struct agent;
 struct client;
 
-struct world {
+struct msim {
     uint64_t seed;
     struct entropy_seeded random;
     int64_t now_us;
     struct heap events;
     uint64_t event_number;
     unsigned manager_count;
-    struct manager managers[WORLD_MANAGERS + 1]; /* from 1 */
-    bool cut[WORLD_MANAGERS + 1];                /* this manager hears nobody and is not heard */
-    struct agent *agents[WORLD_AGENTS];
-    struct client *clients[WORLD_CLIENTS];
-    bool faults;            /* things still go wrong */
-    enum world_plant plant; /* and whether it is done */
+    struct msim_manager managers[MSIM_MANAGERS + 1]; /* from 1 */
+    bool cut[MSIM_MANAGERS + 1];                     /* this manager hears nobody and is not heard */
+    struct agent *agents[MSIM_AGENTS];
+    struct client *clients[MSIM_CLIENTS];
+    bool faults;           /* things still go wrong */
+    enum msim_plant plant; /* and whether it is done */
     bool planted;
     uint64_t crash_at; /* manager 1 dies in this operation on its disk; 0: none */
     bool crash_power;
@@ -106,35 +109,35 @@ struct world {
 
 /* --- the kernel: manager_world.c ------------------------------------------------------------------------ */
 
-struct world *world_new(uint64_t seed, unsigned managers, const char *dir);
-void world_free(struct world *w);
+struct msim *msim_new(uint64_t seed, unsigned managers, const char *dir);
+void msim_free(struct msim *w);
 
-void world_schedule(struct world *w, int64_t after_us, struct event e);
-bool world_step(struct world *w, int64_t until_us); /* false: nothing is left before that time */
-void world_run(struct world *w, int64_t for_us);
+void msim_schedule(struct msim *w, int64_t after_us, struct msim_event e);
+bool msim_step(struct msim *w, int64_t until_us); /* false: nothing is left before that time */
+void msim_run(struct msim *w, int64_t for_us);
 
-uint64_t world_below(struct world *w, uint64_t limit);
-bool world_chance(struct world *w, unsigned percent);
+uint64_t msim_below(struct msim *w, uint64_t limit);
+bool msim_chance(struct msim *w, unsigned percent);
 
-void world_fail(struct world *w, const char *checker, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
-bool world_broken(const struct world *w);
+void msim_fail(struct msim *w, const char *checker, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+bool msim_broken(const struct msim *w);
 
-void world_start(struct world *w, uint64_t id);
-void world_crash(struct world *w, uint64_t id, bool power);
-struct manager *world_leader(struct world *w); /* NULL: none that serves */
-void world_join(struct world *w);              /* the other managers become members */
+void msim_start(struct msim *w, uint64_t id);
+void msim_crash(struct msim *w, uint64_t id, bool power);
+struct msim_manager *msim_leader(struct msim *w); /* NULL: none that serves */
+void msim_join(struct msim *w);                   /* the other managers become members */
 
 /* --- checkers: manager_check.c --------------------------------------------------------------------------- */
 
-void check_applied(struct manager *m); /* something was applied */
-void check_index(struct manager *m);   /* unless a draft is under way */
-void check_opened(struct manager *m);
+void msim_check_applied(struct msim_manager *m); /* something was applied */
+void msim_check_index(struct msim_manager *m);   /* unless a draft is under way */
+void msim_check_opened(struct msim_manager *m);
 
 /* --- agents and clients: manager_actors.c ------------------------------------------------------------------ */
 
-void actors_make(struct world *w);
-void actors_free(struct world *w);
+void actors_make(struct msim *w);
+void actors_free(struct msim *w);
 /* Every client makes one last change that resumes whatever was paused. */
-void actors_finish(struct world *w);
+void actors_finish(struct msim *w);
 /* Everything the clients asked for is there and runs; if not, `why` says what is missing. */
-bool actors_content(struct world *w, char *why, size_t size);
+bool actors_content(struct msim *w, char *why, size_t size);

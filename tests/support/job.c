@@ -249,10 +249,14 @@ char *scratch_new(const char *name)
 
 void scratch_remove(char *path)
 {
+    struct err e = {0};
     int fd = -1;
+    int rc = dir_open("/tmp", &fd, &e);
 
-    if (dir_open("/tmp", &fd, NULL) < 0 || tree_remove(fd, strrchr(path, '/') + 1, NULL) < 0)
-        abort();
+    if (rc == 0)
+        rc = tree_remove(fd, strrchr(path, '/') + 1, &e);
+    if (rc < 0)
+        fprintf(stderr, "scratch directory %s stays: %s\n", path, e.text);
     close(fd);
     free(path);
 }

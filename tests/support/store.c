@@ -228,6 +228,10 @@ static void on_progress(void *ctx, const char *json, size_t length)
 
     buf_append(&o->lines, json, length);
     buf_append_char(&o->lines, '\n');
+    if (o->cancel_at && o->job && strstr(buf_str(&o->lines), o->cancel_at)) {
+        o->cancel_at = NULL;
+        image_job_cancel(o->job);
+    }
 }
 
 static void on_done(void *ctx, const struct err *e, const char *image_id)
@@ -344,12 +348,12 @@ const char *world_disk(struct world *w)
     return text;
 }
 
-int job_running(void)
+int job_of(int parent)
 {
     char path[64], name[64];
     int pid, found = 0;
 
-    snprintf(path, sizeof(path), "/proc/self/task/%d/children", (int)gettid());
+    snprintf(path, sizeof(path), "/proc/%d/task/%d/children", parent, parent);
     FILE *children = fopen(path, "re");
     while (children && !found && fscanf(children, "%d", &pid) == 1) {
         snprintf(path, sizeof(path), "/proc/%d/comm", pid);
@@ -362,4 +366,22 @@ int job_running(void)
     if (children)
         fclose(children);
     return found;
+}
+
+int job_running(void)
+{
+    return job_of(getpid());
+}
+
+bool process_runs(int pid)
+{
+    char path[64], state = 'X';
+
+    snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+    FILE *stat = fopen(path, "re");
+    if (!stat)
+        return false;
+    bool read = fscanf(stat, "%*d %*s %c", &state) == 1;
+    fclose(stat);
+    return read && state != 'Z' && state != 'X';
 }

@@ -28,7 +28,8 @@ struct outcome {
     char id[80];      /* of the image; "" when none was told */
     struct buf lines; /* of progress, each with a newline */
     struct world *world;
-    struct buf upload; /* what is still to be fed */
+    const char *cancel_at; /* cancel when a line holds this text; NULL: never */
+    struct buf upload;     /* what is still to be fed */
     size_t fed;
 };
 
@@ -57,6 +58,8 @@ const char *world_disk(struct world *w);
 
 /* Processes named shoal-job that we have started: the pid of the first, or 0. */
 int job_running(void);
+int job_of(int parent);     /* as job_running, of another process */
+bool process_runs(int pid); /* neither gone nor a zombie */
 
 /* --- for most tests: a setup and teardown with an open store, and what they look at -------------- */
 

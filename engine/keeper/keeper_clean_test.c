@@ -1,0 +1,236 @@
+/* Nothing is left: after many cycles, after failures, after the pool was filled and emptied. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include "proto/base/mem.h"
+#include "tests/bench/rig.h"
+
+static struct rig rig;
+static const char *missing;
+
+static int open_cold(void **state)
+{
+    if (missing) {
+        print_message("skip: %s\n", missing);
+        skip();
+    }
+    rig_open(&rig, 0, 0);
+    return 0;
+}
+
+static int open_warm(void **state)
+{
+    if (missing) {
+        print_message("skip: %s\n", missing);
+        skip();
+    }
+    rig_open(&rig, 2, 6);
+    return 0;
+}
+
+static int close_rig(void **state)
+{
+    if (!missing)
+        rig_close(&rig);
+    return 0;
+}
+
+static struct rig_case *a_shell(const char *script)
+{
+    return rig_case(&rig, "/bin/sh", "-c", script, NULL);
+}
+
+/* Until the machine is as it was: groups are removed a moment later, by a child. */
+static void expect_census(const struct rig_census *before)
+{
+    struct rig_census now = rig_census(&rig);
+
+    for (int i = 0; i < 2000 && memcmp(&now, before, sizeof(now)) != 0; i++) {
+        rig_turn(&rig, 5);
+        now = rig_census(&rig);
+    }
+    assert_int_equal(now.mounts, before->mounts);
+    assert_int_equal(now.groups, before->groups);
+    assert_int_equal(now.children, before->children);
+    assert_int_equal(now.boxes, before->boxes);
+    assert_int_equal(now.keeper_fds, before->keeper_fds);
+    assert_int_equal(now.logger_fds, before->logger_fds);
+}
+
+static void many_cycles_leave_nothing(void **state)
+{
+    (void)rig_run(rig_case(&rig, "true", NULL)); /* what is made once is made now */
+    struct rig_census before = rig_census(&rig);
+    assert_int_equal(before.boxes, 0);
+    before.groups = 0;
+
+    for (int i = 0; i < 200; i++) {
+        struct rig_case *c = i % 3 ? rig_case(&rig, "true", NULL) : a_shell("echo out; echo err >&2");
+
+        c->config.tty = i % 10 == 0;
+        c->config.open_stdin = i % 7 == 0;
+        assert_int_equal(rig_run(c), 0);
+    }
+    expect_census(&before);
+}
+
+static void failed_launches_leave_nothing(void **state)
+{
+    (void)rig_run(rig_case(&rig, "true", NULL));
+    struct rig_census before = rig_census(&rig);
+    before.groups = 0;
+
+    for (int i = 0; i < 30; i++) {
+        struct rig_case *c = rig_case(&rig, i % 2 ? "/nowhere" : "true", NULL);
+
+        if (i % 2 == 0)
+            c->record.user = (char *)"nobody-here";
+        c->config.tty = i % 5 == 0;
+        c->config.open_stdin = i % 3 == 0;
+        rig_launch(c);
+        assert_true(c->error.code != 0);
+    }
+    expect_census(&before);
+}
+
+static void keeper_ends_only_when_nothing_is_in_it(void **state)
+{
+    struct rig_case *c = a_shell("sleep 1000");
+    struct err e;
+
+    rig_launch(c);
+    assert_int_equal(keeper_stop(rig.keeper, NULL, NULL, &e), ERR_CONFLICT);
+    (void)keeper_signal(rig.keeper, c->id, SIGKILL, NULL);
+    rig_wait(c);
+    assert_int_equal(keeper_stop(rig.keeper, NULL, NULL, &e), ERR_CONFLICT); /* its end is not stored */
+    rig_forget(c);
+    int keeper = rig_keeper_pid(&rig), logger = rig_logger_pid(&rig);
+    rig_close(&rig); /* stops it, or says why not */
+    rig_open(&rig, 0, 0);
+    for (int i = 0; i < 2000 && (kill(keeper, 0) == 0 || kill(logger, 0) == 0); i++)
+        rig_turn(&rig, 5); /* their new parent takes its time */
+    assert_int_equal(kill(keeper, 0), -1);
+    assert_int_equal(kill(logger, 0), -1);
+}
+
+/* --- the pool --------------------------------------------------------------------------------------- */
+
+/* Warm sandboxes are the keeper's children. */
+static void wait_for_warm(unsigned count)
+{
+    for (int i = 0; i < 4000 && rig_census(&rig).children != count; i++)
+        rig_turn(&rig, 5);
+    assert_int_equal(rig_census(&rig).children, count);
+}
+
+static void sandboxes_are_kept_warm_and_used_once(void **state)
+{
+    wait_for_warm(2);
+    for (int i = 0; i < 10; i++) {
+        assert_int_equal(rig_run(a_shell("test -e /tmp/mark && exit 1; touch /tmp/mark /dev/shm/mark; exit 0")), 0);
+        assert_int_equal(rig_run(a_shell("ls /dev/shm | wc -l | grep -q '^0$'")), 0);
+    }
+    rig_turn(&rig, 200);
+    struct rig_census now = rig_census(&rig); /* starts came faster than sandboxes: more may be kept now */
+    assert_true(now.children >= 2 && now.children <= 6);
+}
+
+static void pool_grows_when_starts_come_fast_and_only_to_its_maximum(void **state)
+{
+    struct rig_case *c[20];
+
+    wait_for_warm(2);
+    for (size_t i = 0; i < ARRAY_SIZE(c); i++) {
+        c[i] = a_shell("sleep 1000");
+        rig_send(c[i]);
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(c); i++) {
+        rig_until(&rig, &c[i]->answered);
+        assert_int_equal(c[i]->error.code, 0);
+    }
+    wait_for_warm((unsigned)ARRAY_SIZE(c) + 6);
+    for (size_t i = 0; i < ARRAY_SIZE(c); i++) {
+        (void)keeper_signal(rig.keeper, c[i]->id, SIGKILL, NULL);
+        rig_wait(c[i]);
+        rig_forget(c[i]);
+    }
+    wait_for_warm(6);
+}
+
+static void container_with_other_wishes_gets_a_sandbox_of_its_own(void **state)
+{
+    wait_for_warm(2);
+    struct rig_case *c = a_shell("df -k /dev/shm | tail -1 | awk '{print $2}'");
+    c->host.shm_size_bytes = 1 << 20;
+    assert_int_equal(rig_run(c), 0);
+    assert_string_equal(rig_output(c, NULL), "1024\n");
+    wait_for_warm(2);
+}
+
+static void warm_sandbox_that_dies_is_replaced(void **state)
+{
+    wait_for_warm(2);
+    char *path = arena_printf(&rig.arena, "/proc/%d/task/%d/children", rig_keeper_pid(&rig), rig_keeper_pid(&rig));
+    int logger = rig_logger_pid(&rig), keeper = rig_keeper_pid(&rig), pids[8], count = 0;
+    FILE *list = fopen(path, "re");
+
+    while (count < 8 && fscanf(list, "%d", &pids[count]) == 1)
+        count += pids[count] != logger;
+    fclose(list);
+    assert_int_equal(count, 2);
+    assert_int_equal(kill(keeper, SIGSTOP), 0); /* it is to learn of the deaths and of the launch at once */
+    for (int i = 0; i < count; i++)
+        assert_int_equal(kill(pids[i], SIGKILL), 0);
+    rig_turn(&rig, 100);
+    assert_int_equal(kill(keeper, SIGCONT), 0);
+    assert_int_equal(rig_run(rig_case(&rig, "true", NULL)), 0);
+    wait_for_warm(2);
+}
+
+static void warm_sandboxes_of_a_dead_keeper_go_with_it(void **state)
+{
+    wait_for_warm(2);
+    int pid = rig_keeper_pid(&rig);
+
+    assert_int_equal(kill(pid, SIGKILL), 0);
+    for (int i = 0; i < 4000 && (rig_keeper_pid(&rig) == 0 || rig_keeper_pid(&rig) == pid); i++)
+        rig_turn(&rig, 5);
+    wait_for_warm(2);
+    for (int i = 0; i < 2000 && rig_census(&rig).boxes != 2; i++)
+        rig_turn(&rig, 5);
+    struct rig_census now = rig_census(&rig);
+    assert_int_equal(now.boxes, 2);
+    for (int i = 0; i < 2000 && rig_census(&rig).groups != 2 * rig_group_mounts(&rig); i++)
+        rig_turn(&rig, 5);
+    assert_int_equal(rig_census(&rig).groups, 2 * rig_group_mounts(&rig));
+}
+
+#define COLD(f) cmocka_unit_test_setup_teardown(f, open_cold, close_rig)
+#define WARM(f) cmocka_unit_test_setup_teardown(f, open_warm, close_rig)
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        COLD(many_cycles_leave_nothing),
+        COLD(failed_launches_leave_nothing),
+        COLD(keeper_ends_only_when_nothing_is_in_it),
+        WARM(sandboxes_are_kept_warm_and_used_once),
+        WARM(pool_grows_when_starts_come_fast_and_only_to_its_maximum),
+        WARM(container_with_other_wishes_gets_a_sandbox_of_its_own),
+        WARM(warm_sandbox_that_dies_is_replaced),
+        WARM(warm_sandboxes_of_a_dead_keeper_go_with_it),
+    };
+
+    (void)argc;
+    missing = rig_missing(argv[0]);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
