@@ -24,8 +24,9 @@
 #include "tests/support/job.h"
 #include "tests/support/store.h"
 
-#define AUTH_JOE   "eyJ1c2VybmFtZSI6ImpvZSIsInBhc3N3b3JkIjoiczNjcmV0In0=" /* {"username":"joe","password":"s3cret"} \
-                                                                           */
+#define AUTH_JOE                                                                                     \
+    "eyJ1c2VybmFtZSI6ImpvZSIsInBhc3N3b3JkIjoiczNjcmV0In0=" /* {"username":"joe","password":"s3cret"} \
+                                                            */
 #define AUTH_WRONG "eyJ1c2VybmFtZSI6ImpvZSIsInBhc3N3b3JkIjoid3JvbmcifQ==" /* joe and another password */
 
 static char *work;       /* everything of this program */

@@ -1,0 +1,134 @@
+/* What a membership says to clients: the node's own part of the swarm API, and its state in Docker's words
+ * (swarm.h).
+ *
+ * One operation (init or leave) runs at a time; its client may go away meanwhile, the operation goes on. */
+#include <string.h>
+
+#include "agent/address.h"
+#include "agent/swarm_internal.h"
+#include "proto/base/mem.h"
+
+static const char not_manager_text[] =
+    "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to "
+    "swarm and try again.";
+static const char worker_text[] =
+    "This node is not a swarm manager. Worker nodes can't be used to view or modify cluster state. Please run this "
+    "command on a manager node or promote the current node to a manager.";
+
+static void on_client_gone(struct http_exchange *x)
+{
+    struct swarm *s = http_data(x);
+
+    if (s->waiting == x)
+        s->waiting = NULL;
+}
+
+void swarm_wait_for(struct swarm *s, struct http_exchange *x)
+{
+    s->waiting = x;
+    http_set_data(x, s);
+    http_on_close(x, on_client_gone);
+}
+
+void swarm_answer_error(struct swarm *s, const struct err *e)
+{
+    if (s->waiting)
+        http_reply_error(s->waiting, e);
+    s->waiting = NULL;
+}
+
+/* --- the node's own part of the API ---------------------------------------------------------------- */
+
+static void http_later(struct swarm *s, struct http_exchange *x)
+{
+    struct err e;
+
+    err_set(&e, ERR_UNSUPPORTED, "%s is not implemented in shoal " SHOAL_VERSION, http_path(x));
+    http_reply_error(x, &e);
+}
+
+static void http_not_found(struct http_exchange *x)
+{
+    struct err e;
+
+    err_set(&e, ERR_NOT_FOUND, "page not found");
+    http_reply_error(x, &e);
+}
+
+bool swarm_http(struct swarm *s, struct http_exchange *x, const char *path)
+{
+    static const struct {
+        const char *path;
+        void (*serve)(struct swarm *s, struct http_exchange *x);
+    } routes[] = {{"/swarm/init", swarm_http_init},
+                  {"/swarm/leave", swarm_http_leave},
+                  {"/swarm/join", http_later},
+                  {"/swarm/unlock", http_later}};
+
+    for (size_t i = 0; i < ARRAY_SIZE(routes); i++) {
+        if (strcmp(path, routes[i].path) != 0)
+            continue;
+        if (strcmp(http_method(x), "POST") == 0)
+            routes[i].serve(s, x);
+        else
+            http_not_found(x);
+        return true;
+    }
+    return false;
+}
+
+struct manager *swarm_manager(struct swarm *s, struct err *e)
+{
+    if (s->manager_ready)
+        return s->manager;
+    if (s->state == SWARM_FAILED)
+        err_set(e, ERR_UNAVAILABLE, "the swarm on this node has failed: %s", s->error.text);
+    else if (!s->identity)
+        err_set(e, ERR_UNAVAILABLE, "%s", not_manager_text);
+    else if (!swarm_is_manager(s))
+        err_set(e, ERR_UNAVAILABLE, "%s", worker_text);
+    else
+        err_set(e, ERR_UNAVAILABLE, "the manager on this node is %s; try again in a moment",
+                s->state == SWARM_LEAVING ? "leaving the swarm" : "starting");
+    return NULL;
+}
+
+const char *swarm_header(const struct swarm *s)
+{
+    switch (s->state) {
+    case SWARM_PENDING:
+        return "pending";
+    case SWARM_ACTIVE:
+        return swarm_is_manager(s) ? "active/manager" : "active/worker";
+    case SWARM_FAILED:
+        return "error";
+    default:
+        return "inactive";
+    }
+}
+
+void swarm_info(const struct swarm *s, struct jwrite *j)
+{
+    char host[64] = "";
+
+    if (s->identity && s->identity->advertise_address)
+        address_host(s->identity->advertise_address, host, sizeof(host));
+    jwrite_string(j, "NodeID", s->identity ? s->identity->node_id : "");
+    jwrite_string(j, "NodeAddr", host);
+    jwrite_string(j, "LocalNodeState",
+                  s->state == SWARM_LEAVING || s->state == SWARM_CLOSED ? "inactive" : swarm_state_name(s));
+    jwrite_bool(j, "ControlAvailable", s->manager_ready);
+    jwrite_string(j, "Error", s->state == SWARM_FAILED ? s->error.text : "");
+    if (swarm_is_manager(s)) {
+        jwrite_array(j, "RemoteManagers");
+        jwrite_object(j, NULL);
+        jwrite_string(j, "NodeID", s->identity->node_id);
+        jwrite_string(j, "Addr", s->identity->advertise_address);
+        jwrite_end(j);
+        jwrite_end(j);
+    } else {
+        jwrite_null(j, "RemoteManagers");
+    }
+    if (s->manager_ready)
+        manager_info(s->manager, j);
+}

@@ -1,0 +1,67 @@
+/* Inside of agent/swarm*: the membership itself, and what its files call of each other. */
+#pragma once
+
+#include <stdbool.h>
+
+#include "agent/agent.h"
+#include "agent/swarm.h"
+#include "manager/manager.h"
+#include "proto/identity.pb-c.h"
+#include "proto/wire/rpc.h"
+
+enum { SWARM_INACTIVE, SWARM_PENDING, SWARM_ACTIVE, SWARM_FAILED, SWARM_LEAVING, SWARM_CLOSED };
+
+struct swarm {
+    struct swarm_config config;
+    int state;               /* one of the above */
+    struct err error;        /* why it failed */
+    Identity *identity;      /* owned; NULL: in no swarm */
+    struct tls *tls;         /* of the identity */
+    struct manager *manager; /* NULL: none, or not yet */
+    bool manager_ready;      /* it serves */
+    struct agent *agent;     /* NULL before the engine is ready */
+    bool engine_ready;
+    bool is_founding;              /* an init is under way: the identity is not yet on the disk */
+    struct http_exchange *waiting; /* the client of the operation under way; NULL: none, or gone */
+    unsigned closing;              /* agent and manager, while they close */
+    void (*then)(struct swarm *s); /* when both are closed */
+    unsigned pending;              /* jobs and removals whose callbacks are still to come */
+    unsigned removals;             /* those of containers, while leaving */
+    bool parts_closed;             /* swarm_close: only pending callbacks are waited for */
+    void (*closed)(void *ctx);
+    void *closed_ctx;
+};
+
+void swarm_move(struct swarm *s, int next);
+const char *swarm_state_name(const struct swarm *s);
+
+/* One of the pending callbacks is done with s. Returns false when s is closing: then it may be gone. */
+bool swarm_callback_came(struct swarm *s);
+
+/* Wipe and free identity and tls. */
+void swarm_drop_identity(struct swarm *s);
+
+/* --- swarm_http.c --- */
+
+void swarm_wait_for(struct swarm *s, struct http_exchange *x); /* answer it when the operation has ended */
+void swarm_answer_error(struct swarm *s, const struct err *e); /* whoever waits */
+
+/* --- swarm_parts.c --- */
+
+bool swarm_is_manager(const struct swarm *s);
+
+/* When it is time: engine and identity are there. May be called again. */
+void swarm_start_agent(struct swarm *s);
+
+/* bootstrap and root_key_pem: of a new cluster, else NULL. */
+int swarm_start_manager(struct swarm *s, const Cluster *bootstrap, const char *root_key_pem, struct err *e);
+
+/* Close agent and manager, then go on; at once when there is neither. */
+void swarm_close_parts(struct swarm *s, void (*then)(struct swarm *s));
+
+/* --- swarm_init.c and swarm_leave.c --- */
+
+void swarm_http_init(struct swarm *s, struct http_exchange *x);
+void swarm_http_leave(struct swarm *s, struct http_exchange *x);
+void swarm_founded(struct swarm *s);                            /* the manager of a new cluster serves */
+void swarm_undo_founding(struct swarm *s, const struct err *e); /* it will not */

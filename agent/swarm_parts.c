@@ -1,0 +1,208 @@
+/* The two parts of a membership, agent and manager: opening them, telling them of each other, closing them
+ * (swarm.h).
+ *
+ * The agent opens as soon as there is an engine and an identity on the disk, and does not wait for the manager:
+ * what the ledger remembers runs on meanwhile. It dials once it is known where the cluster is; on a manager that is
+ * the manager's own port, when it serves. Closing ends both at once and goes on when both are gone. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/address.h"
+#include "agent/identity.h"
+#include "agent/swarm_internal.h"
+#include "proto/base/clock.h"
+#include "proto/base/log.h"
+#include "proto/base/mem.h"
+#include "proto/base/message.h"
+
+/* --- the agent ------------------------------------------------------------------------------------- */
+
+bool swarm_is_manager(const struct swarm *s)
+{
+    return s->identity && s->identity->role == NODE_ROLE__MANAGER;
+}
+
+static bool same_managers(const Identity *identity, char *const *managers, size_t count)
+{
+    if (identity->n_managers != count)
+        return false;
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(identity->managers[i], managers[i]) != 0)
+            return false;
+    return true;
+}
+
+static void on_managers_written(void *ctx, const struct err *e)
+{
+    struct swarm *s = ctx;
+
+    if (e->code)
+        log_warn("cannot remember the managers", "error=\"%s\"", e->text);
+    swarm_callback_came(s);
+}
+
+/* Remember where the cluster is, for the next start. */
+static void on_managers(void *ctx, char *const *managers, size_t count)
+{
+    struct swarm *s = ctx;
+    struct err e;
+
+    if (s->state != SWARM_ACTIVE || same_managers(s->identity, managers, count))
+        return;
+    Identity changed = *s->identity;
+    changed.managers = (char **)managers;
+    changed.n_managers = count;
+    Identity *copy = message_dup(&changed);
+    message_free(s->identity);
+    s->identity = copy;
+    s->pending++;
+    if (identity_write(s->config.loop, s->config.data_dir, s->identity, on_managers_written, s, &e) < 0)
+        on_managers_written(s, &e);
+}
+
+static void connect_agent(struct swarm *s)
+{
+    AUTO_FREE
+    char *own = NULL;
+    const char *managers[] = {NULL};
+    char host[64];
+    struct err e;
+
+    if (!s->agent)
+        return;
+    if (swarm_is_manager(s)) {
+        if (!s->manager_ready)
+            return;
+        /* A manager's agent talks to its own manager as any other agent does, through the port that others use. */
+        address_host(s->identity->listen_address, host, sizeof(host));
+        if (strcmp(host, "0.0.0.0") == 0)
+            (void)snprintf(host, sizeof(host), "127.0.0.1"); /* fits */
+        else if (strcmp(host, "::") == 0)
+            (void)snprintf(host, sizeof(host), "::1"); /* fits */
+        own = mem_printf(strchr(host, ':') ? "[%s]:%d" : "%s:%d", host, manager_port(s->manager));
+        managers[0] = own;
+    }
+    int rc = own ? agent_connect(s->agent, managers, 1, &e)
+                 : agent_connect(s->agent, (const char *const *)s->identity->managers, s->identity->n_managers, &e);
+    if (rc < 0)
+        log_error("cannot connect to the managers", "error=\"%s\"", e.text);
+}
+
+void swarm_start_agent(struct swarm *s)
+{
+    struct agent_config config = {.loop = s->config.loop,
+                                  .engine = s->config.engine,
+                                  .clock = clock_real(),
+                                  .entropy = entropy_real(),
+                                  .data_dir = s->config.data_dir,
+                                  .identity = s->identity,
+                                  .tls = s->tls,
+                                  .ctx = s,
+                                  .on_managers = on_managers};
+    struct err e;
+
+    if (!s->engine_ready || s->agent || !s->identity || s->is_founding)
+        return;
+    if (agent_open(&config, &s->agent, &e) < 0) {
+        s->agent = NULL;
+        s->error = e;
+        log_error("cannot start the agent", "error=\"%s\"", e.text);
+        swarm_move(s, SWARM_FAILED);
+        return;
+    }
+    connect_agent(s);
+}
+
+/* --- the manager ----------------------------------------------------------------------------------- */
+
+static void on_manager_ready(void *ctx)
+{
+    struct swarm *s = ctx;
+
+    if (s->state != SWARM_PENDING)
+        return;
+    s->manager_ready = true;
+    if (s->is_founding) {
+        swarm_founded(s);
+        return;
+    }
+    swarm_move(s, SWARM_ACTIVE);
+    connect_agent(s);
+}
+
+static void on_manager_stopped(void *ctx, const struct err *e)
+{
+    struct swarm *s = ctx;
+
+    s->manager_ready = false;
+    if (s->is_founding && s->state == SWARM_PENDING) {
+        swarm_undo_founding(s, e);
+        return;
+    }
+    log_error("the manager has stopped", "error=\"%s\"", e->text);
+    s->error = *e;
+    if (s->state == SWARM_PENDING || s->state == SWARM_ACTIVE) {
+        swarm_move(s, SWARM_FAILED);
+        s->config.on_fatal(s->config.ctx, e);
+    }
+}
+
+int swarm_start_manager(struct swarm *s, const Cluster *bootstrap, const char *root_key_pem, struct err *e)
+{
+    AUTO_FREE
+    char *dir = mem_printf("%s/swarm/manager", s->config.data_dir);
+    AUTO_ARENA struct arena arena;
+    struct manager_config config = {
+        .dir = dir,
+        .listen_address = s->identity->listen_address,
+        .advertise_address = s->identity->advertise_address,
+        .data_key = s->identity->data_key.data,
+        .node_id = s->identity->node_id,
+        .cluster_id = s->identity->cluster_id,
+        .certificate_pem = s->identity->certificate_pem,
+        .key_pem = s->identity->key_pem,
+        .root_pem = s->identity->root_pem,
+        .root_key_pem = root_key_pem,
+        .bootstrap = bootstrap,
+        .availability = s->identity->availability,
+        .node = s->config.mailbox,
+        .election_ms = s->config.election_ms,
+        .heartbeat_ms = s->config.heartbeat_ms,
+        .ctx = s,
+        .on_ready = on_manager_ready,
+        .on_stopped = on_manager_stopped,
+    };
+
+    arena_init(&arena);
+    config.description = engine_describe(s->config.engine, &arena);
+    return manager_open(&config, &s->manager, e);
+}
+
+/* --- closing parts --------------------------------------------------------------------------------- */
+
+static void on_part_closed(void *ctx)
+{
+    struct swarm *s = ctx;
+
+    if (--s->closing == 0)
+        s->then(s);
+}
+
+/* Close agent and manager, then go on; at once when there is neither. */
+void swarm_close_parts(struct swarm *s, void (*then)(struct swarm *s))
+{
+    s->then = then;
+    if (s->closing) /* they are on their way already */
+        return;
+    s->closing = (s->agent != NULL) + (s->manager != NULL);
+    s->manager_ready = false;
+    struct agent *agent = steal(&s->agent);
+    struct manager *manager = steal(&s->manager);
+    if (agent)
+        agent_close(agent, on_part_closed, s);
+    if (manager)
+        manager_close(manager, on_part_closed, s);
+    if (!agent && !manager)
+        then(s);
+}
