@@ -51,6 +51,14 @@ void manager_close(struct manager *m, void (*closed)(void *ctx), void *ctx);
 void manager_set_certificate(struct manager *m, const char *certificate_pem, const char *key_pem,
                              const char *root_pem);
 
+/* Have this manager sign a certificate request of its own node, without a connection: so that a node whose
+ * certificate ran out while it was off comes back. `done` comes once, later, also when the manager is closed
+ * meanwhile: code 0 and a packed IssueReply (join.proto; borrowed), or ERR_UNAVAILABLE when another manager leads
+ * and has to be asked. */
+int manager_issue(struct manager *m, const void *request_der, size_t size,
+                  void (*done)(void *ctx, const struct err *e, const void *reply, size_t reply_size), void *ctx,
+                  struct err *e);
+
 /* The port it really listens on, for listen port 0; 0 before on_ready. */
 int manager_port(const struct manager *m);
 

@@ -251,6 +251,15 @@ static void on_asks_dropped(void *ctx, struct ask *k)
     t->events.on_dropped(t->events.ctx, k);
 }
 
+void thread_issue(struct thread *t, const void *request_der, size_t size, struct buf *ret_reply, struct err *e)
+{
+    *e = (struct err){0};
+    if (!t->serve || t->closing)
+        err_set(e, ERR_UNAVAILABLE, "the manager is stopping");
+    else
+        (void)issue_own(t->serve, t->config.node_id, request_der, size, ret_reply, e); /* e says how it went */
+}
+
 void thread_set_tls(struct thread *t, struct tls *tls)
 {
     if (t->serve && !t->closing)
