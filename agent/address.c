@@ -197,12 +197,10 @@ static int only_address(char ret[64], struct err *e)
         return 0;
     }
     if (!count[0] && !count[1])
-        return err_set(e, ERR_INVALID,
-                       "could not find the system's IP address - specify one with --advertise-addr");
+        return err_set(e, ERR_INVALID, "could not find the system's IP address");
     return err_set(e, ERR_INVALID,
-                   "could not choose an IP address to advertise since this system has multiple addresses (%s) - "
-                   "specify one with --advertise-addr",
-                   buf_str(&found));
+                   "could not choose an IP address to advertise since this system has multiple addresses (%s)",
+                   buf_str(&found)); /* to both the clients add which option helps */
 }
 
 int address_advertise(const char *text, const char *listen, char ret[ADDRESS_TEXT], struct err *e)

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "agent/front.h"
 #include "manager/manager.h"
@@ -212,23 +213,37 @@ static void on_unopened(void *ctx)
     (void)ctx; /* nobody waits for it */
 }
 
-int front_open(uv_loop_t *loop, struct engine *engine, struct swarm *swarm, const char *const *urls,
-               size_t url_count, gid_t group, struct front **ret, struct err *e)
+/* All of them are taken, also those behind one that cannot be used. */
+static int listen_sockets(struct front *f, const struct front_config *config, struct err *e)
+{
+    int rc = 0;
+
+    for (size_t i = 0; i < config->socket_count; i++) {
+        if (rc == 0)
+            rc = http_server_listen_fd(f->server, config->sockets[i], e);
+        else
+            (void)close(config->sockets[i]); /* nothing was written to it */
+    }
+    return rc;
+}
+
+int front_open(const struct front_config *config, struct front **ret, struct err *e)
 {
     struct front *f = mem_alloc(sizeof(*f));
     struct http_handler handler = {.ctx = f,
                                    .on_request = on_request,
                                    .server_header = "Docker/" SHOAL_VERSION " (linux) shoal/" SHOAL_VERSION};
-    int rc = http_server_open(loop, &(struct http_limits){0}, &handler, &f->server, e);
+    int rc = http_server_open(config->loop, &(struct http_limits){0}, &handler, &f->server, e);
 
     if (rc < 0) {
         free(f);
         return rc;
     }
-    f->engine = engine;
-    f->swarm = swarm;
-    for (size_t i = 0; i < url_count && rc == 0; i++)
-        rc = http_server_listen(f->server, urls[i], 0660, group, e);
+    f->engine = config->engine;
+    f->swarm = config->swarm;
+    rc = listen_sockets(f, config, e);
+    for (size_t i = 0; i < config->url_count && rc == 0; i++)
+        rc = http_server_listen(f->server, config->urls[i], 0660, config->group, e);
     if (rc < 0)
         front_close(f, on_unopened, NULL);
     else

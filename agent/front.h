@@ -7,8 +7,17 @@
 
 struct front;
 
-/* Serve on these URLs ("unix:///path", "tcp://address:port"). `group`: of unix sockets, -1 for none. */
-int front_open(uv_loop_t *loop, struct engine *engine, struct swarm *swarm, const char *const *urls,
-               size_t url_count, gid_t group, struct front **ret, struct err *e);
+struct front_config {
+    uv_loop_t *loop;
+    struct engine *engine;
+    struct swarm *swarm;
+    const char *const *urls; /* "unix:///path", "tcp://address:port" */
+    size_t url_count;
+    const int *sockets; /* listening already; taken, whatever the outcome */
+    size_t socket_count;
+    gid_t group; /* of unix sockets made here; -1 for none */
+};
+
+int front_open(const struct front_config *config, struct front **ret, struct err *e);
 
 void front_close(struct front *f, void (*closed)(void *ctx), void *ctx);

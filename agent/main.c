@@ -7,7 +7,6 @@
  * A second signal while closing ends the process at once: everything on the disk is made for that. */
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <grp.h>
 #include <signal.h>
 #include <stdio.h>
@@ -20,8 +19,11 @@
 #include <uv.h>
 
 #include "agent/front.h"
+#include "agent/options.h"
+#include "agent/service.h"
 #include "agent/swarm.h"
 #include "engine/engine.h"
+#include "proto/base/clock.h"
 #include "proto/base/entropy.h"
 #include "proto/base/file.h"
 #include "proto/base/log.h"
@@ -30,22 +32,13 @@
 #include "proto/base/siphash.h"
 #include "proto/wire/mailbox.h"
 
-#define HOSTS_MAX 16
-
-struct options {
-    const char *data_dir, *run_dir, *cgroup_parent, *group;
-    const char *hosts[HOSTS_MAX];
-    size_t host_count;
-    unsigned warm_min, warm_max;
-    int election_ms, heartbeat_ms;
-};
-
 struct node {
     struct options options;
-    char instance[17]; /* names what is ours in the kernel */
+    struct service service; /* what systemd passed */
+    char instance[17];      /* names what is ours in the kernel */
     uv_loop_t loop;
     struct mailbox mailbox;
-    uv_signal_t on_term, on_int;
+    uv_signal_t on_term, on_int, on_hup;
     struct engine *engine;
     struct swarm *swarm;
     struct front *front;
@@ -66,6 +59,7 @@ static void on_engine_closed(void *ctx)
 
     uv_close((uv_handle_t *)&node->on_term, NULL);
     uv_close((uv_handle_t *)&node->on_int, NULL);
+    uv_close((uv_handle_t *)&node->on_hup, NULL);
     mailbox_close(&node->mailbox, on_mailbox_closed);
 }
 
@@ -91,6 +85,7 @@ static void node_close(struct node *node)
         _exit(1);
     node->is_closing = true;
     log_info("stopping; containers go on", "%s", "");
+    service_notify(&node->service, "STOPPING=1");
     if (node->front)
         front_close(node->front, on_front_closed, node);
     else
@@ -100,6 +95,15 @@ static void node_close(struct node *node)
 static void on_signal(uv_signal_t *signal, int number)
 {
     node_close(signal->data);
+}
+
+static void on_hangup(uv_signal_t *signal, int number)
+{
+    struct node *node = signal->data;
+
+    log_info("asked to reload: options are read at start alone", "%s", "");
+    if (!node->is_closing && node->swarm)
+        swarm_look(node->swarm);
 }
 
 static void on_fatal(void *ctx, const struct err *e)
@@ -138,6 +142,42 @@ static gid_t socket_group(const struct options *options)
     return group ? group->gr_gid : (gid_t)-1;
 }
 
+/* Where nobody was named: on what systemd passed, else on the usual path. */
+static int serve(struct node *node, struct err *e)
+{
+    const struct options *o = &node->options;
+    const char *urls[OPTIONS_HOSTS_MAX] = {"unix:///var/run/shoal.sock"};
+    bool wants_sockets = o->host_count == 0;
+    size_t count = 0;
+
+    for (size_t i = 0; i < o->host_count; i++) {
+        if (strcmp(o->hosts[i], "fd://") == 0)
+            wants_sockets = true;
+        else
+            urls[count++] = o->hosts[i];
+    }
+    if (wants_sockets && o->host_count && node->service.socket_count == 0)
+        return err_set(e, ERR_INVALID, "--host fd://: no sockets were passed (LISTEN_FDS)");
+    if (o->host_count == 0 && node->service.socket_count == 0)
+        count = 1;
+    struct front_config config = {.loop = &node->loop,
+                                  .engine = node->engine,
+                                  .swarm = node->swarm,
+                                  .urls = urls,
+                                  .url_count = count,
+                                  .sockets = node->service.sockets,
+                                  .socket_count = wants_sockets ? node->service.socket_count : 0,
+                                  .group = socket_group(o)};
+    int rc = front_open(&config, &node->front, e);
+    if (rc < 0)
+        return rc;
+    for (size_t i = 0; i < count; i++)
+        log_info("serving", "host=%s", urls[i]);
+    if (config.socket_count)
+        log_info("serving", "sockets=%zu", config.socket_count);
+    return 0;
+}
+
 static void on_engine_ready(void *ctx)
 {
     struct node *node = ctx;
@@ -146,13 +186,10 @@ static void on_engine_ready(void *ctx)
     if (node->is_closing)
         return;
     swarm_engine_ready(node->swarm);
-    if (front_open(&node->loop, node->engine, node->swarm, node->options.hosts, node->options.host_count,
-                   socket_group(&node->options), &node->front, &e) < 0) {
+    if (serve(node, &e) < 0)
         on_fatal(node, &e);
-        return;
-    }
-    for (size_t i = 0; i < node->options.host_count; i++)
-        log_info("serving", "host=%s", node->options.hosts[i]);
+    else
+        service_notify(&node->service, "READY=1");
 }
 
 /* The directory in which shoald itself lies: its keeper and its jobs lie beside it. */
@@ -210,9 +247,11 @@ static int node_open(struct node *node, struct err *e)
     uv_loop_init(&node->loop);
     uv_signal_init(&node->loop, &node->on_term);
     uv_signal_init(&node->loop, &node->on_int);
-    node->on_term.data = node->on_int.data = node;
+    uv_signal_init(&node->loop, &node->on_hup);
+    node->on_term.data = node->on_int.data = node->on_hup.data = node;
     uv_signal_start(&node->on_term, on_signal, SIGTERM);
     uv_signal_start(&node->on_int, on_signal, SIGINT);
+    uv_signal_start(&node->on_hup, on_hangup, SIGHUP);
     rc = mailbox_open(&node->mailbox, &node->loop, node);
     if (rc < 0)
         return err_set(e, rc, "open mailbox: %s", err_name(rc));
@@ -233,6 +272,8 @@ static int node_open(struct node *node, struct err *e)
     struct swarm_config swarm = {.loop = &node->loop,
                                  .engine = node->engine,
                                  .mailbox = &node->mailbox,
+                                 .clock = clock_real(),
+                                 .entropy = entropy_real(),
                                  .data_dir = node->options.data_dir,
                                  .election_ms = node->options.election_ms,
                                  .heartbeat_ms = node->options.heartbeat_ms,
@@ -242,155 +283,33 @@ static int node_open(struct node *node, struct err *e)
     return 0;
 }
 
-/* --- options --------------------------------------------------------------------------------------- */
-
-enum {
-    OPT_DATA = 1000,
-    OPT_RUN,
-    OPT_HOST,
-    OPT_GROUP,
-    OPT_LOG,
-    OPT_CGROUP,
-    OPT_WARM,
-    OPT_ELECTION,
-    OPT_HEARTBEAT,
-    OPT_VERSION,
-    OPT_HELP
-};
-
-static const struct option long_options[] = {
-    {"data-dir", required_argument, NULL, OPT_DATA},
-    {"run-dir", required_argument, NULL, OPT_RUN},
-    {"host", required_argument, NULL, OPT_HOST},
-    {"group", required_argument, NULL, OPT_GROUP},
-    {"log-level", required_argument, NULL, OPT_LOG},
-    {"cgroup-parent", required_argument, NULL, OPT_CGROUP},
-    {"warm", required_argument, NULL, OPT_WARM},
-    {"raft-election-ms", required_argument, NULL, OPT_ELECTION},
-    {"raft-heartbeat-ms", required_argument, NULL, OPT_HEARTBEAT},
-    {"version", no_argument, NULL, OPT_VERSION},
-    {"help", no_argument, NULL, OPT_HELP},
-    {0},
-};
-
-static const char help_text[] =
-    "Usage: shoald [OPTIONS]\n"
-    "\n"
-    "The node of a shoal cluster: container engine, agent and, on managers, the manager.\n"
-    "\n"
-    "  --data-dir DIR           images, containers, volumes, cluster state (default /var/lib/shoal)\n"
-    "  --run-dir DIR            sockets and pipes, on a tmpfs (default /run/shoal)\n"
-    "  -H, --host URL           where to serve the API: unix:///path or tcp://address:port; repeatable\n"
-    "                           (default unix:///var/run/shoal.sock)\n"
-    "  -G, --group NAME         group of the unix sockets (default: root alone)\n"
-    "  --log-level LEVEL        debug, info, warn or error (default info)\n"
-    "  --cgroup-parent PATH     cgroup below which ours is made (default: the root of each hierarchy)\n"
-    "  --warm MIN[:MAX]         sandboxes kept ready for the next containers (default 2:16; 0 for none)\n"
-    "  --raft-election-ms N     time without a leader before an election (default 500)\n"
-    "  --raft-heartbeat-ms N    between a leader's heartbeats (default 50)\n"
-    "  --version                print the version\n"
-    "  --help                   print this\n";
-
-static long number_of(const char *text, const char *option, long least, long most)
+/* Returns -1 to go on, or the status to end with. */
+static int read_command_line(struct node *node, int argc, char **argv)
 {
-    char *end;
+    struct err e;
 
-    errno = 0;
-    long number = strtol(text, &end, 10);
-    if (errno || end == text || (*end && *end != ':') || number < least || number > most) {
-        fprintf(stderr, "shoald: invalid --%s %s: expected a number from %ld to %ld\n", option, text, least, most);
-        exit(2);
+    if (options_read(argc, argv, &node->options, &e) < 0 || service_take(&node->service, &e) < 0) {
+        fprintf(stderr, "shoald: %s\nSee 'shoald --help'.\n", e.text);
+        return 2;
     }
-    return number;
-}
-
-static void take_warm(struct options *options, const char *text)
-{
-    const char *colon = strchr(text, ':');
-
-    options->warm_min = (unsigned)number_of(text, "warm", 0, 256);
-    options->warm_max = colon ? (unsigned)number_of(colon + 1, "warm", options->warm_min, 256)
-                              : MAX(options->warm_min, options->warm_min ? 16u : 0u);
-}
-
-static void take_option(struct options *options, int option, const char *value)
-{
-    switch (option) {
-    case OPT_DATA:
-        options->data_dir = value;
-        break;
-    case OPT_RUN:
-        options->run_dir = value;
-        break;
-    case 'H':
-    case OPT_HOST:
-        if (options->host_count == HOSTS_MAX) {
-            fprintf(stderr, "shoald: more than %d --host\n", HOSTS_MAX);
-            exit(2);
-        }
-        options->hosts[options->host_count++] = value;
-        break;
-    case 'G':
-    case OPT_GROUP:
-        options->group = value;
-        break;
-    case OPT_LOG:
-        if (log_level_of(value) < 0) {
-            fprintf(stderr, "shoald: invalid --log-level %s: expected debug, info, warn or error\n", value);
-            exit(2);
-        }
-        log_set_level((enum log_level)log_level_of(value));
-        break;
-    case OPT_CGROUP:
-        options->cgroup_parent = value;
-        break;
-    case OPT_WARM:
-        take_warm(options, value);
-        break;
-    case OPT_ELECTION:
-        options->election_ms = (int)number_of(value, "raft-election-ms", 50, 60000);
-        break;
-    case OPT_HEARTBEAT:
-        options->heartbeat_ms = (int)number_of(value, "raft-heartbeat-ms", 5, 10000);
-        break;
-    case OPT_VERSION:
+    if (node->options.what == OPTIONS_RUN)
+        return -1;
+    if (node->options.what == OPTIONS_HELP)
+        fputs(options_usage, stdout);
+    else
         printf("shoald version " SHOAL_VERSION "\n");
-        exit(0);
-    case OPT_HELP:
-        fputs(help_text, stdout);
-        exit(0);
-    default:
-        fprintf(stderr, "See 'shoald --help'.\n");
-        exit(2);
-    }
-}
-
-static void parse(struct options *options, int argc, char **argv)
-{
-    int option;
-
-    *options = (struct options){
-        .data_dir = "/var/lib/shoal", .run_dir = "/run/shoal", .cgroup_parent = "", .warm_min = 2, .warm_max = 16};
-    while ((option = getopt_long(argc, argv, "H:G:", long_options, NULL)) != -1)
-        take_option(options, option, optarg);
-    if (optind < argc) {
-        fprintf(stderr, "shoald: unexpected argument \"%s\"\nSee 'shoald --help'.\n", argv[optind]);
-        exit(2);
-    }
-    if (options->host_count == 0)
-        options->hosts[options->host_count++] = "unix:///var/run/shoal.sock";
-    if (options->election_ms && options->heartbeat_ms && options->heartbeat_ms * 3 > options->election_ms) {
-        fprintf(stderr, "shoald: --raft-heartbeat-ms must be at most a third of --raft-election-ms\n");
-        exit(2);
-    }
+    return fflush(stdout) == 0 ? 0 : 1;
 }
 
 int main(int argc, char **argv)
 {
     static struct node node;
     struct err e;
+    int status = read_command_line(&node, argc, argv);
 
-    parse(&node.options, argc, argv);
+    if (status >= 0)
+        return status;
+    log_set_level(node.options.log_level);
     map_seed(entropy_u64(entropy_real()));
     signal(SIGPIPE, SIG_IGN);
     umask(022);

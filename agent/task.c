@@ -16,6 +16,7 @@
 
 #define RETRY_FIRST_MS 250
 #define RETRY_MAX_MS   30000
+#define PULLS_MAX      3 /* then another node may have the image, and an update must learn that it fails */
 
 const char *task_action_name(enum task_action action)
 {
@@ -59,17 +60,31 @@ static int64_t retry_delay_ms(unsigned attempts)
     return delay < RETRY_MAX_MS ? delay : RETRY_MAX_MS;
 }
 
+static bool tried_again(const struct task_in *in)
+{
+    if (in->failed == TASK_STOP || in->failed == TASK_REMOVE)
+        return true; /* never given up: the container must go */
+    return task_error_passes(in->failed, in->error) && !(in->failed == TASK_PULL && in->attempts >= PULLS_MAX);
+}
+
+/* A task that waits says why (DESIGN.md section 11), once for each failure. */
+static void wait_for_next_try(const struct task_in *in, struct task_step *step)
+{
+    step->wake_ms = in->failed_ms + retry_delay_ms(in->attempts);
+    if (in->now_ms >= step->wake_ms)
+        return;
+    step->action = TASK_NOTHING;
+    if (in->told || !in->assigned)
+        return;
+    report(step, in->state, "waiting to try again");
+    (void)snprintf(step->err, sizeof(step->err), "%s", in->error->text);
+}
+
 /* The step would repeat an action that has failed: wait for its next try, or give up. */
 static void weigh_failure(const struct task_in *in, struct task_step *step)
 {
-    /* Stopping and removing are never given up: the container must go. */
-    if (task_error_passes(in->failed, in->error) || in->failed == TASK_STOP || in->failed == TASK_REMOVE) {
-        int64_t at = in->failed_ms + retry_delay_ms(in->attempts);
-
-        if (in->now_ms >= at)
-            return;
-        step->action = TASK_NOTHING;
-        step->wake_ms = at;
+    if (tried_again(in)) {
+        wait_for_next_try(in, step);
         return;
     }
     step->action = TASK_NOTHING;

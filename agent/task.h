@@ -43,13 +43,14 @@ struct task_in {
     enum task_action failed; /* the last action, if it failed; else TASK_NOTHING */
     const struct err *error; /* how */
     unsigned attempts;       /* failures of this action in a row */
+    bool told;               /* the manager was told of the last failure */
     int64_t failed_ms;       /* when it failed last */
     int64_t now_ms;          /* same clock */
 };
 
 struct task_step {
     enum task_action action;
-    bool report;         /* `state` is new */
+    bool report;         /* `state` is new, or why it waits */
     TaskState state;     /* unchanged when report is false */
     const char *message; /* with report: static text */
     char err[512];       /* with report: why, or "" */

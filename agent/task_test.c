@@ -105,8 +105,15 @@ static const struct {
             .container = TASK_CONTAINER_CREATED),
      TASK_NOTHING, TASK_STATE__FAILED},
     {"temporary error is waited out",
-     a_task(.state = TASK_STATE__PREPARING, .failed = TASK_PULL, .error = &temporary, .attempts = 1), TASK_NOTHING,
-     TASK_STATE__PREPARING},
+     a_task(.state = TASK_STATE__PREPARING, .failed = TASK_PULL, .error = &temporary, .attempts = 1, .told = true),
+     TASK_NOTHING, TASK_STATE__PREPARING},
+    {"pull that failed three times is given up",
+     a_task(.state = TASK_STATE__PREPARING, .failed = TASK_PULL, .error = &temporary, .attempts = 3, .told = true),
+     TASK_NOTHING, TASK_STATE__REJECTED},
+    {"start that failed three times for now is tried again",
+     a_task(.state = TASK_STATE__STARTING, .container = TASK_CONTAINER_CREATED, .failed = TASK_START,
+            .error = &temporary, .attempts = 3, .told = true, .now_ms = 60000),
+     TASK_START, TASK_STATE__STARTING},
     {"temporary error is tried again after the delay",
      a_task(.state = TASK_STATE__PREPARING, .failed = TASK_PULL, .error = &temporary, .attempts = 1, .now_ms = 250),
      TASK_PULL, TASK_STATE__PREPARING},
@@ -150,13 +157,32 @@ static void failures_carry_their_reason(void **state)
     assert_string_equal(step.err, "No such image: web:9");
 }
 
+static void waiting_task_says_why_once(void **state)
+{
+    struct task_in in =
+        a_task(.state = TASK_STATE__PREPARING, .failed = TASK_PULL, .error = &temporary, .attempts = 1);
+    struct task_step step;
+
+    task_next(&in, &step);
+    assert_true(step.report);
+    assert_int_equal(step.state, TASK_STATE__PREPARING);
+    assert_int_equal(step.action, TASK_NOTHING);
+    assert_string_equal(step.message, "waiting to try again");
+    assert_string_equal(step.err, temporary.text);
+    assert_int_equal(step.wake_ms, 250);
+    in.told = true;
+    task_next(&in, &step);
+    assert_false(step.report);
+    assert_int_equal(step.wake_ms, 250);
+}
+
 static void retries_back_off_and_stay_below_half_a_minute(void **state)
 {
     int64_t before = 0;
 
     for (unsigned attempts = 1; attempts < 40; attempts++) {
-        struct task_in in =
-            a_task(.state = TASK_STATE__PREPARING, .failed = TASK_PULL, .error = &temporary, .attempts = attempts);
+        struct task_in in = a_task(.state = TASK_STATE__STARTING, .container = TASK_CONTAINER_CREATED,
+                                   .failed = TASK_START, .error = &temporary, .attempts = attempts);
         struct task_step step;
 
         task_next(&in, &step);
@@ -188,8 +214,9 @@ static void random_lives_end_with_nothing_left(void **state)
                 in.assigned = false;
             task_next(&in, &step);
             if (step.report) {
-                assert_true(step.state > in.state);
+                assert_true(step.state > in.state || (step.state == in.state && !in.told && *step.err));
                 in.state = step.state;
+                in.told = true;
             }
             if (step.action != TASK_NOTHING && step.action != TASK_CANCEL)
                 assert_int_equal(in.busy, TASK_NOTHING);
@@ -209,6 +236,7 @@ static void random_lives_end_with_nothing_left(void **state)
                     last = entropy_below(&random.base, 8) ? temporary : fatal;
                     in.attempts = in.failed == done ? in.attempts + 1 : 1;
                     in.failed = done;
+                    in.told = false;
                     in.failed_ms = in.now_ms;
                     in.error = &last;
                 } else {
@@ -239,6 +267,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_situation_has_its_step),
         cmocka_unit_test(failures_carry_their_reason),
+        cmocka_unit_test(waiting_task_says_why_once),
         cmocka_unit_test(retries_back_off_and_stay_below_half_a_minute),
         cmocka_unit_test(random_lives_end_with_nothing_left),
     };

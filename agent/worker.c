@@ -163,6 +163,7 @@ static void note_end(struct work *work, enum task_action action, const struct er
     }
     work->in.attempts = work->in.failed == action ? work->in.attempts + 1 : 1;
     work->in.failed = action;
+    work->in.told = e->code == ERR_CANCELED; /* we did that */
     work->in.failed_ms = clock_mono_ms(w->config.clock);
     work->error = *e;
     if (e->code != ERR_CANCELED)
@@ -295,6 +296,7 @@ static void report(struct work *work, const struct task_step *step)
     Status status = STATUS__INIT;
     ContainerStatus container = CONTAINER_STATUS__INIT;
 
+    work->in.told = true;
     work->in.state = step->state;
     status.state = step->state;
     status.has_timestamp_ns = true;

@@ -48,14 +48,28 @@ static inline void testing_on_deadline(uv_timer_t *timer)
     fail_msg("nothing happened for %d ms", TESTING_DEADLINE_MS);
 }
 
+/* A turn of the loop runs what is due, then waits: when the flag was set by the former, nothing is to be waited
+ * for.
+ */
+static inline void testing_on_prepare(uv_prepare_t *prepare)
+{
+    if (*(const bool *)prepare->data)
+        uv_stop(prepare->loop);
+}
+
 static inline void testing_run_until(uv_loop_t *loop, const bool *flag)
 {
     uv_timer_t deadline;
+    uv_prepare_t prepare;
 
     uv_timer_init(loop, &deadline);
     uv_timer_start(&deadline, testing_on_deadline, TESTING_DEADLINE_MS, 0);
+    uv_prepare_init(loop, &prepare);
+    prepare.data = (void *)flag;
+    uv_prepare_start(&prepare, testing_on_prepare);
     while (!*flag)
         uv_run(loop, UV_RUN_ONCE);
+    uv_close((uv_handle_t *)&prepare, NULL);
     uv_close((uv_handle_t *)&deadline, NULL);
     uv_run(loop, UV_RUN_NOWAIT);
 }

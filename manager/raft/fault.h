@@ -35,6 +35,7 @@ enum raft_fault {
     FAULT_RESTORE_PARTIAL,   /* the last chunk of a snapshot is not restored */
     FAULT_MESSAGE_EARLY,     /* messages leave before term and vote are durable */
     FAULT_REMOVE_EARLY,      /* segments are removed before the snapshot is durable */
+    FAULT_CACHE_TRUSTED,     /* what is read of the log when it is opened is taken to be on the disk */
     FAULTS
 };
 

@@ -8,8 +8,9 @@
  *     the last one ends where segment.c can tell a torn write from damage, and not before the mark of the term file
  *     indexes run without a gap, but for cuts and a log that began anew behind a snapshot
  *
- * What a killed process wrote may still be in the page cache alone, so the last segment is synced before its
- * entries count as durable.
+ * What a killed process wrote may still be in the page cache alone, and after a write that failed the cache takes
+ * for clean what the disk does not have (Linux reports such an error once). So what the mark does not vouch for is
+ * written again, the same bytes at the same place, before its entries count as durable.
  *
  * A gap among the numbers is fine before the last run of them: removing old segments was interrupted. Whether the
  * run begins early enough is for the caller to say, who knows the snapshot.
@@ -19,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "manager/raft/fault.h"
 #include "manager/raft/log_private.h"
 #include "proto/base/mem.h"
 
@@ -231,6 +233,20 @@ static int read_segment(struct opening *o, size_t i, struct segment_scan *scan, 
     return rc;
 }
 
+/* Have on the disk what was read of the last segment, from where it is not known to be there. Its bytes are in
+ * o->data. */
+static int write_again(struct opening *o, struct env_file *file, uint64_t sequence, uint64_t end, struct err *e)
+{
+    const struct meta_state *m = &o->l->meta.state;
+    uint64_t from = m->mark_segment == sequence ? m->mark_offset & ~(uint64_t)(SEGMENT_SECTOR - 1) : 0;
+    uint64_t to = MIN((end + SEGMENT_SECTOR - 1) & ~(uint64_t)(SEGMENT_SECTOR - 1), o->data.length);
+
+    if (from >= to)
+        return 0;
+    int rc = o->l->env->file_write(file, from, buf_bytes(&o->data) + from, to - from, e);
+    return rc < 0 ? err_wrap(e, "write the end of the log again") : 0;
+}
+
 /* The log ends where `scan` says: make sure of it, and go on in that segment only if it was closed. */
 static int take_end(struct opening *o, const struct segment_scan *scan, struct err *e)
 {
@@ -245,12 +261,15 @@ static int take_end(struct opening *o, const struct segment_scan *scan, struct e
     if (rc < 0)
         return rc;
     rc = l->env->file_sync(file, e);
+    bool closed = m->clean && m->mark_segment == h->sequence && m->mark_offset == scan->ret_end && scan->ret_clean;
+    if (rc == 0 && !closed && !FAULT(CACHE_TRUSTED))
+        rc = write_again(o, file, h->sequence, scan->ret_end, e);
     l->sequence = (uint32_t)h->sequence;
     l->at = scan->ret_end;
     l->records = scan->ret_records;
     l->batch = scan->ret_batch;
     l->file_bytes = h->bytes;
-    if (rc == 0 && m->clean && m->mark_segment == h->sequence && m->mark_offset == l->at && scan->ret_clean) {
+    if (rc == 0 && closed) {
         l->file = file;
         l->seal = disklog_seal(l, h->salt);
         return 0;
@@ -327,10 +346,10 @@ static int open_files(struct opening *o, struct err *e)
         rc = check_spares(o, e);
     if (rc == 0)
         rc = l->env->dir_sync(l->env, l->dir, e);
-    if (rc == 0 && l->meta.state.clean) {
+    if (rc == 0) {
         struct meta_state state = l->meta.state;
 
-        state.clean = false; /* before anything is written behind it */
+        state.clean = false; /* before anything is written behind it; and what was read is on the disk */
         rc = meta_write(&l->meta, &state, e);
     }
     l->active = l->sequence;

@@ -86,6 +86,16 @@ void tcp_format(const struct sockaddr_storage *address, char ret[TCP_TEXT])
     }
 }
 
+bool tcp_is_loopback(const struct sockaddr_storage *address)
+{
+    const struct in6_addr *v6 = &((const struct sockaddr_in6 *)address)->sin6_addr;
+
+    if (address->ss_family == AF_INET)
+        return ntohl(((const struct sockaddr_in *)address)->sin_addr.s_addr) >> 24 == 127;
+    return address->ss_family == AF_INET6 &&
+           (IN6_IS_ADDR_LOOPBACK(v6) || (IN6_IS_ADDR_V4MAPPED(v6) && v6->s6_addr[12] == 127));
+}
+
 int tcp_bind(const char *text, int *ret_fd, struct err *e)
 {
     struct sockaddr_storage address;

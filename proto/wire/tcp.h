@@ -1,6 +1,7 @@
 /* What every socket of ours needs, whoever speaks over it. */
 #pragma once
 
+#include <stdbool.h>
 #include <sys/socket.h>
 
 #include <uv.h>
@@ -14,6 +15,9 @@ int tcp_parse(const char *text, struct sockaddr_storage *ret, socklen_t *ret_siz
 #define TCP_TEXT 64
 void tcp_format(const struct sockaddr_storage *address, char ret[TCP_TEXT]);
 int tcp_port(const struct sockaddr_storage *address);
+
+/* Whether only this machine can reach it. */
+bool tcp_is_loopback(const struct sockaddr_storage *address);
 
 /* A bound TCP socket, close-on-exec, not blocking, not yet listening. */
 int tcp_bind(const char *text, int *ret_fd, struct err *e);

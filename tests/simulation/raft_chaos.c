@@ -13,8 +13,8 @@
 struct chaos {
     struct world *w;
     bool members;                         /* membership changes */
-    bool flips;                           /* a disk may be damaged */
-    uint64_t flipped;                     /* the member whose disk was */
+    bool damages;                         /* a disk may be damaged */
+    uint64_t damaged_member;              /* the member whose disk was */
     unsigned flicker;                     /* how often the leader is still to be isolated or joined again */
     int64_t fault_us, load_us, change_us; /* when the next of each comes */
     int64_t back_us[WORLD_MEMBERS + 1];   /* when a member that is down comes back; 0: it is up */
@@ -167,17 +167,36 @@ static void pick_each(void *ctx, const char *path, struct disk_node *n)
         p->nodes[p->count++] = n;
 }
 
-/* Damage a byte on a disk whose member is down. It may refuse to start then, and is lost. */
-static void fault_flip(struct chaos *c)
+/* A byte changes, the end is lost, or a stretch is zeroes. */
+static void damage(struct world *w, struct disk_node *n)
+{
+    size_t byte =
+        raftsim_chance(w, 2) ? raftsim_random(w, 0, n->size - 1) : raftsim_random(w, 0, MIN(n->size, 2048) - 1);
+
+    switch (raftsim_random(w, 0, 3)) {
+    case 0:
+        disk_truncate(n, byte);
+        break;
+    case 1:
+        disk_zero(n, byte, raftsim_random(w, 1, 2 * DISK_PAGE));
+        break;
+    default:
+        disk_flip(n, byte, (uint8_t)raftsim_random(w, 1, 255));
+        break;
+    }
+}
+
+/* Damage a file on a disk whose member is down. It may refuse to start then, and is lost. */
+static void fault_damage(struct chaos *c)
 {
     struct world *w = c->w;
-    uint64_t id = c->flipped ? c->flipped : any_member(w);
+    uint64_t id = c->damaged_member ? c->damaged_member : any_member(w);
     struct world_member *m = &w->members[id];
     struct pick p = {0};
 
-    if (!c->flips)
+    if (!c->damages)
         return;
-    c->flipped = id;
+    c->damaged_member = id;
     crash(c, id, 5, 300);
     if (raftsim_up(w, id) || m->lost)
         return;
@@ -185,10 +204,7 @@ static void fault_flip(struct chaos *c)
     disk_each(&m->disk, "raft", pick_each, &p);
     if (p.count == 0)
         return;
-    struct disk_node *n = p.nodes[raftsim_random(w, 0, p.count - 1)];
-    size_t byte =
-        raftsim_chance(w, 2) ? raftsim_random(w, 0, n->size - 1) : raftsim_random(w, 0, MIN(n->size, 2048) - 1);
-    disk_flip(n, byte, (uint8_t)raftsim_random(w, 1, 255));
+    damage(w, p.nodes[raftsim_random(w, 0, p.count - 1)]);
     m->damaged = true;
 }
 
@@ -197,7 +213,7 @@ static void fault(struct chaos *c)
     static void (*const faults[])(struct chaos * c) = {
         fault_partition,    fault_partition,    fault_isolate_leader, fault_one_way, fault_crash_one,
         fault_crash_one,    fault_crash_leader, fault_crash_many,     fault_network, fault_slow_disk,
-        fault_hung_disk,    fault_full_disk,    fault_broken_disk,    fault_flip,    fault_crash_inside,
+        fault_hung_disk,    fault_full_disk,    fault_broken_disk,    fault_damage,  fault_crash_inside,
         fault_crash_inside, fault_crash_inside, fault_flicker,        fault_flicker,
     };
 
@@ -345,7 +361,7 @@ void chaos_run(struct world *w, uint64_t seed)
     options.members = options.voters + (c.members ? 1 + (unsigned)entropy_below(&pick.base, 2) : 0);
     options.snapshot_bytes = 1000 << entropy_below(&pick.base, 6);
     options.segment_bytes = 8192 << entropy_below(&pick.base, 3);
-    c.flips = !c.members && options.voters >= 3;
+    c.damages = !c.members && options.voters >= 3;
     raftsim_init(w, seed, &options);
     c.fault_us = w->now_us + (int64_t)raftsim_random(w, 100, 700) * 1000;
     c.change_us = w->now_us + 500000;
@@ -358,8 +374,10 @@ void chaos_run(struct world *w, uint64_t seed)
 
 uint64_t chaos_kill_at(struct world *w, uint64_t seed, uint64_t n)
 {
-    struct world_options options = {.voters = 3, .members = 3, .segment_bytes = 8192, .snapshot_bytes = 2000};
-    uint64_t id = 1 + seed % 3, operations;
+    unsigned voters = seed % 2 ? 1 : 3; /* alone, every write counts at once */
+    struct world_options options = {
+        .voters = voters, .members = voters, .segment_bytes = 8192, .snapshot_bytes = 2000};
+    uint64_t id = 1 + seed % voters, operations;
     struct chaos c = {.w = w};
 
     raftsim_init(w, seed, &options);

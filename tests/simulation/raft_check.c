@@ -355,7 +355,8 @@ void check_crashing(struct world *w, struct world_member *m)
     m->stored = install_active(r) ? 0 : r->guard.core.last_stored;
     m->stored_term = m->stored ? driver_term_of(r, m->stored) : 0;
     c->torn += m->disk.torn;
-    m->disk.torn = 0;
+    c->unsaid += m->disk.unsaid;
+    m->disk.torn = m->disk.unsaid = 0;
     c->cuts += r->stats.cuts;
     c->snapshots += r->stats.snapshots;
     c->installs += r->stats.installs;

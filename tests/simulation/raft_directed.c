@@ -901,6 +901,87 @@ static void failing_disk_stops_the_member(struct world *w)
     raftsim_converge(w, LONG_MS);
 }
 
+/* What a failed write left in the page cache is read after a restart, and lost with the power, unless it is written
+ * again. */
+static void failed_write_is_written_again_before_it_counts(struct world *w)
+{
+    uint64_t last;
+
+    begin(w, 45, 1, 1, 1 << 20);
+    await_leader(w, LONG_MS);
+    propose(w, 1, 3);
+    raftsim_run(w, 200);
+    w->members[1].disk.broken = true;
+    for (int i = 0; i < 5; i++)
+        expect(w, raftsim_propose(w, 1, 900));
+    raftsim_run(w, 300);
+    expect(w, !raftsim_up(w, 1) && w->counts.unsaid > 0);
+    w->members[1].disk.broken = false;
+    raftsim_start(w, 1);
+    await_leader(w, LONG_MS);
+    propose(w, 1, 1);
+    raftsim_run(w, 300);
+    last = replica(w, 1)->applied;
+    expect(w, last >= 10); /* the five are there, and now acknowledged by what follows them */
+    raftsim_crash(w, 1, true);
+    raftsim_start(w, 1);
+    await_leader(w, LONG_MS);
+    expect(w, replica(w, 1)->applied >= last);
+    raftsim_converge(w, LONG_MS);
+}
+
+/* Another key, or ours damaged, opens nothing and spoils nothing. */
+static void wrong_key_is_refused_and_spoils_nothing(struct world *w)
+{
+    uint64_t last;
+
+    begin(w, 46, 1, 1, 2000);
+    await_leader(w, LONG_MS);
+    for (int i = 0; i < 40; i++) {
+        propose(w, 1, 3);
+        raftsim_run(w, 10);
+    }
+    raftsim_run(w, 300);
+    last = replica(w, 1)->applied;
+    expect(w, replica(w, 1)->stats.snapshots > 0);
+    for (unsigned bit = 0; bit < 8 * SEAL_KEY; bit += 37) {
+        raftsim_crash(w, 1, bit % 2);
+        w->key[bit / 8] ^= (uint8_t)(1 << bit % 8);
+        w->members[1].damaged = true; /* it may be refused */
+        raftsim_start(w, 1);
+        expect(w, !raftsim_up(w, 1) && w->members[1].lost);
+        w->key[bit / 8] ^= (uint8_t)(1 << bit % 8);
+        w->members[1].damaged = w->members[1].lost = false;
+        raftsim_start(w, 1);
+        expect(w, await_leader(w, LONG_MS) == 1 && replica(w, 1)->applied >= last);
+    }
+    raftsim_converge(w, LONG_MS);
+}
+
+/* A member that was restored from an old backup, or belongs to a cluster that was begun anew, is not heard. */
+static void message_of_another_epoch_is_refused(struct world *w)
+{
+    uint64_t leader, f, term;
+    struct message m = {.type = RAFT_APPEND_ENTRIES};
+    struct buf bytes = {0};
+
+    begin(w, 47, 3, 3, 1 << 20);
+    leader = await_leader(w, LONG_MS);
+    f = other_than(leader, 0, 3);
+    raftsim_run(w, 100);
+    term = replica_term(replica(w, leader));
+    m.from = leader;
+    m.to = f;
+    m.raft.append_entries = (struct raft_append_entries){.term = term + 5, .prev_log_index = 1, .prev_log_term = 1};
+    message_put(&bytes, 6, &m);
+    w->members[f].env->events.on_message(w->members[f].env->events.ctx, leader, buf_bytes(&bytes), bytes.length);
+    buf_fini(&bytes);
+    raftsim_run(w, 300);
+    expect(w, replica(w, f)->stats.refused == 1);
+    expect(w, raftsim_leader(w) == leader && replica_term(replica(w, f)) == term);
+    raftsim_converge(w, LONG_MS);
+}
+
 static void hung_disk_hands_over(struct world *w)
 {
     uint64_t leader, next;
@@ -985,6 +1066,10 @@ const struct directed directed[] = {
     {"snapshot_waits_for_a_core_that_began_again", snapshot_waits_for_a_core_that_began_again, 0},
     {"full_disk_hands_over_and_comes_back", full_disk_hands_over_and_comes_back, 0},
     {"failing_disk_stops_the_member", failing_disk_stops_the_member, 0},
+    {"failed_write_is_written_again_before_it_counts", failed_write_is_written_again_before_it_counts,
+     FAULT_CACHE_TRUSTED},
+    {"wrong_key_is_refused_and_spoils_nothing", wrong_key_is_refused_and_spoils_nothing, 0},
+    {"message_of_another_epoch_is_refused", message_of_another_epoch_is_refused, 0},
     {"hung_disk_hands_over", hung_disk_hands_over, 0},
     {"closed_link_of_a_dead_leader_speeds_up_the_election", closed_link_of_a_dead_leader_speeds_up_the_election, 0},
     {"removed_member_is_told", removed_member_is_told, 0},

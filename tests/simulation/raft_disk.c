@@ -81,18 +81,24 @@ static void node_sync(struct disk_node *n)
     n->dirty_from = n->dirty_to = 0;
 }
 
-/* Power is lost: of what was not synced some sectors made it. */
-static void node_lose(struct disk *d, struct disk_node *n)
+/* Of what was not synced some sectors make it, and nothing will write the others any more. */
+static void node_lose_dirty(struct disk *d, struct disk_node *n)
 {
     if (entropy_below(d->entropy, 2) && n->size != n->durable_size)
         resize(&n->durable, &n->durable_size, n->size); /* the new size made it */
     for (size_t at = n->dirty_from / DISK_SECTOR * DISK_SECTOR; at < n->dirty_to; at += DISK_SECTOR)
         if (at < n->durable_size && at < n->size && entropy_below(d->entropy, 2))
             memcpy(n->durable + at, n->cache + at, MIN(DISK_SECTOR, MIN(n->size, n->durable_size) - at));
+    n->dirty_from = n->dirty_to = 0;
+}
+
+/* Power is lost, and with it the cache. */
+static void node_lose(struct disk *d, struct disk_node *n)
+{
+    node_lose_dirty(d, n);
     resize(&n->cache, &n->size, n->durable_size);
     if (n->size)
         memcpy(n->cache, n->durable, n->size);
-    n->dirty_from = n->dirty_to = 0;
 }
 
 /* --- names ---------------------------------------------------------------------------------------- */
@@ -275,6 +281,16 @@ void disk_flip(struct disk_node *n, size_t byte, uint8_t mask)
         n->durable[byte] ^= mask;
 }
 
+void disk_zero(struct disk_node *n, size_t from, size_t size)
+{
+    size_t to = MIN(from + size, n->size), durable_to = MIN(from + size, n->durable_size);
+
+    if (from < to)
+        memset(n->cache + from, 0, to - from);
+    if (from < durable_to)
+        memset(n->durable + from, 0, durable_to - from);
+}
+
 void disk_truncate(struct disk_node *n, size_t size)
 {
     resize(&n->cache, &n->size, size);
@@ -382,11 +398,26 @@ static long file_read(struct env_file *f, uint64_t offset, void *into, size_t si
 
     if (stops(f->disk, &part) || part)
         return dead(e);
+    if (f->disk->broken && entropy_below(f->disk->entropy, 4) == 0)
+        return err_set(e, ERR_IO, "read %zu bytes: input/output error", size);
     if (offset >= f->node->size)
         return 0;
     size = MIN(size, f->node->size - offset);
     memcpy(into, f->node->cache + offset, size);
     return (long)size;
+}
+
+/* Some sectors of a synced write reach the disk. */
+static void put_sectors(struct env_file *f, uint64_t offset, const uint8_t *data, size_t size)
+{
+    for (size_t at = 0; at < size; at += DISK_SECTOR - (offset + at) % DISK_SECTOR) {
+        size_t piece = MIN(DISK_SECTOR - (offset + at) % DISK_SECTOR, size - at);
+
+        if (entropy_below(f->disk->entropy, 2) && offset + at + piece <= f->node->durable_size) {
+            durable_put(f->node, offset + at, data + at, piece);
+            cache_put(f->node, offset + at, data + at, piece);
+        }
+    }
 }
 
 /* The crash comes in the middle of a write: some of it is in the cache, some sectors of a synced one are durable.
@@ -404,14 +435,23 @@ static void write_part(struct env_file *f, uint64_t offset, const uint8_t *data,
     if (!f->synced || !d->power)
         return;
     d->torn++;
-    for (size_t at = 0; at < size; at += DISK_SECTOR - (offset + at) % DISK_SECTOR) {
-        size_t piece = MIN(DISK_SECTOR - (offset + at) % DISK_SECTOR, size - at);
+    put_sectors(f, offset, data, size);
+}
 
-        if (entropy_below(d->entropy, 2) && offset + at + piece <= f->node->durable_size) {
-            durable_put(f->node, offset + at, data + at, piece);
-            cache_put(f->node, offset + at, data + at, piece);
-        }
-    }
+/* A write on a broken disk. A synced one fails: its bytes stay in the cache, which takes them for clean, while the
+ * disk has any of its sectors. Another may as well succeed, and fail when it is synced. */
+static bool fails(struct env_file *f, uint64_t offset, const uint8_t *data, size_t size)
+{
+    struct disk *d = f->disk;
+
+    if (!f->synced)
+        return entropy_below(d->entropy, 2);
+    if (offset + size > f->node->size)
+        return true; /* there was no room for it either */
+    cache_put(f->node, offset, data, size);
+    put_sectors(f, offset, data, size);
+    d->unsaid++;
+    return true;
 }
 
 static int file_write(struct env_file *f, uint64_t offset, const void *data, size_t size, struct err *e)
@@ -425,7 +465,7 @@ static int file_write(struct env_file *f, uint64_t offset, const void *data, siz
         write_part(f, offset, data, size);
         return dead(e);
     }
-    if (d->broken)
+    if (d->broken && fails(f, offset, data, size))
         return err_set(e, ERR_IO, "write %zu bytes: input/output error", size);
     if (d->full && offset + size > f->node->size)
         return err_set(e, ERR_UNAVAILABLE, "write %zu bytes: no space left", size);
@@ -468,8 +508,10 @@ static int file_sync(struct env_file *f, struct err *e)
 
     if (stops(f->disk, &part) || part)
         return dead(e);
-    if (f->disk->broken)
+    if (f->disk->broken) {
+        node_lose_dirty(f->disk, f->node); /* and takes what is left in the cache for clean */
         return err_set(e, ERR_IO, "sync: input/output error");
+    }
     node_sync(f->node);
     return 0;
 }

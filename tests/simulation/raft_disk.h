@@ -4,7 +4,8 @@
  * renamed and removed are in the cache until their directory is synced. Killing the process loses neither; losing
  * power loses a random part of what was not synced: any sectors, and the names from some point on. The operation
  * during which the crash happens is done in part: a synced write tears at sectors, or at pages when only the
- * process dies.
+ * process dies. A broken disk fails as Linux reports it: once. What could not be written stays in the cache, is
+ * read from there, and is taken for clean: a later sync succeeds and writes nothing.
  *
  * Sizes, offsets and contents are exact, so the production code runs on it unchanged. */
 #pragma once
@@ -55,10 +56,11 @@ struct disk {
     bool crashed;        /* every operation fails from now on */
     bool power;          /* the crash is a loss of power */
     bool full;           /* nothing grows */
-    bool broken;         /* every write and sync fails */
+    bool broken;         /* synced writes and syncs fail, other operations sometimes */
     void (*on_crash)(void *ctx);
     void *ctx;
-    uint64_t torn; /* synced writes that a crash tore */
+    uint64_t torn;   /* synced writes that a crash tore */
+    uint64_t unsaid; /* synced writes that failed, with their bytes left in the cache */
 };
 
 void disk_init(struct disk *d, struct entropy *entropy);
@@ -73,6 +75,7 @@ void disk_restart(struct disk *d);
 struct disk_node *disk_find(struct disk *d, const char *path);
 /* Change what is on the disk: a node's bytes, in cache and durable alike. */
 void disk_flip(struct disk_node *n, size_t byte, uint8_t mask);
+void disk_zero(struct disk_node *n, size_t from, size_t size); /* as far as the file goes */
 void disk_truncate(struct disk_node *n, size_t size);
 void disk_remove_name(struct disk *d, const char *path);
 /* Call for each name that begins so. */

@@ -3,9 +3,10 @@
  * usage: raft_sim SEEDS [SEED]
  *
  * Without SEED: the directed schedules, then SEEDS random worlds, then worlds in which a member is killed at one
- * operation on its disk after another. With SEED: that random world alone, with a line per message if
- * RAFT_SIM_TRACE is set and the production code's own log if RAFT_SIM_LOG is. One line "ok NAME" or "not ok NAME"
- * per group, and how often rare states were reached. */
+ * operation on its disk after another: a member alone, then one of three, until there were as many as SEEDS ask
+ * for. With SEED: that random world and the kills of that seed, with a line per message if RAFT_SIM_TRACE is set
+ * and the production code's own log if RAFT_SIM_LOG is. One line "ok NAME" or "not ok NAME" per group, and how
+ * often rare states were reached: with many seeds each of them must have been. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +16,9 @@
 #include "proto/base/mem.h"
 #include "tests/simulation/raft_chaos.h"
 #include "tests/simulation/raft_directed.h"
+
+#define KILLS_PER_SEED 25
+#define SEEDS_FOR_ALL  200 /* with so many every rare state must come about */
 
 static struct world_counts total;
 
@@ -27,8 +31,10 @@ static void add_counts(const struct world *w)
         to[i] += from[i];
 }
 
-static void print_counts(void)
+/* Print how often what is rare came about; false when something never did. */
+static bool print_counts(void)
 {
+    bool all = true;
     const struct world_counts *c = &total;
     const struct {
         const char *name;
@@ -44,6 +50,7 @@ static void print_counts(void)
         {"of these with a loss of power", c->powers},
         {"of these inside an operation on the disk", c->kills_inside},
         {"writes torn", c->torn},
+        {"writes failed, their bytes left in the cache", c->unsaid},
         {"logs cut by a new leader", c->cuts},
         {"snapshots taken", c->snapshots},
         {"snapshots installed", c->installs},
@@ -63,10 +70,13 @@ static void print_counts(void)
 
     for (size_t i = 0; i < ARRAY_SIZE(states); i++)
         printf("# %12" PRIu64 " %s\n", states[i].count, states[i].name);
+    for (size_t i = 0; i < ARRAY_SIZE(states); i++)
+        all &= states[i].count > 0;
     printf("# guards that stepped in:");
     for (int i = 1; i < GUARDS; i++)
         printf(" G%d=%" PRIu64, i, c->guards[i]);
     printf("\n");
+    return all;
 }
 
 /* End a world; tell what failed and how to see it again. */
@@ -128,25 +138,44 @@ static bool run_chaos(uint64_t seeds)
     return failed == 0;
 }
 
+/* Kill at every operation on the disk that the world of this seed makes. */
+static uint64_t run_kills_of(uint64_t seed, uint64_t *failed)
+{
+    struct world w;
+    uint64_t operations = chaos_kill_at(&w, seed, 0), n;
+    char name[64], again[64];
+
+    *failed += !finish(&w, "kill_at_none", "");
+    (void)snprintf(again, sizeof(again), "make sim ONLY=raft_sim SEED=%" PRIu64, seed);
+    for (n = 1; n <= operations && *failed < 10; n++) {
+        (void)snprintf(name, sizeof(name), "kill_seed_%" PRIu64 "_operation_%" PRIu64, seed, n);
+        chaos_kill_at(&w, seed, n);
+        *failed += !finish(&w, name, again);
+    }
+    return operations;
+}
+
 static bool run_kills(uint64_t seeds)
 {
     uint64_t points = 0, failed = 0;
 
-    for (uint64_t seed = 1; points < seeds && failed < 10; seed++) {
-        struct world w;
-        uint64_t operations = chaos_kill_at(&w, seed, 0), stride = MAX(1, operations / 100);
-
-        failed += !finish(&w, "kill_at_none", "");
-        for (uint64_t n = 1; n <= operations && points < seeds && failed < 10; n += stride, points++) {
-            char name[64];
-
-            (void)snprintf(name, sizeof(name), "kill_seed_%" PRIu64 "_operation_%" PRIu64, seed, n);
-            chaos_kill_at(&w, seed, n);
-            failed += !finish(&w, name, "raft_sim runs them all");
-        }
-    }
+    for (uint64_t seed = 1; points < seeds * KILLS_PER_SEED && failed < 10; seed++)
+        points += run_kills_of(seed, &failed);
     if (!failed)
         printf("ok kill_at_each_operation (%" PRIu64 " points)\n", points);
+    return failed == 0;
+}
+
+static bool run_alone(uint64_t seed)
+{
+    uint64_t failed = 0;
+
+    if (!run_seed(seed))
+        return false;
+    printf("ok chaos_seed_%" PRIu64 "\n", seed);
+    (void)run_kills_of(seed, &failed);
+    if (!failed)
+        printf("ok kill_seed_%" PRIu64 "\n", seed);
     return failed == 0;
 }
 
@@ -157,17 +186,17 @@ int main(int argc, char **argv)
 
     log_set_level(getenv("RAFT_SIM_LOG") ? LOG_LEVEL_DEBUG : LOG_LEVEL_ERROR + 1);
     if (argc > 2) {
-        uint64_t seed = strtoull(argv[2], NULL, 10);
-
-        ok = run_seed(seed);
-        if (ok)
-            printf("ok chaos_seed_%" PRIu64 "\n", seed);
-        print_counts();
+        ok = run_alone(strtoull(argv[2], NULL, 10));
+        (void)print_counts();
         return !ok;
     }
     ok &= run_directed();
     ok &= run_chaos(seeds);
     ok &= run_kills(seeds);
-    print_counts();
+    bool all = print_counts();
+    if (seeds >= SEEDS_FOR_ALL) {
+        printf("%sok every_rare_state_is_reached\n", all ? "" : "not ");
+        ok &= all;
+    }
     return !ok;
 }

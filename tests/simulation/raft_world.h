@@ -103,7 +103,7 @@ struct world_options {
 };
 
 struct world_counts { /* rare states, summed over worlds */
-    uint64_t events, entries, acked, reads, elections, crashes, powers, torn, kills_inside, cuts, snapshots,
+    uint64_t events, entries, acked, reads, elections, crashes, powers, torn, unsaid, kills_inside, cuts, snapshots,
         installs, restarts, fetches, refused, changes, promotes, removes, transfers, full_refusals,
         failed_proposals, held, segments_new, marks_clean, gone, dropped, doubled, refused_open, guards[GUARDS];
 };
