@@ -160,7 +160,7 @@ void node_session_flush(struct node_session *s, struct view *v, struct arena *a)
 {
     Assignment assignment;
 
-    if (s->stream && s->ready_due && !node_session_blocked(s))
+    if (s->stream && s->node && s->ready_due && !node_session_blocked(s)) /* node 0: it is being ended */
         tell_ready(s);
     if (s->stream && s->acknowledge && !node_session_blocked(s)) {
         ManagerMessage out = MANAGER_MESSAGE__INIT;
