@@ -90,6 +90,9 @@ struct manager *swarm_manager(struct swarm *s, struct err *e)
         err_set(e, ERR_UNAVAILABLE, "%s", not_manager_text);
     else if (!swarm_is_manager(s))
         err_set(e, ERR_UNAVAILABLE, "%s", worker_text);
+    else if (s->reopen.waits)
+        err_set(e, ERR_UNAVAILABLE, "the manager on this node waits, and tries again every second: %s",
+                s->error.text);
     else
         err_set(e, ERR_UNAVAILABLE, "the manager on this node is %s; try again in a moment",
                 s->state == SWARM_LEAVING ? "leaving the swarm" : "starting");

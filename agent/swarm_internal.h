@@ -20,7 +20,12 @@ struct swarm {
     struct tls *tls;         /* of the identity */
     struct manager *manager; /* NULL: none, or not yet */
     bool manager_ready;      /* it serves */
-    struct agent *agent;     /* NULL before the engine is ready */
+    struct {                 /* a manager that stopped for want of room, or to rebuild its store, is opened again */
+        bool waits;          /* from its stop until it serves again */
+        bool closing;        /* the old one is closing */
+        uv_timer_t *timer;   /* owned; NULL: it does not run */
+    } reopen;
+    struct agent *agent; /* NULL before the engine is ready */
     bool engine_ready;
     struct renew *renew; /* NULL: not yet, or closing */
     bool is_writing;     /* the identity is */
@@ -63,7 +68,8 @@ void swarm_start_agent(struct swarm *s);
 /* bootstrap and root_key_pem: of a new cluster, else NULL. */
 int swarm_start_manager(struct swarm *s, const Cluster *bootstrap, const char *root_key_pem, struct err *e);
 
-/* Close agent, manager and renewal, then go on; at once when there is none of them. */
+/* Close agent, manager and renewal, then go on; at once when there is none of them. A manager that waits to be
+ * opened again is not. */
 void swarm_close_parts(struct swarm *s, void (*then)(struct swarm *s));
 
 /* --- swarm_identity.c --- */

@@ -36,9 +36,9 @@ struct manager_config {
     int election_ms, heartbeat_ms; /* 0: defaults */
     void *ctx;
     void (*on_ready)(void *ctx); /* serving: the leader is known and the agent may connect */
-    void (*on_stopped)(
-        void *ctx,
-        const struct err *e); /* it stopped by itself: disk failed, log damaged; manager_close is still due */
+    /* It stopped by itself; manager_close is still due. ERR_UNAVAILABLE: the disk is full, or the store has to be
+     * rebuilt: open it again after a while. Any other code: the disk failed or the log is damaged. */
+    void (*on_stopped)(void *ctx, const struct err *e);
 };
 
 /* Check what can be checked at once, start the thread. Errors that need the disk come by on_stopped. */

@@ -277,7 +277,9 @@ static int open_store(struct thread *t, struct err *e)
         .dir = dir, .key = t->data_key, .cluster = t->cluster_id, .entropy = entropy_real()};
     int rc = dir_make(dir, 0700, e);
 
-    return rc < 0 ? rc : store_open(&config, &t->store, e);
+    if (rc == 0)
+        rc = store_open(&config, &t->store, e);
+    return rc == ERR_IO ? (e->code = ERR_UNAVAILABLE) : rc; /* it is rebuilt as soon as it can be made */
 }
 
 static int open_control(struct thread *t, struct err *e)
