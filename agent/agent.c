@@ -270,6 +270,7 @@ int agent_open(const struct agent_config *config, struct agent **ret, struct err
                                    .ctx = a,
                                    .on_status = on_status,
                                    .on_forgotten = on_forgotten};
+    a->config.tls = tls_ref(config->tls);
     uv_timer_init(config->loop, &a->flush);
     a->report = report_new();
     a->assignment = assignment_new(&assignment);
@@ -301,9 +302,15 @@ int agent_connect(struct agent *a, const char *const *managers, size_t count, st
     return session_open(&config, managers, count, &events, &a->session, e);
 }
 
+const char *agent_manager(const struct agent *a)
+{
+    return a->session ? session_manager(a->session) : NULL;
+}
+
 void agent_set_tls(struct agent *a, struct tls *tls)
 {
-    a->config.tls = tls;
+    tls_unref(a->config.tls);
+    a->config.tls = tls_ref(tls);
     if (a->session)
         session_set_tls(a->session, tls);
     task_logs_set_tls(a->logs, tls);
@@ -319,6 +326,7 @@ static void on_part_closed(void *ctx)
     void *closed_ctx = a->closed_ctx;
     report_free(a->report);
     assignment_free(a->assignment);
+    tls_unref(a->config.tls);
     free(a);
     closed(closed_ctx);
 }

@@ -35,6 +35,10 @@ int agent_open(const struct agent_config *config, struct agent **ret, struct err
 /* Dial these managers, now and whenever the session is lost. */
 int agent_connect(struct agent *a, const char *const *managers, size_t count, struct err *e);
 
+/* The address of the manager it has a session with; NULL when there is none. Borrowed until the loop turns. */
+const char *agent_manager(const struct agent *a);
+
+/* For connections from now on. */
 void agent_set_tls(struct agent *a, struct tls *tls);
 
 /* End the session; containers go on. */

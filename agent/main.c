@@ -23,6 +23,7 @@
 #include "agent/service.h"
 #include "agent/swarm.h"
 #include "engine/engine.h"
+#include "proto/base/clock.h"
 #include "proto/base/entropy.h"
 #include "proto/base/file.h"
 #include "proto/base/log.h"
@@ -98,8 +99,11 @@ static void on_signal(uv_signal_t *signal, int number)
 
 static void on_hangup(uv_signal_t *signal, int number)
 {
-    (void)signal; /* without this the end of a terminal would end the node */
+    struct node *node = signal->data;
+
     log_info("asked to reload: options are read at start alone", "%s", "");
+    if (!node->is_closing && node->swarm)
+        swarm_look(node->swarm);
 }
 
 static void on_fatal(void *ctx, const struct err *e)
@@ -268,6 +272,8 @@ static int node_open(struct node *node, struct err *e)
     struct swarm_config swarm = {.loop = &node->loop,
                                  .engine = node->engine,
                                  .mailbox = &node->mailbox,
+                                 .clock = clock_real(),
+                                 .entropy = entropy_real(),
                                  .data_dir = node->options.data_dir,
                                  .election_ms = node->options.election_ms,
                                  .heartbeat_ms = node->options.heartbeat_ms,

@@ -50,7 +50,8 @@ const char options_usage[] =
     "  --version                print the version\n"
     "  --help                   print this\n"
     "\n"
-    "SIGTERM and SIGINT end the node; its containers go on.\n";
+    "SIGTERM and SIGINT end the node, its containers go on; SIGHUP makes it look at once whether its certificate\n"
+    "is due.\n";
 
 static const char *name_of(int option)
 {

@@ -1,6 +1,6 @@
 /* See swarm.h. Here: the states, what must be over before a membership can end, resuming and closing. Founding and
- * leaving have files of their own (swarm_init.c, swarm_leave.c), as have agent and manager (swarm_parts.c) and what
- * clients are told (swarm_http.c).
+ * leaving have files of their own (swarm_init.c, swarm_leave.c), as have agent and manager (swarm_parts.c), the
+ * identity and its renewal (swarm_identity.c) and what clients are told (swarm_http.c).
  *
  *     inactive --init--> pending (founding) --> active --leave--> leaving --> inactive
  *     start: an identity is there --> pending (resuming) --> active
@@ -43,16 +43,25 @@ const char *swarm_state_name(const struct swarm *s)
 
 /* --- the end --------------------------------------------------------------------------------------- */
 
+void swarm_wipe_identity(Identity *identity)
+{
+    mem_wipe(identity->key_pem, strlen(identity->key_pem));
+    mem_wipe(identity->data_key.data, identity->data_key.len);
+}
+
 void swarm_drop_identity(struct swarm *s)
 {
-    if (s->identity) {
-        mem_wipe(s->identity->key_pem, strlen(s->identity->key_pem));
-        mem_wipe(s->identity->data_key.data, s->identity->data_key.len);
-    }
+    if (s->identity)
+        swarm_wipe_identity(s->identity);
     message_free(s->identity);
     s->identity = NULL;
     tls_unref(s->tls);
     s->tls = NULL;
+}
+
+static void on_again_closed(uv_handle_t *handle)
+{
+    free(handle);
 }
 
 static void finish(struct swarm *s)
@@ -61,6 +70,7 @@ static void finish(struct swarm *s)
     void *ctx = s->closed_ctx;
 
     swarm_drop_identity(s);
+    uv_close((uv_handle_t *)s->again, on_again_closed);
     free(s);
     closed(ctx);
 }
@@ -88,8 +98,10 @@ static void resume(struct swarm *s)
     int rc = tls_new(s->identity->certificate_pem, s->identity->key_pem, s->identity->root_pem, &s->tls, &e);
     if (rc == 0 && swarm_is_manager(s))
         rc = swarm_start_manager(s, NULL, NULL, &e);
-    if (rc == 0 && !swarm_is_manager(s))
+    if (rc == 0 && !swarm_is_manager(s)) {
         swarm_move(s, SWARM_ACTIVE);
+        swarm_start_renewal(s);
+    }
     if (rc < 0) {
         log_error("cannot resume", "error=\"%s\"", e.text);
         s->error = e;
@@ -130,6 +142,9 @@ struct swarm *swarm_open(const struct swarm_config *config)
     struct err e;
 
     s->config = *config;
+    s->again = mem_alloc(sizeof(*s->again));
+    uv_timer_init(config->loop, s->again);
+    s->again->data = s;
     int rc = identity_read(config->data_dir, &s->identity, &e);
     if (rc == 0) {
         resume(s);

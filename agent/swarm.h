@@ -24,6 +24,8 @@ struct swarm_config {
     uv_loop_t *loop;
     struct engine *engine;
     struct mailbox *mailbox; /* the node loop's: replies of the manager come there */
+    struct clock *clock;
+    struct entropy *entropy;
     const char *data_dir;
     int election_ms, heartbeat_ms; /* of Raft; 0: defaults */
     void *ctx;
@@ -35,6 +37,9 @@ struct swarm_config {
  * read. */
 struct swarm *swarm_open(const struct swarm_config *config);
 void swarm_close(struct swarm *s, void (*closed)(void *ctx), void *ctx);
+
+/* The clock may have been set, the disk may have room again: look now at what waits for a time. */
+void swarm_look(struct swarm *s);
 
 /* The engine is ready: tasks may be looked after. Call once. */
 void swarm_engine_ready(struct swarm *s);

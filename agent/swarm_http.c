@@ -15,6 +15,9 @@ static const char worker_text[] =
     "This node is not a swarm manager. Worker nodes can't be used to view or modify cluster state. Please run this "
     "command on a manager node or promote the current node to a manager.";
 
+static const char expired_text[] =
+    "Swarm certificates have expired. To replace them, leave the swarm and join again.";
+
 static void on_client_gone(struct http_exchange *x)
 {
     struct swarm *s = http_data(x);
@@ -87,6 +90,9 @@ struct manager *swarm_manager(struct swarm *s, struct err *e)
         err_set(e, ERR_UNAVAILABLE, "%s", not_manager_text);
     else if (!swarm_is_manager(s))
         err_set(e, ERR_UNAVAILABLE, "%s", worker_text);
+    else if (s->reopen.waits)
+        err_set(e, ERR_UNAVAILABLE, "the manager on this node waits, and tries again every second: %s",
+                s->error.text);
     else
         err_set(e, ERR_UNAVAILABLE, "the manager on this node is %s; try again in a moment",
                 s->state == SWARM_LEAVING ? "leaving the swarm" : "starting");
@@ -107,6 +113,18 @@ const char *swarm_header(const struct swarm *s)
     }
 }
 
+static bool is_expired(const struct swarm *s)
+{
+    return s->state == SWARM_ACTIVE && s->renew && renew_expired(s->renew);
+}
+
+static const char *local_state(const struct swarm *s)
+{
+    if (s->state == SWARM_LEAVING || s->state == SWARM_CLOSED)
+        return "inactive";
+    return is_expired(s) ? "error" : swarm_state_name(s);
+}
+
 void swarm_info(const struct swarm *s, struct jwrite *j)
 {
     char host[64] = "";
@@ -115,10 +133,9 @@ void swarm_info(const struct swarm *s, struct jwrite *j)
         address_host(s->identity->advertise_address, host, sizeof(host));
     jwrite_string(j, "NodeID", s->identity ? s->identity->node_id : "");
     jwrite_string(j, "NodeAddr", host);
-    jwrite_string(j, "LocalNodeState",
-                  s->state == SWARM_LEAVING || s->state == SWARM_CLOSED ? "inactive" : swarm_state_name(s));
+    jwrite_string(j, "LocalNodeState", local_state(s));
     jwrite_bool(j, "ControlAvailable", s->manager_ready);
-    jwrite_string(j, "Error", s->state == SWARM_FAILED ? s->error.text : "");
+    jwrite_string(j, "Error", s->state == SWARM_FAILED ? s->error.text : is_expired(s) ? expired_text : "");
     if (swarm_is_manager(s)) {
         jwrite_array(j, "RemoteManagers");
         jwrite_object(j, NULL);

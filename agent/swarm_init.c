@@ -63,6 +63,7 @@ static void on_identity_written(void *ctx, const struct err *e)
     }
     s->is_founding = false;
     swarm_move(s, SWARM_ACTIVE);
+    swarm_start_renewal(s);
     log_info("swarm founded", "cluster=%s node=%s listen=%s advertise=%s", s->identity->cluster_id,
              s->identity->node_id, s->identity->listen_address, s->identity->advertise_address);
     swarm_start_agent(s);
@@ -157,7 +158,7 @@ static int init(struct swarm *s, const char *body, size_t size, struct err *e)
     const ClusterSpec *spec = asked.cluster->spec;
     int64_t lifetime_ms =
         spec && spec->has_node_cert_expiry_ns ? spec->node_cert_expiry_ns / 1000000 : CERT_LIFETIME_DEFAULT_MS;
-    rc = manager_found(clock_wall_ms(clock_real()), lifetime_ms, &founding, e);
+    rc = manager_found(clock_wall_ms(s->config.clock), lifetime_ms, &founding, e);
     if (rc < 0)
         return rc;
     use_founding(&founding, &identity, asked.cluster, &arena);

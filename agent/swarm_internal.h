@@ -4,6 +4,7 @@
 #include <stdbool.h>
 
 #include "agent/agent.h"
+#include "agent/renew.h"
 #include "agent/swarm.h"
 #include "manager/manager.h"
 #include "proto/identity.pb-c.h"
@@ -19,15 +20,25 @@ struct swarm {
     struct tls *tls;         /* of the identity */
     struct manager *manager; /* NULL: none, or not yet */
     bool manager_ready;      /* it serves */
-    struct agent *agent;     /* NULL before the engine is ready */
+    struct {                 /* a manager that stopped for want of room, or to rebuild its store, is opened again */
+        bool waits;          /* from its stop until it serves again */
+        bool closing;        /* the old one is closing */
+        uv_timer_t *timer;   /* owned; NULL: it does not run */
+    } reopen;
+    struct agent *agent; /* NULL before the engine is ready */
     bool engine_ready;
-    bool is_founding;              /* an init is under way: the identity is not yet on the disk */
-    struct http_exchange *waiting; /* the client of the operation under way; NULL: none, or gone */
-    unsigned closing;              /* agent and manager, while they close */
-    void (*then)(struct swarm *s); /* when both are closed */
-    unsigned pending;              /* jobs and removals whose callbacks are still to come */
-    unsigned removals;             /* those of containers, while leaving */
-    bool parts_closed;             /* swarm_close: only pending callbacks are waited for */
+    struct renew *renew; /* NULL: not yet, or closing */
+    bool is_writing;     /* the identity is */
+    bool is_unwritten;   /* the one in memory is newer than the one on the disk, or being written */
+    void (*after_write)(struct swarm *s); /* waits for the write under way; NULL: nobody */
+    uv_timer_t *again;                    /* the next attempt to write it; owned, freed when closed */
+    bool is_founding;                     /* an init is under way: the identity is not yet on the disk */
+    struct http_exchange *waiting;        /* the client of the operation under way; NULL: none, or gone */
+    unsigned closing;                     /* agent, manager and renewal, while they close */
+    void (*then)(struct swarm *s);        /* when all are closed */
+    unsigned pending;                     /* jobs and removals whose callbacks are still to come */
+    unsigned removals;                    /* those of containers, while leaving */
+    bool parts_closed;                    /* swarm_close: only pending callbacks are waited for */
     void (*closed)(void *ctx);
     void *closed_ctx;
 };
@@ -40,6 +51,7 @@ bool swarm_callback_came(struct swarm *s);
 
 /* Wipe and free identity and tls. */
 void swarm_drop_identity(struct swarm *s);
+void swarm_wipe_identity(Identity *identity); /* its keys */
 
 /* --- swarm_http.c --- */
 
@@ -56,8 +68,19 @@ void swarm_start_agent(struct swarm *s);
 /* bootstrap and root_key_pem: of a new cluster, else NULL. */
 int swarm_start_manager(struct swarm *s, const Cluster *bootstrap, const char *root_key_pem, struct err *e);
 
-/* Close agent and manager, then go on; at once when there is neither. */
+/* Close agent, manager and renewal, then go on; at once when there is none of them. A manager that waits to be
+ * opened again is not. */
 void swarm_close_parts(struct swarm *s, void (*then)(struct swarm *s));
+
+/* --- swarm_identity.c --- */
+
+/* The identity in memory has changed: write it, now and until it is written. */
+void swarm_remember(struct swarm *s);
+/* When no write is under way. One may wait. */
+void swarm_when_written(struct swarm *s, void (*then)(struct swarm *s));
+void swarm_set_managers(struct swarm *s, char *const *managers, size_t count);
+/* The membership is active. May be called again. */
+void swarm_start_renewal(struct swarm *s);
 
 /* --- swarm_init.c and swarm_leave.c --- */
 

@@ -48,7 +48,7 @@ static void on_task_container_removed(void *ctx, const struct err *e)
     if (e->code && e->code != ERR_NOT_FOUND)
         log_warn("cannot remove a task's container", "error=\"%s\"", e->text);
     if (swarm_callback_came(s) && --s->removals == 0)
-        forget(s);
+        swarm_when_written(s, forget);
 }
 
 /* Kill and remove the containers of this node's tasks, as leaving does in Docker. */
@@ -79,7 +79,7 @@ static void remove_task_containers(struct swarm *s)
         }
     }
     if (--s->removals == 0)
-        forget(s);
+        swarm_when_written(s, forget);
 }
 
 void swarm_http_leave(struct swarm *s, struct http_exchange *x)

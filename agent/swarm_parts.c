@@ -3,18 +3,24 @@
  *
  * The agent opens as soon as there is an engine and an identity on the disk, and does not wait for the manager:
  * what the ledger remembers runs on meanwhile. It dials once it is known where the cluster is; on a manager that is
- * the manager's own port, when it serves. Closing ends both at once and goes on when both are gone. */
+ * the manager's own port, when it serves. Closing ends both, and the renewal, and goes on when all are gone.
+ *
+ * A manager that finds no room on the disk, or that must rebuild its store from the log, stops and is opened again
+ * every second until it serves; clients are told why meanwhile, and the agent dials as it does after every loss. A
+ * manager whose log failed ends the process. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "agent/address.h"
-#include "agent/identity.h"
 #include "agent/swarm_internal.h"
-#include "proto/base/clock.h"
 #include "proto/base/log.h"
 #include "proto/base/mem.h"
-#include "proto/base/message.h"
+
+#define REOPEN_MS 1000
+
+static void stop_timer(struct swarm *s);
+static void reopen_later(struct swarm *s);
 
 /* --- the agent ------------------------------------------------------------------------------------- */
 
@@ -23,42 +29,10 @@ bool swarm_is_manager(const struct swarm *s)
     return s->identity && s->identity->role == NODE_ROLE__MANAGER;
 }
 
-static bool same_managers(const Identity *identity, char *const *managers, size_t count)
-{
-    if (identity->n_managers != count)
-        return false;
-    for (size_t i = 0; i < count; i++)
-        if (strcmp(identity->managers[i], managers[i]) != 0)
-            return false;
-    return true;
-}
-
-static void on_managers_written(void *ctx, const struct err *e)
-{
-    struct swarm *s = ctx;
-
-    if (e->code)
-        log_warn("cannot remember the managers", "error=\"%s\"", e->text);
-    swarm_callback_came(s);
-}
-
 /* Remember where the cluster is, for the next start. */
 static void on_managers(void *ctx, char *const *managers, size_t count)
 {
-    struct swarm *s = ctx;
-    struct err e;
-
-    if (s->state != SWARM_ACTIVE || same_managers(s->identity, managers, count))
-        return;
-    Identity changed = *s->identity;
-    changed.managers = (char **)managers;
-    changed.n_managers = count;
-    Identity *copy = message_dup(&changed);
-    message_free(s->identity);
-    s->identity = copy;
-    s->pending++;
-    if (identity_write(s->config.loop, s->config.data_dir, s->identity, on_managers_written, s, &e) < 0)
-        on_managers_written(s, &e);
+    swarm_set_managers(ctx, managers, count);
 }
 
 static void connect_agent(struct swarm *s)
@@ -93,8 +67,8 @@ void swarm_start_agent(struct swarm *s)
 {
     struct agent_config config = {.loop = s->config.loop,
                                   .engine = s->config.engine,
-                                  .clock = clock_real(),
-                                  .entropy = entropy_real(),
+                                  .clock = s->config.clock,
+                                  .entropy = s->config.entropy,
                                   .data_dir = s->config.data_dir,
                                   .identity = s->identity,
                                   .tls = s->tls,
@@ -120,15 +94,73 @@ static void on_manager_ready(void *ctx)
 {
     struct swarm *s = ctx;
 
-    if (s->state != SWARM_PENDING)
+    if (s->state != SWARM_PENDING && !s->reopen.waits)
         return;
     s->manager_ready = true;
+    if (s->reopen.waits)
+        log_info("the manager serves again", "%s", "");
+    s->reopen.waits = false;
+    if (s->state == SWARM_ACTIVE) {
+        connect_agent(s); /* it may listen elsewhere */
+        return;
+    }
     if (s->is_founding) {
         swarm_founded(s);
         return;
     }
     swarm_move(s, SWARM_ACTIVE);
+    swarm_start_renewal(s);
     connect_agent(s);
+}
+
+static void on_part_closed(void *ctx);
+
+static void on_reopen(uv_timer_t *timer)
+{
+    struct swarm *s = timer->data;
+    struct err e;
+
+    stop_timer(s);
+    if (swarm_start_manager(s, NULL, NULL, &e) == 0)
+        return;
+    s->error = e;
+    reopen_later(s);
+}
+
+static void on_timer_closed(uv_handle_t *timer)
+{
+    free(timer);
+}
+
+static void stop_timer(struct swarm *s)
+{
+    if (s->reopen.timer)
+        uv_close((uv_handle_t *)steal(&s->reopen.timer), on_timer_closed);
+}
+
+static void reopen_later(struct swarm *s)
+{
+    s->reopen.timer = mem_alloc(sizeof(*s->reopen.timer));
+    uv_timer_init(s->config.loop, s->reopen.timer);
+    s->reopen.timer->data = s;
+    uv_timer_start(s->reopen.timer, on_reopen, REOPEN_MS, 0);
+}
+
+static void on_stopped_manager_closed(void *ctx)
+{
+    struct swarm *s = ctx;
+
+    s->reopen.closing = false;
+    if (s->state == SWARM_PENDING || s->state == SWARM_ACTIVE)
+        reopen_later(s);
+    else if (s->closing)
+        on_part_closed(s);
+}
+
+static void close_to_reopen(struct swarm *s)
+{
+    s->reopen.waits = s->reopen.closing = true;
+    manager_close(steal(&s->manager), on_stopped_manager_closed, s);
 }
 
 static void on_manager_stopped(void *ctx, const struct err *e)
@@ -142,7 +174,11 @@ static void on_manager_stopped(void *ctx, const struct err *e)
     }
     log_error("the manager has stopped", "error=\"%s\"", e->text);
     s->error = *e;
-    if (s->state == SWARM_PENDING || s->state == SWARM_ACTIVE) {
+    if (s->state != SWARM_PENDING && s->state != SWARM_ACTIVE)
+        return;
+    if (e->code == ERR_UNAVAILABLE) {
+        close_to_reopen(s);
+    } else {
         swarm_move(s, SWARM_FAILED);
         s->config.on_fatal(s->config.ctx, e);
     }
@@ -189,20 +225,25 @@ static void on_part_closed(void *ctx)
         s->then(s);
 }
 
-/* Close agent and manager, then go on; at once when there is neither. */
+/* See swarm_internal.h. */
 void swarm_close_parts(struct swarm *s, void (*then)(struct swarm *s))
 {
     s->then = then;
     if (s->closing) /* they are on their way already */
         return;
-    s->closing = (s->agent != NULL) + (s->manager != NULL);
-    s->manager_ready = false;
+    s->closing = (s->agent != NULL) + (s->manager != NULL) + (s->renew != NULL) + s->reopen.closing;
+    s->manager_ready = s->reopen.waits = false;
+    stop_timer(s);
+    bool none = s->closing == 0;
     struct agent *agent = steal(&s->agent);
     struct manager *manager = steal(&s->manager);
+    struct renew *renew = steal(&s->renew);
+    if (renew)
+        renew_close(renew, on_part_closed, s);
     if (agent)
         agent_close(agent, on_part_closed, s);
     if (manager)
         manager_close(manager, on_part_closed, s);
-    if (!agent && !manager)
+    if (none)
         then(s);
 }

@@ -15,7 +15,8 @@
  * lead: so nobody is told of a state that never was.
  *
  * What can fail: the log or the store (on_fatal, then nothing happens any more); leadership, at any moment, which
- * costs what is under way; a refused proposal (full disk, handing over), which is tried again after a while. */
+ * costs what is under way; a refused proposal (handing over), which is tried again after a while. On a full disk
+ * nothing is drafted at all, neither for people nor by the planners, since the store could not apply it. */
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,6 +44,7 @@ struct control {
     struct store_load *load; /* a snapshot that is being restored */
     bool leads;
     bool under_way;        /* a draft is proposed */
+    bool full;             /* the store has no room */
     int64_t not_before_us; /* monotonic; after a refused proposal */
     struct err fatal;      /* code 0: all is well */
     bool closing;
@@ -71,6 +73,14 @@ static int64_t now_us(const struct control *c)
 static void took(struct control *c, int64_t start_us)
 {
     c->stats.longest_turn_us = MAX(c->stats.longest_turn_us, now_us(c) - start_us);
+}
+
+/* The store is a view of the log: whatever befalls its file, it can be rebuilt by opening everything again. */
+static int store_error(struct err *e, int rc)
+{
+    if (rc != ERR_IO)
+        return rc;
+    return e->code = ERR_UNAVAILABLE;
 }
 
 static void fatal(struct control *c, const struct err *e)
@@ -166,6 +176,31 @@ static void refused(struct control *c, struct list *writes, const struct err *e)
     log_debug("proposal refused", "error=\"%s\"", e->text);
     c->not_before_us = now_us(c) + REFUSED_MS * 1000;
     answer_all(writes, e, false, 0);
+    if (c->config.founding && !c->index->cluster)
+        fatal(c, e); /* whoever founds a cluster is told at once, and nothing is lost */
+}
+
+/* Whether what is proposed now will find room in the store. */
+static bool has_room(struct control *c)
+{
+    struct list writes;
+    struct err e = {0};
+
+    if (store_room(c->store, &e) == 0) {
+        if (c->full)
+            log_info("the disk of the store has room again", "%s", "");
+        c->full = false;
+        return true;
+    }
+    if (!c->full)
+        log_warn("the disk of the store is full: changes are refused until there is room", "error=\"%s\"", e.text);
+    c->full = true;
+    list_init(&writes);
+    list_splice(&writes, &c->queue);
+    list_splice(&writes, &c->background);
+    err_wrap(&e, "the disk of this manager is full");
+    refused(c, &writes, &e);
+    return false;
 }
 
 /* Nothing was put: answer when it is certain that we looked as the leader. */
@@ -253,7 +288,7 @@ int64_t control_turn(struct control *c)
         turn_away(c);
         return -1;
     }
-    if (!c->under_way && start_us >= c->not_before_us && has_work(c))
+    if (!c->under_way && start_us >= c->not_before_us && has_work(c) && has_room(c))
         make_draft(c, start_us);
     took(c, start_us);
     return wait_ms(c);
@@ -309,7 +344,7 @@ static int on_apply(void *ctx, const struct replica_entry *entries, size_t count
         all[i] = (struct store_entry){.index = entries[i].index, .data = entries[i].data, .size = entries[i].size};
     int rc = store_apply(c->store, all, count, index_changed, c->index, e);
     if (rc < 0)
-        return rc;
+        return store_error(e, rc);
     if (!c->leads && replica_leader(c->replica, NULL) && store_cluster_ms(c->store) != before_ms)
         cluster_clock_follow(&c->time, store_cluster_ms(c->store), start_us);
     tell_applied(c);
@@ -365,11 +400,11 @@ static int on_restore(void *ctx, const void *data, size_t size, bool first, bool
     }
     int rc = store_load_add(c->load, data, size, e);
     if (rc < 0 || !last)
-        return rc;
+        return store_error(e, rc);
     rc = store_load_end(c->load, e);
     c->load = NULL;
     if (rc < 0)
-        return rc;
+        return store_error(e, rc);
     if (store_applied(c->store) != index)
         return err_set(e, ERR_CORRUPT, "a snapshot of index %llu holds index %llu", (unsigned long long)index,
                        (unsigned long long)store_applied(c->store));

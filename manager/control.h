@@ -51,7 +51,9 @@ struct control_config {
                                               * cluster already. NULL: none */
     void *ctx;
     void (*wake)(void *ctx); /* call control_turn soon; comes from inside any function here, many times */
-    void (*on_fatal)(void *ctx, const struct err *e); /* log or store cannot be trusted: stop, loudly */
+    /* Log or store cannot be trusted. ERR_UNAVAILABLE: it is the store alone, or a disk without room: close, wait,
+     * and open everything again. Any other code: stop, loudly. */
+    void (*on_fatal)(void *ctx, const struct err *e);
 };
 
 /* Open the replica, build the index. Entries that are in the log but not in the store come by on the loop. Errors

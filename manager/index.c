@@ -14,7 +14,6 @@
 
 #include "manager/index_internal.h"
 #include "proto/base/mem.h"
-#include "proto/base/siphash.h"
 
 #define TASK_HISTORY_DEFAULT 5
 
@@ -195,26 +194,6 @@ struct index_task *index_node_next(const struct index_node *n, struct index_walk
     struct index_task *t = list_entry(w->next, struct index_task, by_share);
     w->next = w->next->next;
     return t;
-}
-
-uint64_t index_digest(const ProtobufCMessage *message)
-{
-    if (!message)
-        return 0;
-    size_t size = protobuf_c_message_get_packed_size(message);
-    AUTO_FREE
-    uint8_t *bytes = mem_alloc(size + 1);
-    protobuf_c_message_pack(message, bytes);
-    uint64_t digest = siphash(0, 1, bytes, size);
-    return digest ? digest : 1;
-}
-
-uint32_t index_text_digest(const char *text)
-{
-    if (!text || !*text)
-        return 0;
-    uint32_t digest = (uint32_t)siphash(0, 0, text, strlen(text));
-    return digest ? digest : 1;
 }
 
 /* --- marks ----------------------------------------------------------------------------------------------- */

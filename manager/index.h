@@ -121,7 +121,7 @@ struct index_spec {
     uint64_t core_digest[2];   /* of template and endpoint, without placement and registry credentials */
     uint64_t placement_digest; /* of the placement */
     uint64_t auth_digest;      /* of the registry credentials */
-    uint64_t endpoint_digest;  /* of the endpoint; 0: none */
+    uint64_t endpoint_digest;  /* of the endpoint */
     uint32_t task_count;
     uint32_t holder_count;
     uint32_t unsettled;      /* made by an update, to run, not yet running */
@@ -162,7 +162,7 @@ struct index_service {
     uint32_t share_count;     /* shares in which a slot is counted */
     struct index_port *ports; /* as given out */
     uint32_t port_count;
-    uint64_t endpoint_digest; /* of the endpoint they were given out for; 0: none */
+    uint64_t endpoint_digest; /* of the endpoint they were given out for */
     bool has_update;          /* update_status is set */
     UpdateState update_state;
     int64_t update_started_ms;
@@ -350,5 +350,8 @@ struct index *index_rebuild(struct store *s);
 /* Whether two indexes hold the same facts; if not, `ret` says where they differ. */
 bool index_equal(const struct index *a, const struct index *b, char *ret, size_t size);
 
-uint64_t index_digest(const ProtobufCMessage *message); /* of its packed form; never 0 for a message; 0 for NULL */
-uint32_t index_text_digest(const char *text);           /* never 0 for a text; 0 for NULL and "" */
+/* Of what the message means: absent fields and those with the value of an empty message are the same, and so are
+ * the orders of pairs of key and value. NULL is the empty message. */
+uint64_t index_digest(const ProtobufCMessage *message);
+uint64_t index_digest_keyed(const ProtobufCMessage *message, uint64_t key0, uint64_t key1);
+uint32_t index_text_digest(const char *text); /* never 0 for a text; 0 for NULL and "" */

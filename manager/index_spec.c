@@ -8,7 +8,6 @@
 
 #include "manager/index_internal.h"
 #include "proto/base/mem.h"
-#include "proto/base/siphash.h"
 
 #define MS 1000000 /* nanoseconds */
 
@@ -16,6 +15,7 @@
 #define RESTART_DELAY_MS   5000
 #define UPDATE_MONITOR_MS  5000
 #define UPDATE_PARALLELISM 1
+#define STOP_GRACE_NS      10000000000
 
 struct index_spec *index_spec_get(struct index *x, struct index_service *s, uint64_t version)
 {
@@ -59,36 +59,43 @@ void index_spec_needless(struct index *x, struct index_spec *spec)
 /* --- parsing ---------------------------------------------------------------------------------------------------
  */
 
-static void set_core(struct index_spec *spec, const TaskSpec *task)
+/* The template with the defaults it has where nothing is given (swarm-surface.md section 9), so that clients may
+ * say them or not. */
+static void set_core(struct index_spec *spec, const TaskSpec *given, const ContainerSpec *given_container)
 {
-    size_t size = protobuf_c_message_get_packed_size(&task->base);
-    AUTO_FREE
-    uint8_t *bytes = mem_alloc(size + 1);
+    TaskSpec task = *given;
+    ContainerSpec container = CONTAINER_SPEC__INIT;
+    RestartPolicy restart = RESTART_POLICY__INIT;
 
-    protobuf_c_message_pack(&task->base, bytes);
-    for (uint64_t i = 0; i < 2; i++)
-        spec->core_digest[i] = siphash(spec->endpoint_digest, i, bytes, size);
+    if (given_container)
+        container = *given_container;
+    container.registry_auth = NULL;
+    if (!container.has_stop_grace_period_ns)
+        container.stop_grace_period_ns = STOP_GRACE_NS;
+    container.has_stop_grace_period_ns = true;
+    restart.has_condition = restart.has_delay_ns = restart.has_max_attempts = restart.has_window_ns = true;
+    restart.condition = spec->restart_condition;
+    restart.delay_ns = spec->restart_delay_ms * MS;
+    restart.max_attempts = spec->restart_attempts;
+    restart.window_ns = spec->restart_window_ms * MS;
+    task.container = &container;
+    task.restart = &restart;
+    task.placement = NULL;
+    if (task.runtime && strcmp(task.runtime, "container") == 0)
+        task.runtime = NULL;
+    for (uint64_t i = 0; i < ARRAY_SIZE(spec->core_digest); i++)
+        spec->core_digest[i] = index_digest_keyed(&task.base, spec->endpoint_digest, i);
 }
 
 static void set_digests(struct index_spec *spec, const ServiceSpec *from)
 {
-    static const Placement anywhere = PLACEMENT__INIT;
-    TaskSpec task = TASK_SPEC__INIT;
-    ContainerSpec container = CONTAINER_SPEC__INIT;
+    static const TaskSpec nothing = TASK_SPEC__INIT;
+    const TaskSpec *task = from->task ? from->task : &nothing;
 
-    if (from->task)
-        task = *from->task;
-    spec->placement_digest = index_digest(task.placement ? &task.placement->base : &anywhere.base);
-    task.placement = NULL;
-    spec->auth_digest = 0;
-    if (task.container) {
-        container = *task.container;
-        spec->auth_digest = index_text_digest(container.registry_auth);
-        container.registry_auth = NULL;
-        task.container = &container;
-    }
+    spec->placement_digest = index_digest(task->placement ? &task->placement->base : NULL);
+    spec->auth_digest = task->container ? index_text_digest(task->container->registry_auth) : 0;
     spec->endpoint_digest = index_digest(from->endpoint ? &from->endpoint->base : NULL);
-    set_core(spec, &task);
+    set_core(spec, task, task->container);
 }
 
 static void set_restart(struct index_spec *spec, const RestartPolicy *from)

@@ -5,6 +5,7 @@
  *
  * A certificate without a row is worth nothing, so the row comes last: whatever fails before leaves nothing behind.
  * Nobody is told which part of a token was wrong. Joining as a manager is issue 4's. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -206,6 +207,39 @@ static int renew(struct serve *s, struct rpc_stream *stream, const Cluster *clus
     log_info("certificate renewed", "node=%s", peer->node_id);
     (void)rpc_send(stream, reply, size); /* the first message always has credit */
     rpc_end(stream, NULL);
+    return 0;
+}
+
+int issue_own(struct serve *s, const char *node_id, const void *request_der, size_t size, struct buf *ret_reply,
+              struct err *e)
+{
+    struct rpc_identity self = {.role = RPC_ROLE_MANAGER};
+    IssueRequest request = ISSUE_REQUEST__INIT;
+    AUTO_ARENA struct arena a;
+    AUTO_FREE
+    uint8_t *reply = NULL;
+    size_t reply_size = 0;
+    struct object object;
+
+    arena_init(&a);
+    if (!control_leads(serve_config(s)->control))
+        return err_set(e, ERR_UNAVAILABLE, "this manager is not the leader");
+    (void)snprintf(self.node_id, sizeof(self.node_id), "%s", node_id);                           /* ids fit */
+    (void)snprintf(self.cluster_id, sizeof(self.cluster_id), "%s", serve_config(s)->cluster_id); /* likewise */
+    request.csr_der = (ProtobufCBinaryData){size, (uint8_t *)request_der};
+    struct view *v = view_begin(control_store(serve_config(s)->control));
+    int rc = serve_check_row(s, v, &self, e);
+    if (rc == 0 && authority_cluster(v, &a, &object) < 0)
+        rc = err_set(e, ERR_UNAVAILABLE, "this cluster is being founded");
+    view_end(v);
+    if (rc < 0)
+        return rc;
+    rc = make_reply(s, (const Cluster *)object.message, &request, &self, &reply, &reply_size, e);
+    authority_forget((const Cluster *)object.message);
+    if (rc < 0)
+        return rc;
+    log_info("certificate renewed", "node=%s", node_id);
+    buf_append(ret_reply, reply, reply_size);
     return 0;
 }
 

@@ -565,6 +565,58 @@ void manager_close(struct manager *m, void (*closed)(void *ctx), void *ctx)
     mailbox_post(thread_inbox(m->thread), &m->close_mail);
 }
 
+/* --- signing for this node ---------------------------------------------------------------------------------- */
+
+struct issue_mail { /* to the thread and back */
+    struct mail mail;
+    struct manager *manager;
+    struct buf request, reply;
+    struct err e;
+    void (*done)(void *ctx, const struct err *e, const void *reply, size_t reply_size);
+    void *ctx;
+};
+
+static void deliver_issued(struct mail *mail, void *owner)
+{
+    struct issue_mail *i = container_of(mail, struct issue_mail, mail);
+    struct manager *m = i->manager;
+
+    i->done(i->ctx, &i->e, i->e.code ? NULL : buf_bytes(&i->reply), i->reply.length);
+    buf_fini(&i->request);
+    buf_fini(&i->reply);
+    free(i);
+    m->out--;
+    maybe_closed(m);
+}
+
+static void deliver_issue(struct mail *mail, void *owner)
+{
+    struct issue_mail *i = container_of(mail, struct issue_mail, mail);
+
+    thread_issue(owner, buf_bytes(&i->request), i->request.length, &i->reply, &i->e);
+    i->mail.deliver = deliver_issued;
+    mailbox_post(i->manager->node, &i->mail);
+}
+
+int manager_issue(struct manager *m, const void *request_der, size_t size,
+                  void (*done)(void *ctx, const struct err *e, const void *reply, size_t reply_size), void *ctx,
+                  struct err *e)
+{
+    int rc = check_serving(m, e);
+
+    if (rc < 0)
+        return rc;
+    struct issue_mail *i = mem_alloc(sizeof(*i));
+    i->mail.deliver = deliver_issue;
+    i->manager = m;
+    i->done = done;
+    i->ctx = ctx;
+    buf_append(&i->request, request_der, size);
+    m->out++;
+    mailbox_post(thread_inbox(m->thread), &i->mail);
+    return 0;
+}
+
 /* --- the certificate --------------------------------------------------------------------------------------- */
 
 struct certificate_mail {

@@ -36,9 +36,9 @@ struct manager_config {
     int election_ms, heartbeat_ms; /* 0: defaults */
     void *ctx;
     void (*on_ready)(void *ctx); /* serving: the leader is known and the agent may connect */
-    void (*on_stopped)(
-        void *ctx,
-        const struct err *e); /* it stopped by itself: disk failed, log damaged; manager_close is still due */
+    /* It stopped by itself; manager_close is still due. ERR_UNAVAILABLE: the disk is full, or the store has to be
+     * rebuilt: open it again after a while. Any other code: the disk failed or the log is damaged. */
+    void (*on_stopped)(void *ctx, const struct err *e);
 };
 
 /* Check what can be checked at once, start the thread. Errors that need the disk come by on_stopped. */
@@ -50,6 +50,14 @@ void manager_close(struct manager *m, void (*closed)(void *ctx), void *ctx);
 /* Replace the node's certificate (renewal): new connections use it. */
 void manager_set_certificate(struct manager *m, const char *certificate_pem, const char *key_pem,
                              const char *root_pem);
+
+/* Have this manager sign a certificate request of its own node, without a connection: so that a node whose
+ * certificate ran out while it was off comes back. `done` comes once, later, also when the manager is closed
+ * meanwhile: code 0 and a packed IssueReply (join.proto; borrowed), or ERR_UNAVAILABLE when another manager leads
+ * and has to be asked. */
+int manager_issue(struct manager *m, const void *request_der, size_t size,
+                  void (*done)(void *ctx, const struct err *e, const void *reply, size_t reply_size), void *ctx,
+                  struct err *e);
 
 /* The port it really listens on, for listen port 0; 0 before on_ready. */
 int manager_port(const struct manager *m);

@@ -50,7 +50,7 @@ static void remember(struct serve *s, uint64_t number, const struct rpc_identity
     row->role = role;
 }
 
-static int check_row(struct serve *s, struct view *v, const struct rpc_identity *peer, struct err *e)
+int serve_check_row(struct serve *s, struct view *v, const struct rpc_identity *peer, struct err *e)
 {
     AUTO_ARENA struct arena a;
     struct object object;
@@ -74,7 +74,7 @@ static int on_connect(void *ctx, struct rpc_conn *c, const struct rpc_identity *
     if (strcmp(peer->cluster_id, s->config.cluster_id) != 0)
         return err_set(e, ERR_DENIED, "certificate of another cluster");
     struct view *v = view_begin(control_store(s->config.control));
-    int rc = check_row(s, v, peer, e);
+    int rc = serve_check_row(s, v, peer, e);
     view_end(v);
     return rc;
 }

@@ -40,4 +40,9 @@ void serve_free(struct serve *s);
 /* issue.c: certificates for nodes that join or renew */
 void issue_on_open(struct serve *s, struct rpc_stream *stream, const struct rpc_identity *peer, const void *message,
                    size_t size);
+/* For the node that this manager runs on, whose word is as good as ours: a packed IssueReply. */
+int issue_own(struct serve *s, const char *node_id, const void *request_der, size_t size, struct buf *ret_reply,
+              struct err *e);
+/* Whether the peer's row is there, with the role of its certificate. */
+int serve_check_row(struct serve *s, struct view *v, const struct rpc_identity *peer, struct err *e);
 const struct serve_config *serve_config(const struct serve *s);

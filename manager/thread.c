@@ -251,6 +251,15 @@ static void on_asks_dropped(void *ctx, struct ask *k)
     t->events.on_dropped(t->events.ctx, k);
 }
 
+void thread_issue(struct thread *t, const void *request_der, size_t size, struct buf *ret_reply, struct err *e)
+{
+    *e = (struct err){0};
+    if (!t->serve || t->closing)
+        err_set(e, ERR_UNAVAILABLE, "the manager is stopping");
+    else
+        (void)issue_own(t->serve, t->config.node_id, request_der, size, ret_reply, e); /* e says how it went */
+}
+
 void thread_set_tls(struct thread *t, struct tls *tls)
 {
     if (t->serve && !t->closing)
@@ -268,7 +277,9 @@ static int open_store(struct thread *t, struct err *e)
         .dir = dir, .key = t->data_key, .cluster = t->cluster_id, .entropy = entropy_real()};
     int rc = dir_make(dir, 0700, e);
 
-    return rc < 0 ? rc : store_open(&config, &t->store, e);
+    if (rc == 0)
+        rc = store_open(&config, &t->store, e);
+    return rc == ERR_IO ? (e->code = ERR_UNAVAILABLE) : rc; /* it is rebuilt as soon as it can be made */
 }
 
 static int open_control(struct thread *t, struct err *e)

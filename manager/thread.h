@@ -38,6 +38,8 @@ struct mailbox *thread_inbox(struct thread *t); /* its owner is the thread */
 void thread_ask(struct thread *t, struct ask *k);
 void thread_more(struct thread *t, struct ask *k);
 void thread_drop(struct thread *t, struct ask *k);
+/* Sign for this manager's own node: a packed IssueReply, or e->code. */
+void thread_issue(struct thread *t, const void *request_der, size_t size, struct buf *ret_reply, struct err *e);
 void thread_set_tls(struct thread *t, struct tls *tls);            /* takes the reference */
 void thread_info_seen(struct thread *t, struct thread_info *info); /* frees it; NULL is fine */
 void thread_close(struct thread *t);                               /* the last mail */

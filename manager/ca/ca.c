@@ -16,7 +16,6 @@
 #include "proto/wire/cert.h"
 
 #define ROOT_LIFETIME_MS (20LL * 365 * 24 * 3600 * 1000)
-#define BACKDATE_MS      (3600LL * 1000) /* machines whose clock is a little behind must accept it */
 #define KEY_BITS_MIN     256
 
 static int broken(struct err *e, const char *what)
@@ -70,7 +69,7 @@ static X509 *blank(int64_t wall_ms, int64_t lifetime_ms)
     bool good = certificate && serial && BN_rand(serial, 127, BN_RAND_TOP_ONE, BN_RAND_BOTTOM_ANY) == 1 &&
                 BN_to_ASN1_INTEGER(serial, X509_get_serialNumber(certificate)) &&
                 X509_set_version(certificate, X509_VERSION_3) == 1 &&
-                ASN1_TIME_set(X509_getm_notBefore(certificate), (wall_ms - BACKDATE_MS) / 1000) &&
+                ASN1_TIME_set(X509_getm_notBefore(certificate), (wall_ms - CERT_BACKDATE_MS) / 1000) &&
                 ASN1_TIME_set(X509_getm_notAfter(certificate), (wall_ms + lifetime_ms) / 1000);
 
     BN_free(serial);

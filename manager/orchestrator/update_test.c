@@ -240,7 +240,7 @@ static void start_first_stops_the_old_task_when_the_new_one_runs(void **state)
 static void changes_that_leave_tasks_as_they_are_replace_nothing(void **state)
 {
     struct fake *f = two_nodes();
-    struct fake_service s = {.replicas = 2, .constraints = "node.hostname!=n3"};
+    struct fake_service s = {.replicas = 2, .constraints = "node.hostname!=n3", .delay_ms = -1};
     uint64_t web = fake_service(f, s), first, second;
 
     fake_converge(f);
@@ -252,6 +252,11 @@ static void changes_that_leave_tasks_as_they_are_replace_nothing(void **state)
     fake_service_update(f, web, s);
     fake_converge(f);
     s.registry_auth = "secret"; /* credentials only, and the tasks run */
+    fake_service_update(f, web, s);
+    fake_converge(f);
+    s.has_condition = true; /* the defaults said aloud */
+    s.condition = RESTART_CONDITION__ANY;
+    s.delay_ms = 5000;
     fake_service_update(f, web, s);
     fake_converge(f);
     assert_int_equal(fake_newest(f, web, 1, 0), first);

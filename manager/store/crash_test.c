@@ -146,7 +146,47 @@ static void on_full_disk(void)
     rig_stop(&r);
 }
 
-static void full_disk_is_an_error_and_the_file_is_rebuilt_when_space_returns(void **state)
+/* What was asked for room is applied on a full disk; then there is none, until space returns. */
+static void on_reserve(void)
+{
+    struct history h;
+    struct rig r;
+    struct err e = {0};
+    char path[128];
+    size_t applied = 0;
+
+    history_make(&h, 300);
+    rig_init(&r);
+    assert_int_equal(mount("tmpfs", r.dir, "tmpfs", 0, "size=2m"), 0);
+    r.reserve_bytes = 512 << 10;
+    rig_open(&r);
+    assert_int_equal(store_room(r.s, &e), 0);
+    path_of(&r, "filler", path);
+    fill_disk(path);
+    while (applied < 300 && store_room(r.s, &e) == 0) {
+        assert_int_equal(apply_up_to(&r, &h, applied + 1, &e), 0);
+        applied++;
+    }
+    assert_true(applied > 3 && applied < 300);
+    assert_int_equal(e.code, ERR_UNAVAILABLE);
+    assert_non_null(strstr(e.text, "No space left on device"));
+    for (size_t i = 0; i < 3; i++) /* what was under way when it was noticed */
+        assert_int_equal(apply_up_to(&r, &h, ++applied, &e), 0);
+    assert_true(store_room(r.s, &e) < 0);
+    assert_sound(&r, &h);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(store_room(r.s, &e), 0);
+    rig_close(&r);
+    rig_open(&r); /* blocks behind the end are nobody's contents */
+    assert_int_equal(r.index, applied);
+    assert_sound(&r, &h);
+    rig_close(&r);
+    assert_int_equal(umount(r.dir), 0);
+    history_fini(&h);
+    rig_stop(&r);
+}
+
+static void with_mounts(void (*what)(void))
 {
     int status;
 
@@ -159,7 +199,7 @@ static void full_disk_is_an_error_and_the_file_is_rebuilt_when_space_returns(voi
     if (child == 0) {
         if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
             _exit(77);
-        on_full_disk(); /* a failed assertion ends the child through cmocka, with a signal or a status */
+        what(); /* a failed assertion ends the child through cmocka, with a signal or a status */
         _exit(0);
     }
     assert_int_equal(waitpid(child, &status, 0), child);
@@ -170,12 +210,23 @@ static void full_disk_is_an_error_and_the_file_is_rebuilt_when_space_returns(voi
     assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
+static void full_disk_is_an_error_and_the_file_is_rebuilt_when_space_returns(void **state)
+{
+    with_mounts(on_full_disk);
+}
+
+static void what_was_promised_room_is_applied_on_a_full_disk(void **state)
+{
+    with_mounts(on_reserve);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(killed_process_leaves_the_state_of_one_index),
         cmocka_unit_test(killed_process_leaves_the_state_of_one_index_on_a_disk_with_a_growing_map),
         cmocka_unit_test(full_disk_is_an_error_and_the_file_is_rebuilt_when_space_returns),
+        cmocka_unit_test(what_was_promised_room_is_applied_on_a_full_disk),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

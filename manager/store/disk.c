@@ -17,6 +17,9 @@
  * with an older reservation; therefore opening also skips a random distance. A file whose counter nears its end is
  * discarded, as any file that is in doubt, and the next one has another salt.
  *
+ * A commit that finds the disk full cannot be taken back, only rebuilt. So blocks are reserved ahead (disk_room),
+ * and the leader plans nothing without them; what is under way then has room.
+ *
  * LMDB zeroes the memory of its pages before it uses them. MDB_NOMEMINIT would save that, but write whatever the
  * heap held, keys and secrets, into the unused parts of the file.
  *
@@ -187,6 +190,22 @@ uint64_t disk_used_bytes(const struct disk *d)
     (void)mdb_env_info(d->env, &info); /* cannot fail on an open environment */
     (void)mdb_env_stat(d->env, &stat);
     return ((uint64_t)info.me_last_pgno + 1) * stat.ms_psize;
+}
+
+/* From the beginning: pages that a transaction took and gave back were never written and are holes. The size stays
+ * as it is, so that nothing takes the reserve for contents. */
+int disk_room(struct disk *d, uint64_t reserve, struct err *e)
+{
+    uint64_t used = disk_used_bytes(d), end = used + reserve;
+    int fd;
+
+    if (used + reserve / 2 <= d->room_end)
+        return 0;
+    (void)mdb_env_get_fd(d->env, &fd); /* cannot fail on an open environment */
+    if (fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)end) < 0 && errno != EOPNOTSUPP)
+        return err_errno(e, "store: reserve %llu bytes", (unsigned long long)end);
+    d->room_end = end;
+    return 0;
 }
 
 int disk_grow(struct disk *d, uint64_t bytes, struct err *e)

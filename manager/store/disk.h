@@ -45,6 +45,7 @@ struct disk_config {
     uint8_t key[SEAL_KEY], cluster[16];
     char boot_id[DISK_BOOT_TEXT];
     uint64_t map_bytes;
+    uint64_t reserve_bytes;
     struct entropy *entropy;
 };
 
@@ -66,6 +67,7 @@ struct disk {
     uint64_t nonce_end;                                  /* reserved up to here, by a committed transaction */
     uint64_t high[KIND_MAX + 1];                         /* no record lies above this number */
     uint64_t map_bytes;
+    uint64_t room_end;   /* the file system has given blocks up to here */
     struct list readers; /* disk_reader.link */
 };
 
@@ -91,6 +93,8 @@ int disk_reserve(struct disk *d, const struct state *state, uint64_t need, struc
  */
 int disk_grow(struct disk *d, uint64_t bytes, struct err *e);
 uint64_t disk_used_bytes(const struct disk *d);
+/* Have blocks for at least half of `reserve` bytes behind what is used. ERR_UNAVAILABLE: the disk is full. */
+int disk_room(struct disk *d, uint64_t reserve, struct err *e);
 
 /* Values. The place (table and number) is bound to the contents. */
 void disk_seal(struct disk *d, unsigned table, uint64_t number, const void *data, size_t size, uint8_t *out);

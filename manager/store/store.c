@@ -29,7 +29,8 @@
 #include "proto/base/mem.h"
 #include "proto/base/siphash.h"
 
-#define FEED_BYTES (64u << 20)
+#define FEED_BYTES    (64u << 20)
+#define RESERVE_BYTES (8u << 20) /* several times what the largest change set makes of pages */
 
 const struct state state_empty = {.next = {[0 ... KIND_MAX] = 1}};
 
@@ -94,6 +95,7 @@ int store_open(const struct store_config *config, struct store **ret, struct err
         .dir = mem_strdup(config->dir),
         .dir_fd = -1,
         .map_bytes = config->map_bytes,
+        .reserve_bytes = config->reserve_bytes ? config->reserve_bytes : RESERVE_BYTES,
         .entropy = config->entropy,
     };
     memcpy(s->config.key, config->key, SEAL_KEY);
@@ -211,6 +213,12 @@ uint64_t store_count(const struct store *s, enum kind k)
         count = stat.ms_entries;
     mdb_txn_abort(txn);
     return count;
+}
+
+int store_room(struct store *s, struct err *e)
+{
+    /* Without a file the next apply tries to make one, and says why it cannot. */
+    return s->disk ? disk_room(s->disk, s->config.reserve_bytes, e) : 0;
 }
 
 uint64_t store_discarded(const struct store *s)

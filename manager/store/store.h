@@ -60,6 +60,7 @@ struct store_config {
     const uint8_t *cluster; /* 16 bytes */
     const char *boot_id;    /* a file of another boot is discarded; NULL: read from the kernel */
     uint64_t map_bytes;     /* first size of the map; 0: 64 MiB. It grows as needed */
+    uint64_t reserve_bytes; /* blocks kept free in the file for what is under way (store_room); 0: 8 MiB */
     size_t feed_bytes;      /* change feed kept in memory; 0: 64 MiB */
     struct entropy *entropy;
 };
@@ -115,6 +116,9 @@ typedef void store_changed(void *ctx, uint64_t index, const struct object *befor
  */
 int store_apply(struct store *s, const struct store_entry *entries, size_t count, store_changed *changed, void *ctx,
                 struct err *e);
+/* Whether the disk has room for what comes next: ask before proposing, so that no store_apply meets a full disk. 0,
+ * or ERR_UNAVAILABLE. Cheap while there is. */
+int store_room(struct store *s, struct err *e);
 uint64_t store_discarded(const struct store *s);
 /* Whether the entry of that index was discarded; kept for the last 64. */
 bool store_was_discarded(const struct store *s, uint64_t index);

@@ -31,6 +31,7 @@ struct rig {
     uint64_t index; /* of the last entry */
     struct entropy_seeded entropy;
     uint64_t map_bytes;
+    uint64_t reserve_bytes;
     size_t feed_bytes;
     store_changed *changed; /* given to drafts and applies */
     void *ctx;
@@ -43,6 +44,7 @@ TESTING int rig_try_open(struct rig *r, const uint8_t *key, const uint8_t *clust
                                   .cluster = cluster,
                                   .boot_id = boot,
                                   .map_bytes = r->map_bytes,
+                                  .reserve_bytes = r->reserve_bytes,
                                   .feed_bytes = r->feed_bytes,
                                   .entropy = &r->entropy.base};
     int rc = store_open(&config, &r->s, e);

@@ -11,6 +11,8 @@
 #include "proto/wire/rpc.h"
 
 #define CERT_PEM_BYTES_MAX 65536
+#define CERT_BACKDATE_MS \
+    (3600LL * 1000) /* a certificate is valid from so long before it was issued: clocks differ */
 
 /* A new private key as PEM (PKCS 8). Free it; wipe it first. */
 int cert_key_new(char **ret_key_pem, struct err *e);

@@ -1,7 +1,9 @@
 /* The managers' simulation (manager_world.h): SEEDS random worlds with one and with three managers, one manager
  * that is killed during each of its writes in turn, and the planted faults that prove the checkers.
  *
- *     manager_sim SEEDS [SEED]     SEED alone runs the random worlds of that seed */
+ *     manager_sim SEEDS [SEED]     SEED alone runs the random worlds of that seed
+ *
+ * RAFT_SIM_LOG=1 shows the production code's own log. */
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -42,7 +44,7 @@ static void disturb(struct msim *w)
     uint64_t id = 1 + msim_below(w, w->manager_count);
     struct msim_manager *m = &w->managers[id];
 
-    switch (msim_below(w, 5)) {
+    switch (msim_below(w, 8)) {
     case 0: /* dies soon, in the middle of something it does with its disk */
         if (m->up && !m->disk.crash_at) {
             m->disk.crash_at = m->disk.operations + 1 + msim_below(w, 30);
@@ -61,6 +63,16 @@ static void disturb(struct msim *w)
             msim_schedule(w, (int64_t)msim_below(w, 3 * SECOND),
                           (struct msim_event){.fire = fire_heal, .number = id});
         }
+        break;
+    case 3: /* full, or with room again */
+        m->disk.full = !m->disk.full;
+        break;
+    case 4: /* fails, or works again */
+        m->disk.broken = !m->disk.broken && msim_chance(w, 30);
+        break;
+    case 5:
+        if (msim_chance(w, 30))
+            msim_suspect(w, id);
         break;
     default:
         break;
@@ -192,6 +204,7 @@ static void converge(struct msim *w)
     w->faults = false;
     for (unsigned id = 1; id <= w->manager_count; id++) {
         w->managers[id].disk.crash_at = 0;
+        w->managers[id].disk.full = w->managers[id].disk.broken = false;
         w->cut[id] = false;
         msim_start(w, id);
     }
@@ -210,7 +223,7 @@ static struct msim *live(uint64_t seed, unsigned managers, enum msim_plant what,
     char why[256] = "";
 
     w->plant = what;
-    w->faults = true;
+    w->faults = w->spoil = true;
     if (crash_at) {
         w->managers[1].disk.crash_at = crash_at;
         w->managers[1].disk.power = seed % 2;
@@ -233,7 +246,7 @@ static struct msim *live(uint64_t seed, unsigned managers, enum msim_plant what,
 }
 
 struct totals {
-    uint64_t events, crashes, acked, unknown, replayed, checks;
+    uint64_t events, crashes, acked, unknown, replayed, checks, spoiled, suspected;
 };
 
 static void add(struct totals *t, const struct msim *w)
@@ -244,6 +257,8 @@ static void add(struct totals *t, const struct msim *w)
     t->unknown += w->counts.unknown;
     t->replayed += w->counts.replayed;
     t->checks += w->counts.checks;
+    t->spoiled += w->counts.spoiled;
+    t->suspected += w->counts.suspected;
 }
 
 static void random_worlds(const char *name, unsigned managers, uint64_t first, uint64_t count)
@@ -260,8 +275,10 @@ static void random_worlds(const char *name, unsigned managers, uint64_t first, u
         msim_free(w);
     }
     printf("# %s: %" PRIu64 " events, %" PRIu64 " crashes, %" PRIu64 " acknowledged, %" PRIu64 " unknown, %" PRIu64
-           " answered from the store, %" PRIu64 " indexes compared\n",
-           name, totals.events, totals.crashes, totals.acked, totals.unknown, totals.replayed, totals.checks);
+           " answered from the store, %" PRIu64 " indexes compared, %" PRIu64 " stores lost or damaged, %" PRIu64
+           " discarded while open\n",
+           name, totals.events, totals.crashes, totals.acked, totals.unknown, totals.replayed, totals.checks,
+           totals.spoiled, totals.suspected);
     report(name, seed - 1, failure);
 }
 
@@ -310,7 +327,7 @@ int main(int argc, char **argv)
 {
     uint64_t seeds = argc > 1 ? strtoull(argv[1], NULL, 10) : 20, seed = argc > 2 ? strtoull(argv[2], NULL, 10) : 0;
 
-    log_set_level(LOG_LEVEL_ERROR);
+    log_set_level(getenv("RAFT_SIM_LOG") ? LOG_LEVEL_DEBUG : LOG_LEVEL_ERROR + 1);
     (void)snprintf(dir, sizeof(dir), "%s/shoal-sim-%d", access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp",
                    (int)getpid());
     if (dir_make(dir, 0700, NULL) < 0) {

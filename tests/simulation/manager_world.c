@@ -12,6 +12,7 @@
 #include "proto/base/file.h"
 #include "proto/base/mem.h"
 #include "tests/simulation/manager_world.h"
+#include "tests/simulation/spoil.h"
 
 static const uint8_t key[SEAL_KEY] = "the data key of the simulation", cluster_id[16] = "simulated clust";
 
@@ -341,6 +342,7 @@ static bool open_store(struct msim_manager *m)
                                   .cluster = cluster_id,
                                   .boot_id = boot,
                                   .map_bytes = 1 << 20,
+                                  .reserve_bytes = 256 << 10,
                                   .entropy = &m->entropy.base};
     if (store_open(&config, &m->store, &e) == 0)
         return true;
@@ -363,6 +365,42 @@ static const struct control_founding *founding(struct msim *w)
     return &f;
 }
 
+static void fire_start(struct msim *w, struct msim_event *e)
+{
+    msim_start(w, e->number);
+}
+
+static void start_later(struct msim *w, uint64_t id)
+{
+    msim_schedule(w, 5000 + (int64_t)msim_below(w, 100000), (struct msim_event){.fire = fire_start, .number = id});
+}
+
+/* While a manager is down its store may be lost or damaged: it is a view of the log. */
+static void spoil_store(struct msim_manager *m)
+{
+    struct msim *w = m->world;
+    char path[128];
+
+    if (!w->spoil || !msim_chance(w, 40))
+        return;
+    (void)snprintf(path, sizeof(path), "%s/store.mdb", m->dir);
+    w->counts.spoiled++;
+    if (!spoil_file(path, &w->random.base))
+        msim_fail(w, "open", "cannot damage %s", path);
+}
+
+/* A record that does not open any more: the next change set finds out. */
+void msim_suspect(struct msim *w, uint64_t id)
+{
+    struct msim_manager *m = &w->managers[id];
+
+    if (!m->up)
+        return;
+    w->counts.suspected++;
+    m->suspected = true;
+    spoil_open_store(m->store);
+}
+
 void msim_start(struct msim *w, uint64_t id)
 {
     struct msim_manager *m = &w->managers[id];
@@ -375,6 +413,8 @@ void msim_start(struct msim *w, uint64_t id)
     m->life++;
     m->read_us = msim_chance(w, 30) ? 20 + (int64_t)msim_below(w, 200) : 0;
     env_init(m);
+    spoil_store(m);
+    m->suspected = false;
     if (!open_store(m))
         return;
     m->fatal = (struct err){0};
@@ -391,7 +431,10 @@ void msim_start(struct msim *w, uint64_t id)
     if (control_open(&config, &m->control, &e) < 0) {
         m->up = false;
         store_close(m->store);
-        msim_fail(w, "open", "manager %" PRIu64 ": %s", id, e.text);
+        if (m->disk.broken || m->disk.full)
+            start_later(w, id);
+        else
+            msim_fail(w, "open", "manager %" PRIu64 ": %s", id, e.text);
         return;
     }
     m->watch = (struct control_watch){.on_applied = on_applied, .on_leads = on_leads};
@@ -450,9 +493,12 @@ void msim_crash(struct msim *w, uint64_t id, bool power)
         m->boot++;
 }
 
-static void fire_start(struct msim *w, struct msim_event *e)
+/* Whether what it was told is a reason to stop, and the right one. */
+static bool may_stop(const struct msim_manager *m)
 {
-    msim_start(w, e->number);
+    if (m->disk.crashed || m->disk.broken)
+        return true;
+    return m->suspected && m->fatal.code == ERR_UNAVAILABLE; /* the node opens it again */
 }
 
 /* A life may have ended inside an event: in an operation on its disk. */
@@ -463,13 +509,12 @@ static void reap(struct msim *w)
 
         if (!m->up)
             continue;
-        if (m->fatal.code && !m->disk.crashed)
+        if (m->fatal.code && !may_stop(m))
             msim_fail(w, "open", "manager %u stopped by itself: %s", id, m->fatal.text);
         if (!m->fatal.code && !m->disk.crashed)
             continue;
         msim_crash(w, id, m->disk.power);
-        msim_schedule(w, 5000 + (int64_t)msim_below(w, 100000),
-                      (struct msim_event){.fire = fire_start, .number = id});
+        start_later(w, id);
     }
 }
 

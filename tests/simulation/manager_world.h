@@ -1,6 +1,8 @@
 /* A simulated cluster: managers with the production control loop, planners, store (LMDB in a directory on tmpfs)
  * and Raft driver, on a simulated disk (raft_disk.h), clock and network; agents and clients that are faked here.
- * One thread, one virtual time, one seed.
+ * One thread, one virtual time, one seed. Managers die inside operations on their disks and with their power, disks
+ * are full or fail, stores are lost or damaged while a manager is down and discarded while it is up: each time the
+ * state is rebuilt from snapshot and log, and must be what it was.
  *
  * After each event the checkers look at what it touched:
  *
@@ -62,6 +64,7 @@ struct msim_manager { /* one member, through all its lives */
     struct control *control;
     struct control_watch watch;
     struct err fatal;
+    bool suspected; /* its store's file is said to be damaged: it stops, to be opened again */
     int64_t clock_offset_us, wall_skew_ms;
     int64_t read_us; /* what each look at its clock takes: turns end early on a slow machine */
     /* Its environment, made anew for each life. */
@@ -94,6 +97,7 @@ struct msim {
     struct agent *agents[MSIM_AGENTS];
     struct client *clients[MSIM_CLIENTS];
     bool faults;           /* things still go wrong */
+    bool spoil;            /* stores of managers that are down may be lost or damaged */
     enum msim_plant plant; /* and whether it is done */
     bool planted;
     uint64_t crash_at; /* manager 1 dies in this operation on its disk; 0: none */
@@ -103,7 +107,7 @@ struct msim {
     struct map64 states;  /* task number -> highest state + 1 */
     uint64_t seen;        /* index up to which states were looked at */
     struct {
-        uint64_t events, crashes, elections, drafts, acked, unknown, replayed, checks;
+        uint64_t events, crashes, elections, drafts, acked, unknown, replayed, checks, spoiled, suspected;
     } counts;
 };
 
@@ -124,6 +128,7 @@ bool msim_broken(const struct msim *w);
 
 void msim_start(struct msim *w, uint64_t id);
 void msim_crash(struct msim *w, uint64_t id, bool power);
+void msim_suspect(struct msim *w, uint64_t id);
 struct msim_manager *msim_leader(struct msim *w); /* NULL: none that serves */
 void msim_join(struct msim *w);                   /* the other managers become members */
 

@@ -1,0 +1,46 @@
+/* Keeps this node's certificate fresh (DESIGN.md section 6): asks a manager for a new one well before it ends,
+ * again and again until there is one. On the node loop.
+ *
+ * A new key is made for each attempt and never leaves the node but through on_renewed. A manager's node asks its
+ * own manager without a connection, so that it comes back even when its certificate ran out while it was off;
+ * everybody else needs a valid one to be let in. */
+#pragma once
+
+#include <stdbool.h>
+
+#include <uv.h>
+
+#include "manager/manager.h"
+#include "proto/base/clock.h"
+#include "proto/base/entropy.h"
+#include "proto/base/err.h"
+#include "proto/wire/rpc.h"
+
+struct renew;
+
+struct renew_config {
+    uv_loop_t *loop;
+    struct clock *clock;
+    struct entropy *entropy;
+    const char *certificate_pem; /* the present one; only read while opening */
+    struct tls *tls;             /* of it; a reference is taken */
+    void *ctx;
+    /* The manager of this node while it serves, else NULL. NULL: there never is one. */
+    struct manager *(*own)(void *ctx);
+    /* Address of a manager to ask, another one at each attempt where there are several; NULL: none is known. */
+    const char *(*address)(void *ctx, unsigned attempt);
+    /* A new certificate, checked: for this node, of this cluster, signed by this root. Use it, and set *ret_tls to
+     * what was made of it (borrowed). An error counts as a failed attempt. The texts are borrowed. */
+    int (*on_renewed)(void *ctx, const char *certificate_pem, const char *key_pem, const char *root_pem,
+                      struct tls **ret_tls, struct err *e);
+};
+
+int renew_open(const struct renew_config *config, struct renew **ret, struct err *e);
+
+/* Look at the clock now, not when the timer comes: it may have been set. */
+void renew_look(struct renew *r);
+
+/* Whether the present certificate has ended. */
+bool renew_expired(const struct renew *r);
+
+void renew_close(struct renew *r, void (*closed)(void *ctx), void *ctx);

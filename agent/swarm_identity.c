@@ -1,0 +1,177 @@
+/* A membership's identity: in memory, on the disk, and renewed (swarm.h, agent/renew.h).
+ *
+ * What is in memory is what counts while we run; it is written whenever it changes, one write at a time, so that an
+ * older version can never overtake a newer one, and again after a while when the disk refuses. A crash between a
+ * renewal and its write loses nothing: the certificate on the disk is valid as well, and is renewed once more.
+ * Nothing may be written after the membership was forgotten: leaving waits for the write under way. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/identity.h"
+#include "agent/swarm_internal.h"
+#include "proto/base/log.h"
+#include "proto/base/mem.h"
+#include "proto/base/message.h"
+
+#define WRITE_AGAIN_MS 5000
+
+/* --- writing --------------------------------------------------------------------------------------- */
+
+static void write_out(struct swarm *s);
+
+static void on_again(uv_timer_t *timer)
+{
+    write_out(timer->data);
+}
+
+static void on_written(void *ctx, const struct err *e)
+{
+    struct swarm *s = ctx;
+
+    s->is_writing = false;
+    if (e->code) {
+        log_warn("cannot write this node's identity; it is tried again", "error=\"%s\"", e->text);
+        s->is_unwritten = true;
+    }
+    if (!swarm_callback_came(s))
+        return;
+    void (*then)(struct swarm * s) = s->after_write;
+    s->after_write = NULL;
+    if (then)
+        then(s);
+    else if (e->code)
+        uv_timer_start(s->again, on_again, WRITE_AGAIN_MS, 0);
+    else
+        write_out(s);
+}
+
+static void write_out(struct swarm *s)
+{
+    struct err e;
+
+    if (!s->is_unwritten || s->is_writing || s->state != SWARM_ACTIVE)
+        return;
+    s->is_unwritten = false;
+    s->is_writing = true;
+    s->pending++;
+    if (identity_write(s->config.loop, s->config.data_dir, s->identity, on_written, s, &e) < 0)
+        on_written(s, &e);
+}
+
+void swarm_remember(struct swarm *s)
+{
+    s->is_unwritten = true;
+    write_out(s);
+}
+
+void swarm_when_written(struct swarm *s, void (*then)(struct swarm *s))
+{
+    if (s->is_writing)
+        s->after_write = then;
+    else
+        then(s);
+}
+
+/* --- what changes ---------------------------------------------------------------------------------- */
+
+static void replace_identity(struct swarm *s, const Identity *changed)
+{
+    Identity *copy = message_dup(changed);
+
+    swarm_wipe_identity(s->identity);
+    message_free(s->identity);
+    s->identity = copy;
+    swarm_remember(s);
+}
+
+static bool same_managers(const Identity *identity, char *const *managers, size_t count)
+{
+    if (identity->n_managers != count)
+        return false;
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(identity->managers[i], managers[i]) != 0)
+            return false;
+    return true;
+}
+
+void swarm_set_managers(struct swarm *s, char *const *managers, size_t count)
+{
+    if (s->state != SWARM_ACTIVE || same_managers(s->identity, managers, count))
+        return;
+    Identity changed = *s->identity;
+    changed.managers = (char **)managers;
+    changed.n_managers = count;
+    replace_identity(s, &changed);
+}
+
+/* --- renewal --------------------------------------------------------------------------------------- */
+
+static struct manager *own_manager(void *ctx)
+{
+    struct swarm *s = ctx;
+
+    return s->manager_ready ? s->manager : NULL;
+}
+
+/* The manager that we have a session with is the leader; else any that we know. */
+static const char *manager_to_ask(void *ctx, unsigned attempt)
+{
+    struct swarm *s = ctx;
+    const char *leader = s->agent ? agent_manager(s->agent) : NULL;
+
+    if (leader)
+        return leader;
+    return s->identity->n_managers ? s->identity->managers[attempt % s->identity->n_managers] : NULL;
+}
+
+static int on_renewed(void *ctx, const char *certificate_pem, const char *key_pem, const char *root_pem,
+                      struct tls **ret_tls, struct err *e)
+{
+    struct swarm *s = ctx;
+    struct tls *tls;
+    int rc = tls_new(certificate_pem, key_pem, root_pem, &tls, e);
+
+    if (rc < 0)
+        return rc;
+    Identity changed = *s->identity;
+    changed.certificate_pem = (char *)certificate_pem;
+    changed.key_pem = (char *)key_pem;
+    changed.root_pem = (char *)root_pem;
+    replace_identity(s, &changed);
+    tls_unref(s->tls);
+    s->tls = tls;
+    if (s->agent)
+        agent_set_tls(s->agent, tls);
+    if (s->manager)
+        manager_set_certificate(s->manager, certificate_pem, key_pem, root_pem);
+    *ret_tls = tls;
+    return 0;
+}
+
+void swarm_start_renewal(struct swarm *s)
+{
+    struct renew_config config = {.loop = s->config.loop,
+                                  .clock = s->config.clock,
+                                  .entropy = s->config.entropy,
+                                  .certificate_pem = s->identity->certificate_pem,
+                                  .tls = s->tls,
+                                  .ctx = s,
+                                  .own = own_manager,
+                                  .address = manager_to_ask,
+                                  .on_renewed = on_renewed};
+    struct err e;
+
+    if (s->renew)
+        return;
+    if (renew_open(&config, &s->renew, &e) < 0) {
+        s->renew = NULL; /* the identity was checked when it was read: cannot happen, and is said if it does */
+        log_error("this node's certificate will not be renewed", "error=\"%s\"", e.text);
+    }
+}
+
+void swarm_look(struct swarm *s)
+{
+    if (s->renew)
+        renew_look(s->renew);
+    write_out(s);
+}
