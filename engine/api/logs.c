@@ -1,9 +1,9 @@
 /* GET /containers/{id}/logs (reference/engine-surface.md section 8): a stream of frames, each with its stream and
  * size before it, or raw text when the container has a terminal. The reader pauses while the client reads slowly.
  *
- * POST /containers/{id}/attach is the same on a connection of its own, from the moment of the call (before the start,
- * as `docker run` does it) to the container's next end. What is attached to is the log, so output comes line by line,
- * and a container that nobody may write to: its input is refused.
+ * POST /containers/{id}/attach is the same on a connection of its own, from the moment of the call (before the
+ * start, as `docker run` does it) to the container's next end. What is attached to is the log, so output comes line
+ * by line, and a container that nobody may write to: its input is refused.
  */
 #include <arpa/inet.h>
 #include <errno.h>
