@@ -23,15 +23,27 @@
 
 /* --- agents: what they do with their tasks ------------------------------------------------------------------ */
 
-static void send_message(struct puppet *a, const AgentMessage *message)
+void puppet_send(struct puppet *a, const AgentMessage *message)
 {
     size_t size = agent_message__get_packed_size(message);
     uint8_t *packed = mem_alloc(size);
 
     agent_message__pack(message, packed);
-    if (rpc_send(a->stream, packed, size) < 0)
+    int rc = rpc_send(a->stream, packed, size);
+    if (rc == ERR_AGAIN && !a->unsent.length)
+        buf_append(&a->unsent, packed, size); /* goes when there is credit */
+    else if (rc < 0)
         FAIL("the agent's message was not taken");
     free(packed);
+}
+
+void puppet_heartbeat(struct puppet *a)
+{
+    AgentMessage message = AGENT_MESSAGE__INIT;
+
+    message.has_heartbeat = message.heartbeat = true;
+    if (a->stream)
+        puppet_send(a, &message);
 }
 
 static TaskState outcome(const struct puppet *a, const struct puppet_task *t)
@@ -71,7 +83,7 @@ static void report_due(struct puppet *a)
 {
     struct list *link;
 
-    while (!list_empty(&a->due) && !a->mute && a->stream) {
+    while (!list_empty(&a->due) && !a->mute && a->stream && !a->unsent.length) {
         TaskReport *reports[REPORT_MOST];
         StatusReport report = STATUS_REPORT__INIT;
         AgentMessage message = AGENT_MESSAGE__INIT;
@@ -97,7 +109,7 @@ static void report_due(struct puppet *a)
         report.sequence = ++a->reports;
         report.tasks = reports;
         message.report = &report;
-        send_message(a, &message);
+        puppet_send(a, &message);
     }
 }
 
@@ -120,7 +132,7 @@ void puppet_report(struct puppet *a, const struct puppet_task *task, TaskState s
     report.tasks = reports;
     report.n_tasks = 1;
     message.report = &report;
-    send_message(a, &message);
+    puppet_send(a, &message);
 }
 
 static void on_set(void *ctx, const AssignmentItem *item)
@@ -299,11 +311,22 @@ static void on_message(void *ctx, struct rpc_stream *stream, const void *data, s
         on_log_request(a, m->log);
 }
 
+static void on_writable(void *ctx, struct rpc_stream *stream)
+{
+    struct puppet *a = ctx;
+
+    if (a->unsent.length && rpc_send(stream, buf_bytes(&a->unsent), a->unsent.length) == ERR_AGAIN)
+        return;
+    buf_clear(&a->unsent);
+    report_due(a);
+}
+
 static void on_end(void *ctx, struct rpc_stream *stream, const struct err *e)
 {
     struct puppet *a = ctx;
 
     a->stream = NULL;
+    buf_clear(&a->unsent);
     a->ready = false;
     a->ended = *e;
     a->ends++;
@@ -311,7 +334,8 @@ static void on_end(void *ctx, struct rpc_stream *stream, const struct err *e)
 
 static void on_conn_open(void *ctx, struct rpc_conn *conn, const struct rpc_identity *peer)
 {
-    static const struct rpc_stream_events base = {.on_message = on_message, .on_end = on_end};
+    static const struct rpc_stream_events base = {
+        .on_message = on_message, .on_writable = on_writable, .on_end = on_end};
     struct puppet *a = ctx;
     struct rpc_stream_events events = base;
     NodeDescription description = NODE_DESCRIPTION__INIT;
@@ -424,6 +448,7 @@ void puppet_end(struct puppet *a)
     list_each_safe (l, after, &a->logs, link)
         free(l);
     assignment_free(a->assignment);
+    buf_fini(&a->unsent);
     tls_unref(a->tls);
     free(a->hostname);
 }

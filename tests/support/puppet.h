@@ -44,6 +44,7 @@ struct puppet {
     bool no_logs; /* does not open streams for logs */
     int64_t heartbeat_ms;
     uint64_t reports, acknowledged;
+    struct buf unsent;     /* one packed message for which there was no credit */
     unsigned messages;     /* assignments */
     int64_t first_task_us; /* monotonic: when a task to be run came first; 0: never */
     struct err ended;      /* why the session ended last */
@@ -59,6 +60,10 @@ int puppet_try_join(struct puppet *a, const char *token, struct err *e);
 void puppet_connect(struct puppet *a); /* (again) */
 void puppet_disconnect(struct puppet *a);
 void puppet_end(struct puppet *a);
+
+void puppet_heartbeat(struct puppet *a);
+/* Send a message as it is, maybe only when there is credit: of those that wait there may be one. */
+void puppet_send(struct puppet *a, const AgentMessage *message);
 
 size_t puppet_running(const struct puppet *a);
 /* Report a state of one task. */
