@@ -177,7 +177,7 @@ finish() {
     local node
     if [ $failures -gt 0 ]; then
         for node in "$work"/*/log; do
-            [ -f "$node" ] && { echo "# --- last lines of $node"; tail -n 30 "$node" | sed 's/^/#   /'; }
+            [ -d "${node%/*}/run" ] && { echo "# --- last lines of $node"; tail -n 30 "$node" | sed 's/^/#   /'; }
         done
     fi
     exit $((failures > 0))
