@@ -267,7 +267,7 @@ static int open_log(struct attach *a, bool replays, bool streams, struct err *e)
 {
     struct engine_log_options options = {
         .follow = streams,
-        .one_run = streams,
+        .to_exit = streams,
         .standard_out = http_query_bool(a->call->x, "stdout"),
         .standard_error = http_query_bool(a->call->x, "stderr"),
         .tail = replays ? -1 : 0,

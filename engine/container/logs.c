@@ -64,7 +64,7 @@ struct engine_log {
     bool skipping;  /* inside a line that is too long */
     uint64_t damaged;
 
-    bool run_over; /* options.one_run: that run has ended */
+    bool run_over; /* options.to_exit: that run has ended */
     bool paused;   /* by on_line */
     bool closing;
     uv_idle_t idle;       /* one slice per turn, while there is something to do */
@@ -278,7 +278,7 @@ static bool is_over(const struct engine_log *l)
 
     if (!l->options.follow || container_find(l->en, l->id, &c, NULL) < 0)
         return true;
-    if (l->options.one_run)
+    if (l->options.to_exit)
         return l->run_over;
     return !container_is_running(c) && c->life != LIFE_STARTING;
 }
