@@ -583,6 +583,7 @@ const struct api_route api_container_routes[] = {
     {"POST", "/containers/*/pause", pause_container, API_BODY_NONE, false},
     {"POST", "/containers/*/unpause", unpause_container, API_BODY_NONE, false},
     {"GET", "/containers/*/logs", api_logs, API_BODY_NONE, false},
+    {"POST", "/containers/*/attach", api_attach, API_BODY_NONE, false},
     {"DELETE", "/containers/*", delete, API_BODY_NONE, false},
     {0},
 };
