@@ -152,16 +152,17 @@ static void on_heartbeat(uv_timer_t *timer)
     (void)session_send(s, &message, NULL); /* without credit other messages are on their way, which tell as much */
 }
 
+/* Registered; or, later, the period of heartbeats has changed. */
 static void on_session_ready(struct session *s, const SessionReady *ready)
 {
-    if (s->state != REGISTERING) {
-        session_restart(s, "registered twice");
-        return;
-    }
-    sm_move(&machine, &s->state, READY);
-    s->ready_since_ms = uv_now(s->loop);
+    bool is_registered = s->state == READY;
+
     s->heartbeat_ms = MIN(MAX(ready->heartbeat_period_ms, 10), 3600 * 1000);
     uv_timer_start(&s->timer, on_heartbeat, (uint64_t)s->heartbeat_ms, (uint64_t)s->heartbeat_ms);
+    if (is_registered)
+        return;
+    sm_move(&machine, &s->state, READY);
+    s->ready_since_ms = uv_now(s->loop);
     log_info("session with manager", "manager=%s heartbeat_ms=%lld", s->manager, (long long)s->heartbeat_ms);
     s->events.on_ready(s->events.ctx);
 }

@@ -13,7 +13,7 @@ ABSENT(export, "exporting a container")
 ABSENT(stats, "statistics of a container (stats)")
 ABSENT(resize, "resizing the terminal of a container")
 ABSENT(update, "updating a container")
-ABSENT(attach, "attaching to a container")
+ABSENT(attach, "attaching to a container by a web socket")
 ABSENT(archive, "copying files of a container (cp)")
 ABSENT(commit, "committing a container")
 ABSENT(exec, "executing a command in a container (exec)")
@@ -36,7 +36,6 @@ const struct api_route api_absent_routes[] = {
     {"GET", "/containers/*/stats", stats, API_BODY_NONE, true},
     {"POST", "/containers/*/resize", resize, API_BODY_NONE, true},
     {"POST", "/containers/*/update", update, API_BODY_NONE, true},
-    {"POST", "/containers/*/attach", attach, API_BODY_NONE, true},
     {"GET", "/containers/*/attach/ws", attach, API_BODY_NONE, true},
     {"HEAD", "/containers/*/archive", archive, API_BODY_NONE, true},
     {"GET", "/containers/*/archive", archive, API_BODY_NONE, true},

@@ -295,22 +295,30 @@ static void every_field_that_is_not_done_is_refused_by_name(void **state)
         int status;
         const char *says;
     } table[] = {
-        {"{\"Image\":\"web:1\",\"MacAddress\":\"02:42:ac:11:00:02\"}", 501, "MacAddress"},
-        {"+\"BlkioWeightDevice\":[{\"Path\":\"/dev/x\",\"Weight\":5}]", 501, "HostConfig.BlkioWeightDevice"},
+        {"{\"Image\":\"web:1\",\"MacAddress\":\"02:42:ac:11:00:02\"}", 501, "MacAddress (\"02:42:ac:11:00:02\")"},
+        {"{\"Image\":\"web:1\",\"OnBuild\":[\"RUN x\"]}", 501, "OnBuild ([\"RUN x\"])"},
+        {"{\"Image\":\"web:1\",\"Healthcheck\":{\"Test\":[\"CMD\",\"x\"]}}", 501, "Healthcheck (CMD x)"},
+        {"{\"Image\":\"web:1\",\"ArgsEscaped\":true}", 400, "ArgsEscaped (true) is for Windows only"},
+        {"+\"CpuCount\":2", 400, "HostConfig.CpuCount (2) is for Windows only"},
+        {"+\"CpuPercent\":3", 400, "HostConfig.CpuPercent (3)"},
+        {"+\"IOMaximumIOps\":4", 400, "HostConfig.IOMaximumIOps (4)"},
+        {"+\"IOMaximumBandwidth\":5", 400, "HostConfig.IOMaximumBandwidth (5)"},
+        {"+\"BlkioWeightDevice\":[{\"Path\":\"/dev/x\",\"Weight\":5}]", 501,
+         "HostConfig.BlkioWeightDevice ([{\"Path\":\"/dev/x\",\"Weight\":5}])"},
         {"+\"BlkioDeviceReadBps\":[{\"Path\":\"/dev/x\",\"Rate\":5}]", 501, "HostConfig.BlkioDeviceReadBps"},
         {"+\"BlkioDeviceWriteBps\":[{\"Path\":\"/dev/x\",\"Rate\":5}]", 501, "HostConfig.BlkioDeviceWriteBps"},
         {"+\"BlkioDeviceReadIOps\":[{\"Path\":\"/dev/x\",\"Rate\":5}]", 501, "HostConfig.BlkioDeviceReadIOps"},
         {"+\"BlkioDeviceWriteIOps\":[{\"Path\":\"/dev/x\",\"Rate\":5}]", 501, "HostConfig.BlkioDeviceWriteIOps"},
-        {"+\"CpuRealtimePeriod\":1000", 501, "HostConfig.CpuRealtimePeriod"},
+        {"+\"CpuRealtimePeriod\":1000", 501, "HostConfig.CpuRealtimePeriod (1000)"},
         {"+\"CpuRealtimeRuntime\":1000", 501, "HostConfig.CpuRealtimeRuntime"},
         {"+\"DeviceRequests\":[{\"Driver\":\"nvidia\"}]", 501, "HostConfig.DeviceRequests"},
         {"+\"KernelMemory\":1000", 501, "HostConfig.KernelMemory"},
         {"+\"KernelMemoryTCP\":1000", 501, "HostConfig.KernelMemoryTCP"},
         {"+\"Cgroup\":\"x\"", 501, "HostConfig.Cgroup"},
-        {"+\"StorageOpt\":{\"size\":\"1G\"}", 501, "HostConfig.StorageOpt"},
-        {"+\"PortBindings\":{\"80/tcp\":[{\"HostPort\":\"80\"}]}", 501, "PortBindings"},
-        {"+\"PublishAllPorts\":true", 501, "PublishAllPorts"},
-        {"+\"Links\":[\"db:db\"]", 501, "Links"},
+        {"+\"StorageOpt\":{\"size\":\"1G\"}", 501, "HostConfig.StorageOpt ({\"size\":\"1G\"})"},
+        {"+\"PortBindings\":{\"80/tcp\":[{\"HostPort\":\"8080\"}]}", 501, "PortBindings: port 80 at \":8080\""},
+        {"+\"PublishAllPorts\":true", 501, "PublishAllPorts: true"},
+        {"+\"Links\":[\"db:db\"]", 501, "link \"db:db\""},
         {"+\"NetworkMode\":\"bridge\"", 501, "\"bridge\""},
         {"+\"ExtraHosts\":[\"x:host-gateway\"]", 501, "host-gateway"},
         {"+\"LogConfig\":{\"Type\":\"journald\"}", 501, "journald"},
@@ -408,13 +416,6 @@ static void what_has_no_effect_is_warned_about(void **state)
         const char *says;
     } table[] = {
         {"{\"Image\":\"web:1\"}", "No network was asked for"},
-        {"{\"Image\":\"web:1\",\"ArgsEscaped\":true}", "ArgsEscaped"},
-        {"{\"Image\":\"web:1\",\"OnBuild\":[\"RUN x\"]}", "OnBuild"},
-        {"{\"Image\":\"web:1\",\"Healthcheck\":{\"Test\":[\"CMD\",\"x\"]}}", "Healthcheck"},
-        {"+\"CpuCount\":2", "CpuCount"},
-        {"+\"CpuPercent\":2", "CpuPercent"},
-        {"+\"IOMaximumIOps\":2", "IOMaximumIOps"},
-        {"+\"IOMaximumBandwidth\":2", "IOMaximumBandwidth"},
         {"+\"Binds\":[\"/tmp:/t:z\"]", "SELinux"},
         {"+\"NetworkMode\":\"host\",\"PublishAllPorts\":true", "discarded when using host network mode"},
     };
@@ -691,6 +692,19 @@ static void list_has_every_filter(void **state)
     refuses(400, "invalid limit", get("/containers/json?limit=many", &answer), &answer);
 }
 
+static void command_is_shown_as_one_line(void **state)
+{
+    json_t *answer;
+
+    assert_int_equal(
+        post("/containers/create?name=c1", "{\"Image\":\"web:1\",\"Cmd\":[\"a b\",\"-c\",\"sleep 1\"]}", &answer),
+        201);
+    json_decref(answer);
+    assert_int_equal(get("/containers/json?all=1", &answer), 200);
+    assert_string_equal(json_string_value(web_at(answer, "0.Command")), "a b -c 'sleep 1'");
+    json_decref(answer);
+}
+
 static void list_entry_has_dockers_shape(void **state)
 {
     json_t *answer;
@@ -961,6 +975,16 @@ static void images_are_listed_and_shown(void **state)
     assert_int_equal(get("/images/json?filters={\"reference\":[\"we*:2\"]}", &answer), 200);
     assert_int_equal(json_array_size(answer), 0);
     json_decref(answer);
+    char *names[] = {(char *)"docker.io/library/web:1", (char *)"docker.io/library/other:2"},
+         **one = fake_image_record.tags;
+    fake_image_record.tags = names;
+    fake_image_record.n_tags = 2;
+    assert_int_equal(get("/images/json?filters={\"reference\":[\"other\"]}", &answer), 200);
+    assert_int_equal(json_array_size(web_at(answer, "0.RepoTags")), 1); /* the names that were asked for alone */
+    assert_string_equal(json_string_value(web_at(answer, "0.RepoTags.0")), "other:2");
+    json_decref(answer);
+    fake_image_record.tags = one;
+    fake_image_record.n_tags = 1;
     assert_int_equal(get("/images/json?filters={\"dangling\":[\"true\"]}", &answer), 200);
     assert_int_equal(json_array_size(answer), 0);
     json_decref(answer);
@@ -983,15 +1007,9 @@ static void images_are_listed_and_shown(void **state)
 
 static void what_is_not_done_says_so_with_501(void **state)
 {
-    static const char *const posts[] = {"/containers/x/exec",
-                                        "/containers/x/attach",
-                                        "/containers/x/update",
-                                        "/containers/x/resize",
-                                        "/commit",
-                                        "/build",
-                                        "/auth",
-                                        "/images/x/push",
-                                        "/exec/x/start"};
+    static const char *const posts[] = {
+        "/containers/x/exec", "/containers/x/update", "/containers/x/resize", "/commit", "/build", "/auth",
+        "/images/x/push",     "/exec/x/start"};
     static const char *const gets[] = {"/containers/x/top",    "/containers/x/stats",   "/containers/x/changes",
                                        "/containers/x/export", "/containers/x/archive", "/images/search",
                                        "/images/x/get",        "/exec/x/json"};
@@ -1065,6 +1083,7 @@ int main(void)
         TEST(kill_waits_for_the_end),
         TEST(list_has_every_filter),
         TEST(list_entry_has_dockers_shape),
+        TEST(command_is_shown_as_one_line),
         TEST(prune_removes_what_is_at_rest),
         TEST(logs_are_framed_raw_or_stamped),
         TEST(volumes_are_made_shown_and_removed),

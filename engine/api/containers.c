@@ -154,13 +154,7 @@ static int check_platform(struct api_call *c, const ContainerConfig *config, str
                    config->image, platform, image.config->os, image.config->architecture);
 }
 
-static void show_warnings(struct jwrite *j, char *const *warnings)
-{
-    for (; warnings && *warnings; warnings++)
-        jwrite_string(j, NULL, *warnings);
-}
-
-static void answer_created(struct api_call *c, const ContainerConfig *config, char *const *read_warnings)
+static void answer_created(struct api_call *c, const ContainerConfig *config)
 {
     char **warnings = NULL;
     struct container *container;
@@ -175,8 +169,8 @@ static void answer_created(struct api_call *c, const ContainerConfig *config, ch
     jwrite_object(&j, NULL);
     jwrite_string(&j, "Id", container->record->id);
     jwrite_array(&j, "Warnings");
-    show_warnings(&j, read_warnings);
-    show_warnings(&j, warnings);
+    for (; warnings && *warnings; warnings++)
+        jwrite_string(&j, NULL, *warnings);
     jwrite_end(&j);
     jwrite_end(&j);
     api_json(c, 201, &body);
@@ -186,7 +180,6 @@ struct sources { /* of bind mounts that must exist: looked at in the pool, for t
     uv_work_t work;
     struct api_call *call; /* held */
     ContainerConfig *config;
-    char **warnings;
     char **paths; /* owned, as are the texts */
     size_t count;
     const char *missing; /* the first one */
@@ -212,7 +205,7 @@ static void sources_seen(uv_work_t *work, int status)
                 s->missing);
         api_error(c, &e);
     } else if (c->x && !c->en->closing) {
-        answer_created(c, s->config, s->warnings);
+        answer_created(c, s->config);
     }
     for (size_t i = 0; i < s->count; i++)
         free(s->paths[i]);
@@ -228,10 +221,9 @@ static bool must_exist(const Mount *m)
 
 static void create(struct api_call *c)
 {
-    char **warnings = NULL;
     ContainerConfig *config;
     struct err e = {0};
-    int rc = container_read(c->body, c->minor, api_arena(c), &config, &warnings, &e);
+    int rc = container_read(c->body, c->minor, api_arena(c), &config, &e);
 
     if (rc == 0)
         rc = check_platform(c, config, &e);
@@ -243,7 +235,6 @@ static void create(struct api_call *c)
     s->work.data = s;
     s->call = c;
     s->config = config;
-    s->warnings = warnings;
     s->paths = mem_array(config->host->n_mounts, sizeof(*s->paths));
     for (size_t i = 0; i < config->host->n_mounts; i++)
         if (must_exist(config->host->mounts[i]))
@@ -592,6 +583,7 @@ const struct api_route api_container_routes[] = {
     {"POST", "/containers/*/pause", pause_container, API_BODY_NONE, false},
     {"POST", "/containers/*/unpause", unpause_container, API_BODY_NONE, false},
     {"GET", "/containers/*/logs", api_logs, API_BODY_NONE, false},
+    {"POST", "/containers/*/attach", api_attach, API_BODY_NONE, false},
     {"DELETE", "/containers/*", delete, API_BODY_NONE, false},
     {0},
 };

@@ -1,5 +1,9 @@
 /* GET /containers/{id}/logs (reference/engine-surface.md section 8): a stream of frames, each with its stream and
  * size before it, or raw text when the container has a terminal. The reader pauses while the client reads slowly.
+ *
+ * POST /containers/{id}/attach is the same on a connection of its own, from the moment of the call (before the
+ * start, as `docker run` does it) to the container's next end. What is attached to is the log, so output comes line
+ * by line, and a container that nobody may write to: its input is refused.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -15,7 +19,7 @@
 struct log_call {
     struct api_call *call;  /* held */
     struct engine_log *log; /* NULL once it has ended */
-    bool raw, timestamps;
+    bool raw, timestamps, attached;
 };
 
 static void finish(struct log_call *l)
@@ -54,7 +58,10 @@ static void on_end(void *ctx, const struct err *e)
     struct log_call *l = ctx;
 
     /* An error after the first byte cannot be told any more: the stream just ends. */
-    http_stream_end(l->call->x);
+    if (l->attached)
+        http_hijack_end(l->call->x);
+    else
+        http_stream_end(l->call->x);
     finish(l);
 }
 
@@ -108,33 +115,84 @@ static bool take_options(struct api_call *c, struct engine_log_options *o)
     return take_time(c, "since", &o->since_ns) && take_time(c, "until", &o->until_ns);
 }
 
-void api_logs(struct api_call *c)
+/* Open the reader and make it the call's; NULL when the error was answered. */
+static struct log_call *open_log(struct api_call *c, const struct container *container,
+                                 const struct engine_log_options *options)
 {
-    struct engine_log_options options;
-    struct container *container;
-    struct err e = {0};
-
-    if (container_find(c->en, c->name, &container, &e) < 0) {
-        api_error(c, &e);
-        return;
-    }
-    if (!take_options(c, &options))
-        return;
     struct log_call *l = mem_alloc(sizeof(*l));
     struct engine_log_events events = {.ctx = l, .on_line = on_line, .on_end = on_end};
+    struct err e = {0};
+
     l->call = c;
     l->raw = container->record->config->tty;
-    l->timestamps = http_query_bool(c->x, "timestamps");
-    if (engine_log_open(c->en, container->record->id, &options, &events, &l->log, &e) < 0) {
+    if (engine_log_open(c->en, container->record->id, options, &events, &l->log, &e) < 0) {
         free(l);
         api_error(c, &e);
-        return;
+        return NULL;
     }
     api_hold(c);
     c->state = l;
     c->on_left = on_left;
-    http_stream(c->x, 200,
-                l->raw || c->minor < 42 ? "application/vnd.docker.raw-stream"
-                                        : "application/vnd.docker.multiplexed-stream",
-                on_writable);
+    return l;
+}
+
+static const char *content_type(const struct log_call *l)
+{
+    return l->raw || l->call->minor < 42 ? "application/vnd.docker.raw-stream"
+                                         : "application/vnd.docker.multiplexed-stream";
+}
+
+static bool find(struct api_call *c, struct container **ret)
+{
+    struct err e = {0};
+
+    if (container_find(c->en, c->name, ret, &e) == 0)
+        return true;
+    api_error(c, &e);
+    return false;
+}
+
+void api_logs(struct api_call *c)
+{
+    struct engine_log_options options;
+    struct container *container;
+
+    if (!find(c, &container) || !take_options(c, &options))
+        return;
+    struct log_call *l = open_log(c, container, &options);
+    if (!l)
+        return;
+    l->timestamps = http_query_bool(c->x, "timestamps");
+    http_stream(c->x, 200, content_type(l), on_writable);
+}
+
+/* --- attach -------------------------------------------------------------------------------------- */
+
+static bool on_input(struct http_exchange *x, const char *data, size_t size)
+{
+    return true; /* nobody reads it: the container's standard input is not open */
+}
+
+void api_attach(struct api_call *c)
+{
+    struct engine_log_options options = {
+        .follow = http_query_bool(c->x, "stream"),
+        .standard_out = http_query_bool(c->x, "stdout"),
+        .standard_error = http_query_bool(c->x, "stderr"),
+        .to_exit = true,
+        .tail = http_query_bool(c->x, "logs") ? -1 : 0,
+    };
+    struct container *container;
+
+    if (!find(c, &container))
+        return;
+    if (container->record->config->open_stdin && http_query_bool(c->x, "stdin")) {
+        api_absent(c, "attaching to a container's standard input (run -i)");
+        return;
+    }
+    struct log_call *l = open_log(c, container, &options);
+    if (!l)
+        return;
+    l->attached = true;
+    http_hijack(c->x, content_type(l), on_input, on_writable);
 }

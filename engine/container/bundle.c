@@ -232,10 +232,8 @@ static int add_names(const struct bundle_in *in, struct step_list *l, const char
                        strlen(name) > HOST_NAME ? "hostname" : "domainname",
                        strlen(name) > HOST_NAME ? name : c->domainname, HOST_NAME);
     *ret_hostname = name;
-    if (h && options_is(h->uts_mode, "host")) {
-        if (given || domain)
-            return err_set(e, ERR_INVALID, "conflicting options: hostname and the UTS mode");
-        *ret_hostname = NULL;
+    if (h && options_is(h->uts_mode, "host")) { /* the machine's name, which is noted when it is created */
+        *ret_hostname = given ? name : NULL;
         return 0;
     }
     StepHostname *s = ARENA_NEW(l->arena, StepHostname);
@@ -479,7 +477,7 @@ int bundle_make(const struct bundle_in *in, struct arena *a, LaunchPlan **ret_pl
     plan->open_stdin = in->record->config->open_stdin;
     plan->log = ARENA_NEW(a, LogTarget);
     log_target__init(plan->log);
-    rc = options_log(h, plan->log, a, NULL, NULL, e);
+    rc = options_log(h, plan->log, e);
     if (rc < 0)
         return rc;
     plan->log->has_directory_fd = in->log_directory != UINT_MAX;
@@ -515,7 +513,7 @@ static int check_options(const HostConfig *h, const struct bundle_kernel *kernel
 
     if ((rc = options_modes(h, e)) < 0 || (rc = limits_check(h, kernel, a, warnings, count, e)) < 0 ||
         (rc = bundle_capabilities(h, kernel->capabilities, &mask, e)) < 0 ||
-        (rc = options_security(h, &options, e)) < 0 || (rc = options_log(h, &log, a, warnings, count, e)) < 0 ||
+        (rc = options_security(h, &options, e)) < 0 || (rc = options_log(h, &log, e)) < 0 ||
         (rc = options_sysctls(h, NULL, e)) < 0 || (rc = check_targets(h, e)) < 0 ||
         (rc = add_rules(h, a, &devices, e)) < 0 || (rc = add_own_paths(h, &scratch, e)) < 0)
         return rc;
@@ -536,12 +534,12 @@ int bundle_check(const ContainerConfig *config, const struct bundle_kernel *kern
     if (config->working_dir && *config->working_dir && config->working_dir[0] != '/')
         return err_set(e, ERR_INVALID, "the working directory '%s' is invalid, it needs to be an absolute path",
                        config->working_dir);
+    if (config->host && config->host->init)
+        return err_set(e, ERR_UNSUPPORTED, "HostConfig.Init (true) is not implemented in shoal " SHOAL_VERSION);
     if (config->host)
         rc = check_options(config->host, kernel, a, &warnings, &count, e);
     if (rc < 0)
         return rc;
-    if (config->host && config->host->init)
-        warn(a, &warnings, &count, "An init process (--init) has no effect in this version.");
     warnings = arena_append(a, warnings, count, sizeof(char *));
     warnings[count] = NULL;
     *ret_warnings = warnings;

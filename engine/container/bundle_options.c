@@ -127,10 +127,13 @@ int options_security(const HostConfig *h, struct options *ret, struct err *e)
         } else if (name == 7 && strncmp(o, "seccomp", name) == 0) {
             ret->seccomp_unconfined = strcmp(value, "unconfined") == 0;
             ret->seccomp_profile = ret->seccomp_unconfined || strcmp(value, "builtin") == 0 ? NULL : value;
-        } else if (!(name == 8 && strncmp(o, "apparmor", name) == 0) &&
-                   !(name == 5 && strncmp(o, "label", name) == 0)) {
-            /* AppArmor and SELinux labels are accepted: they confine further, and only where the kernel has them.
-             */
+        } else if ((name == 8 && strncmp(o, "apparmor", name) == 0) ||
+                   (name == 5 && strncmp(o, "label", name) == 0)) {
+            /* Neither AppArmor nor SELinux confines our containers: only what asks for that is granted. */
+            if (strcmp(value, "unconfined") != 0 && strcmp(value, "disable") != 0)
+                return err_set(e, ERR_UNSUPPORTED,
+                               "security option \"%.160s\" is not implemented in shoal " SHOAL_VERSION, o);
+        } else {
             return err_set(e, ERR_INVALID, "invalid --security-opt 2: \"%s\"", o);
         }
     }
@@ -204,11 +207,14 @@ int options_tmpfs(struct step_list *l, const char *target, const char *text, Ste
 
 /* --- log ------------------------------------------------------------------------------------------- */
 
-static int log_option(const KeyValue *o, LogTarget *t, struct arena *a, char ***warnings, size_t *count,
-                      struct err *e)
+static int log_option(const KeyValue *o, LogTarget *t, struct err *e)
 {
-    static const char *const without_effect[] = {"compress",  "labels", "labels-regex", "env",
-                                                 "env-regex", "tag",    "mode",         "max-buffer-size"};
+    static const struct {
+        const char *name, *usual; /* the value that asks for nothing */
+    } absent[] = {
+        {"compress", "false"}, {"mode", "blocking"}, {"labels", ""}, {"labels-regex", ""},
+        {"env", ""},           {"env-regex", ""},    {"tag", ""},    {"max-buffer-size", ""},
+    };
     const char *value = o->value ? o->value : "";
 
     if (strcmp(o->key, "max-size") == 0) {
@@ -227,16 +233,18 @@ static int log_option(const KeyValue *o, LogTarget *t, struct arena *a, char ***
         t->files_max = (uint32_t)files;
         return 0;
     }
-    for (size_t i = 0; i < ARRAY_SIZE(without_effect); i++)
-        if (strcmp(o->key, without_effect[i]) == 0) {
-            warn(a, warnings, count, "Log option %s has no effect in this version.", o->key);
+    for (size_t i = 0; i < ARRAY_SIZE(absent); i++) {
+        if (strcmp(o->key, absent[i].name) != 0)
+            continue;
+        if (strcmp(value, absent[i].usual) == 0)
             return 0;
-        }
+        return err_set(e, ERR_UNSUPPORTED, "log opt %s=%.120s is not implemented in shoal " SHOAL_VERSION, o->key,
+                       value);
+    }
     return err_set(e, ERR_INVALID, "unknown log opt '%s' for json-file log driver", o->key);
 }
 
-int options_log(const HostConfig *h, LogTarget *ret, struct arena *a, char ***warnings, size_t *warning_count,
-                struct err *e)
+int options_log(const HostConfig *h, LogTarget *ret, struct err *e)
 {
     const char *driver = h && h->log_driver && *h->log_driver ? h->log_driver : "json-file";
     int rc = 0;
@@ -250,7 +258,7 @@ int options_log(const HostConfig *h, LogTarget *ret, struct arena *a, char ***wa
     if (strcmp(driver, "json-file") != 0)
         return err_set(e, ERR_INVALID, "logger: no log driver named '%s' is registered", driver);
     for (size_t i = 0; rc == 0 && h && i < h->n_log_options; i++)
-        rc = log_option(h->log_options[i], ret, a, warnings, warning_count, e);
+        rc = log_option(h->log_options[i], ret, e);
     return rc;
 }
 

@@ -41,8 +41,7 @@ struct options { /* what --security-opt says */
 int options_security(const HostConfig *host, struct options *ret, struct err *e);
 /* A tmpfs mount from "size=64m,exec"; the docker defaults noexec, nosuid, nodev when text says nothing else. */
 int options_tmpfs(struct step_list *l, const char *target, const char *text, StepMount **ret, struct err *e);
-int options_log(const HostConfig *host, LogTarget *ret, struct arena *a, char ***warnings, size_t *warning_count,
-                struct err *e);
+int options_log(const HostConfig *host, LogTarget *ret, struct err *e);
 /* "10m": bytes. */
 bool options_size(const char *text, uint64_t *ret);
 int options_sysctls(const HostConfig *host, struct step_list *l, struct err *e);

@@ -89,11 +89,19 @@ static int make_name(struct creation *cr, struct err *e)
 
 static int check_ports(struct creation *cr, const HostConfig *host, bool is_host, struct err *e)
 {
-    if (!host->n_port_bindings && !host->publish_all_ports)
+    const PortBinding *first = host->n_port_bindings ? host->port_bindings[0] : NULL;
+
+    if (!first && !host->publish_all_ports)
         return 0;
+    if (!is_host && first)
+        return err_set(e, ERR_UNSUPPORTED,
+                       "publishing ports (HostConfig.PortBindings: port %u at \"%.64s:%.64s\") " NOT_IMPLEMENTED
+                       ": bridge networks come later; use network mode \"host\"",
+                       first->port, first->host_address ? first->host_address : "",
+                       first->host_port ? first->host_port : "");
     if (!is_host)
         return err_set(e, ERR_UNSUPPORTED,
-                       "publishing ports (PortBindings, PublishAllPorts) " NOT_IMPLEMENTED
+                       "publishing ports (HostConfig.PublishAllPorts: true) " NOT_IMPLEMENTED
                        ": bridge networks come later; use network mode \"host\"");
     warn(cr, "Published ports are discarded when using host network mode");
     return 0;
@@ -114,7 +122,9 @@ static int take_network(struct creation *cr, ContainerConfig *config, struct err
     if (config->network_disabled && is_host)
         return err_set(e, ERR_INVALID, "conflicting options: NetworkDisabled and network mode \"host\"");
     if (host->n_links)
-        return err_set(e, ERR_UNSUPPORTED, "invalid Links: links " NOT_IMPLEMENTED ": bridge networks come later");
+        return err_set(e, ERR_UNSUPPORTED,
+                       "invalid Links: link \"%.120s\" " NOT_IMPLEMENTED ": bridge networks come later",
+                       host->links[0]);
     if (!is_host && !is_none && !config->network_disabled)
         warn(cr, "No network was asked for and the container gets none: bridge networks come later. Use "
                  "--network host, or --network none to silence this warning");
@@ -144,6 +154,8 @@ static int take_hostname(struct creation *cr, const ContainerConfig *config, cha
 
     if (asked && shares_uts)
         return err_set(e, ERR_INVALID, "conflicting options: hostname and the UTS mode");
+    if (config->domainname && *config->domainname && shares_uts)
+        return err_set(e, ERR_INVALID, "conflicting options: domainname and the UTS mode");
     if (config->domainname && check_hostname("Domainname", config->domainname, e) < 0)
         return ERR_INVALID;
     if (asked) {

@@ -41,8 +41,8 @@ static int add(struct search *s, const char *path, const struct stat *st, struct
 /* File systems of their own, and what every container has its own of. */
 static bool is_left_out(const char *name)
 {
-    static const char *const names[] = {".",      "..",      "pts",       "shm",   "fd",
-                                        "mqueue", "console", "hugepages", ".udev", ".lxc"};
+    static const char *const names[] = {".",       "..",        "pts",   "shm",  "fd",  "mqueue",
+                                        "console", "hugepages", ".udev", ".lxc", "ptmx"};
 
     for (size_t i = 0; i < ARRAY_SIZE(names); i++)
         if (strcmp(name, names[i]) == 0)

@@ -64,6 +64,7 @@ struct engine_log {
     uint64_t damaged;
 
     bool paused; /* by on_line */
+    bool exited; /* since the reader was opened */
     bool closing;
     uv_idle_t idle;       /* one slice per turn, while there is something to do */
     uv_fs_event_t notify; /* following */
@@ -276,6 +277,8 @@ static bool is_over(const struct engine_log *l)
 
     if (!l->options.follow || container_find(l->en, l->id, &c, NULL) < 0)
         return true;
+    if (l->options.to_exit)
+        return l->exited;
     return !container_is_running(c) && c->life != LIFE_STARTING;
 }
 
@@ -364,8 +367,10 @@ static void on_change(void *ctx, enum engine_change what, const ContainerRecord 
 {
     struct engine_log *l = ctx;
 
-    if (strcmp(record->id, l->id) == 0)
-        wake(l);
+    if (strcmp(record->id, l->id) != 0)
+        return;
+    l->exited = l->exited || what == ENGINE_DIED;
+    wake(l);
 }
 
 static void on_until(struct alarm *m)
@@ -494,6 +499,15 @@ void engine_log_close(struct engine_log *l)
     assert(l->state != LOG_END);
     sm_move(&machine, &l->state, LOG_END);
     close_reader(l);
+}
+
+void logs_hold(struct engine *en, const char *id)
+{
+    struct engine_log *l;
+
+    list_each (l, &en->logs, link)
+        if (l->fd < 0 && strcmp(l->id, id) == 0)
+            (void)file_open(l, 0); /* none: it never wrote anything */
 }
 
 void logs_close(struct engine *en)

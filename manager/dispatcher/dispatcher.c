@@ -7,7 +7,8 @@
 #include "proto/base/log.h"
 #include "proto/base/mem.h"
 
-#define DOWN_NODES_MAX 512 /* in one write */
+#define DOWN_NODES_MAX    512 /* in one write */
+#define PERIOD_DEFAULT_MS 5000
 
 struct down_write { /* nodes to be declared down */
     struct control_write write;
@@ -37,6 +38,44 @@ unsigned dispatcher_sessions(const struct dispatcher *d)
     return (unsigned)d->by_node.count;
 }
 
+/* --- the heartbeat period --------------------------------------------------------------------------- */
+
+static int64_t period_of(const Cluster *cluster)
+{
+    const ClusterSpec *spec = cluster->spec;
+
+    return spec && spec->has_heartbeat_period_ns && spec->heartbeat_period_ns > 0
+               ? MAX(spec->heartbeat_period_ns / 1000000, (int64_t)1)
+               : PERIOD_DEFAULT_MS;
+}
+
+static void set_period(struct dispatcher *d, int64_t period_ms)
+{
+    struct node_session *s;
+
+    if (period_ms == d->period_ms)
+        return;
+    d->period_ms = period_ms;
+    liveness_set_period(d->liveness, period_ms);
+    list_each (s, &d->sessions, link) {
+        if (s->set)
+            node_session_tell_period(s);
+    }
+}
+
+static void read_period(struct dispatcher *d)
+{
+    struct view *v = view_begin(control_store(d->config.control));
+    uint64_t number = view_next(v, KIND_CLUSTER, 0);
+    AUTO_ARENA struct arena a;
+    struct object object;
+
+    arena_init(&a);
+    if (number && view_get(v, KIND_CLUSTER, number, &a, &object) == 0)
+        set_period(d, period_of((const Cluster *)object.message));
+    view_end(v);
+}
+
 /* --- following ------------------------------------------------------------------------------------- */
 
 /* A task changed: the session of its node looks at it. A deleted one's record is gone, so we remember who had it.
@@ -48,6 +87,8 @@ static void on_fed(void *ctx, uint64_t index, const struct object *object)
 
     if (object->kind == KIND_NODE && !object->message)
         liveness_forget(d->liveness, object->number);
+    if (object->kind == KIND_CLUSTER && object->message)
+        set_period(d, period_of((const Cluster *)object->message));
     if (object->kind != KIND_TASK)
         return;
     if (object->message)
@@ -60,14 +101,16 @@ static void on_fed(void *ctx, uint64_t index, const struct object *object)
 
 static void follow(struct dispatcher *d, struct arena *a)
 {
-    int rc = store_feed_kinds(control_store(d->config.control), d->fed, FEED_KIND(KIND_TASK) | FEED_KIND(KIND_NODE),
-                              a, on_fed, d, &d->fed);
+    int rc = store_feed_kinds(control_store(d->config.control), d->fed,
+                              FEED_KIND(KIND_TASK) | FEED_KIND(KIND_NODE) | FEED_KIND(KIND_CLUSTER), a, on_fed, d,
+                              &d->fed);
     struct node_session *s;
 
     if (rc == 0)
         return;
     log_warn("the change feed overflowed: agents get their full sets", "sessions=%u", dispatcher_sessions(d));
     d->fed = store_applied(control_store(d->config.control));
+    read_period(d);
     list_each (s, &d->sessions, link) {
         if (s->set)
             node_session_begin_full_set(s);
@@ -105,6 +148,7 @@ static void on_leads(struct control_watch *w, bool leads)
     liveness_clear(d->liveness);
     if (leads) {
         d->fed = store_applied(control_store(d->config.control));
+        read_period(d);
         expect_nodes(d);
     } else {
         err_set(&e, ERR_UNAVAILABLE, "this manager is not the leader any more");
@@ -216,7 +260,8 @@ struct dispatcher *dispatcher_new(const struct dispatcher_config *config)
     list_init(&d->sessions);
     list_init(&d->to_flush);
     list_init(&d->logs);
-    d->liveness = liveness_new(5000);
+    d->period_ms = PERIOD_DEFAULT_MS;
+    d->liveness = liveness_new(d->period_ms);
     d->watch.on_applied = on_applied;
     d->watch.on_leads = on_leads;
     control_watch(config->control, &d->watch);

@@ -26,9 +26,11 @@ struct node_session {
     struct assign_set *set; /* NULL before it is registered */
     struct list waiting;    /* of struct waiting_task, oldest first */
     struct map64 waiting_by_number;
-    uint64_t sequence;    /* of the last assignment sent */
-    bool is_full_set;     /* what waits is (the rest of) a full set */
-    struct buf unsent;    /* one packed message for which there was no credit */
+    uint64_t sequence; /* of the last assignment sent */
+    bool is_full_set;  /* what waits is (the rest of) a full set */
+    struct buf unsent; /* one packed message for which there was no credit */
+    uint8_t session_id[16];
+    bool ready_due;       /* it is to be told the heartbeat period */
     uint64_t acknowledge; /* report sequence to be acknowledged; 0: none */
     unsigned writes;      /* control_writes that point here */
 };
@@ -44,6 +46,7 @@ struct dispatcher {
     uint64_t fed;           /* index up to which the feed was read */
     struct list logs;       /* of struct dispatcher_log */
     uint64_t subscriptions; /* numbers given out */
+    int64_t period_ms;      /* between heartbeats */
     bool leads;
 };
 
@@ -54,6 +57,7 @@ void node_session_begin_full_set(struct node_session *s);
 void node_session_end(struct node_session *s, const struct err *e);
 /* Send, or keep it until there is credit. Not while something is kept (node_session_blocked). */
 void node_session_send(struct node_session *s, const ManagerMessage *message);
+void node_session_tell_period(struct node_session *s); /* it has changed */
 bool node_session_blocked(const struct node_session *s);
 
 /* dispatcher.c */

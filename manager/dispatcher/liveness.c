@@ -16,6 +16,7 @@ struct entry {
     struct heap_item deadline;
     struct list closed; /* liveness->closed, while suspect; else unlinked */
     int64_t closed_ms;
+    int64_t grace_ms; /* by the period that its agent was told */
     bool has_session;
 };
 
@@ -102,7 +103,8 @@ void liveness_opened(struct liveness *l, uint64_t node, int64_t now_ms)
     unsuspect(l, entry);
     l->sessions += !entry->has_session;
     entry->has_session = true;
-    heap_put(&l->deadlines, &entry->deadline, now_ms + liveness_grace_ms(l));
+    entry->grace_ms = liveness_grace_ms(l);
+    heap_put(&l->deadlines, &entry->deadline, now_ms + entry->grace_ms);
 }
 
 void liveness_heard(struct liveness *l, uint64_t node, int64_t now_ms)
@@ -110,7 +112,7 @@ void liveness_heard(struct liveness *l, uint64_t node, int64_t now_ms)
     struct entry *entry = map64_get(&l->entries, node);
 
     if (entry && entry->has_session)
-        heap_put(&l->deadlines, &entry->deadline, now_ms + liveness_grace_ms(l));
+        heap_put(&l->deadlines, &entry->deadline, now_ms + entry->grace_ms);
 }
 
 /* Whether what closed lately is too much to be the nodes' own doing. Drops what closed longer ago. */
@@ -139,7 +141,7 @@ void liveness_closed(struct liveness *l, uint64_t node, int64_t now_ms)
     if (!is_storm(l, now_ms))
         return;
     list_each (entry, &l->closed, closed)
-        heap_put(&l->deadlines, &entry->deadline, entry->closed_ms + liveness_grace_ms(l));
+        heap_put(&l->deadlines, &entry->deadline, entry->closed_ms + entry->grace_ms);
 }
 
 void liveness_expect(struct liveness *l, uint64_t node, int64_t now_ms)

@@ -19,12 +19,14 @@ struct liveness;
 struct liveness *liveness_new(int64_t period_ms);
 void liveness_free(struct liveness *l); /* NULL is fine */
 
-/* The heartbeat period that agents are told from now on. */
+/* The heartbeat period that agents are told from now on; sessions keep the grace of the period they were opened
+ * with. */
 void liveness_set_period(struct liveness *l, int64_t period_ms);
 int64_t liveness_grace_ms(const struct liveness *l);
 
-void liveness_opened(struct liveness *l, uint64_t node, int64_t now_ms); /* a session of this node */
-void liveness_heard(struct liveness *l, uint64_t node, int64_t now_ms);  /* anything came on it */
+void liveness_opened(struct liveness *l, uint64_t node,
+                     int64_t now_ms); /* a session of this node, or it was told a new period */
+void liveness_heard(struct liveness *l, uint64_t node, int64_t now_ms); /* anything came on it */
 void liveness_closed(struct liveness *l, uint64_t node,
                      int64_t now_ms); /* it ended, by itself or with its connection */
 

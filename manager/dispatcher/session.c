@@ -16,8 +16,7 @@
 #include "proto/base/mem.h"
 #include "proto/base/message.h"
 
-#define PERIOD_DEFAULT_NS 5000000000
-#define REPORT_TASKS_MAX  4096
+#define REPORT_TASKS_MAX 4096
 
 struct session_write { /* a write on behalf of a session */
     struct control_write write;
@@ -74,6 +73,23 @@ static void flush_soon(struct node_session *s)
         return;
     list_push(&s->dispatcher->to_flush, &s->flush);
     dispatcher_wake(s->dispatcher);
+}
+
+/* The first message of a session; again when the period changes. */
+static void tell_ready(struct node_session *s)
+{
+    struct dispatcher *d = s->dispatcher;
+    ManagerMessage out = MANAGER_MESSAGE__INIT;
+    SessionReady ready = SESSION_READY__INIT;
+
+    s->ready_due = false;
+    liveness_opened(d->liveness, s->node, dispatcher_now_ms(d)); /* from now on by this period */
+    ready.session_id = (ProtobufCBinaryData){sizeof(s->session_id), s->session_id};
+    /* Ten percent either way, so that agents that registered together do not all speak at once for ever. */
+    ready.heartbeat_period_ms =
+        d->period_ms * 9 / 10 + (int64_t)entropy_below(d->config.entropy, (uint64_t)(d->period_ms / 5 + 1));
+    out.ready = &ready;
+    node_session_send(s, &out);
 }
 
 /* --- down: what the agent is told ------------------------------------------------------------------ */
@@ -144,6 +160,8 @@ void node_session_flush(struct node_session *s, struct view *v, struct arena *a)
 {
     Assignment assignment;
 
+    if (s->stream && s->node && s->ready_due && !node_session_blocked(s)) /* node 0: it is being ended */
+        tell_ready(s);
     if (s->stream && s->acknowledge && !node_session_blocked(s)) {
         ManagerMessage out = MANAGER_MESSAGE__INIT;
 
@@ -160,6 +178,12 @@ void node_session_flush(struct node_session *s, struct view *v, struct arena *a)
         out.assignment = &assignment;
         node_session_send(s, &out);
     }
+}
+
+void node_session_tell_period(struct node_session *s)
+{
+    s->ready_due = true;
+    flush_soon(s);
 }
 
 static void on_writable(void *ctx, struct rpc_stream *stream)
@@ -206,43 +230,6 @@ static int execute_registration(struct control_write *w, struct draft *d, struct
     return node_set_state(p, node->number, NODE_STATE__UP, "", write->address, e);
 }
 
-static int64_t heartbeat_period_ms(struct dispatcher *d)
-{
-    struct view *v = view_begin(control_store(d->config.control));
-    uint64_t number = view_next(v, KIND_CLUSTER, 0);
-    AUTO_ARENA struct arena a;
-    struct object object;
-    int64_t period_ns = PERIOD_DEFAULT_NS;
-
-    arena_init(&a);
-    if (number && view_get(v, KIND_CLUSTER, number, &a, &object) == 0) {
-        const ClusterSpec *spec = ((const Cluster *)object.message)->spec;
-
-        if (spec && spec->has_heartbeat_period_ns && spec->heartbeat_period_ns > 0)
-            period_ns = spec->heartbeat_period_ns;
-    }
-    view_end(v);
-    return MAX(period_ns / 1000000, 1);
-}
-
-static void tell_ready(struct node_session *s)
-{
-    struct dispatcher *d = s->dispatcher;
-    ManagerMessage out = MANAGER_MESSAGE__INIT;
-    SessionReady ready = SESSION_READY__INIT;
-    uint8_t session_id[16];
-    int64_t period_ms = heartbeat_period_ms(d);
-
-    liveness_set_period(d->liveness, period_ms);
-    entropy_fill(d->config.entropy, session_id, sizeof(session_id));
-    ready.session_id = (ProtobufCBinaryData){sizeof(session_id), session_id};
-    /* Ten percent either way, so that agents that registered together do not all speak at once for ever. */
-    ready.heartbeat_period_ms =
-        period_ms * 9 / 10 + (int64_t)entropy_below(d->config.entropy, (uint64_t)(period_ms / 5 + 1));
-    out.ready = &ready;
-    node_session_send(s, &out);
-}
-
 static void registered(struct node_session *s)
 {
     struct dispatcher *d = s->dispatcher;
@@ -258,7 +245,7 @@ static void registered(struct node_session *s)
         node_session_end(old, &e);
     }
     map64_put(&d->by_node, s->node, s);
-    liveness_opened(d->liveness, s->node, dispatcher_now_ms(d));
+    entropy_fill(d->config.entropy, s->session_id, sizeof(s->session_id));
     tell_ready(s);
     log_info("agent registered", "node=%s", s->node_id);
     node_session_begin_full_set(s);

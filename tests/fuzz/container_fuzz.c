@@ -18,13 +18,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     ContainerConfig *config;
     struct merged merged;
     struct mounts mounts;
-    char **warnings;
     struct err e;
 
     arena_init(&arena);
     if (jread_parse((const char *)data, size, &root, &e) < 0 || !json_is_object(root))
         return 0;
-    if (container_read(root, 45, &arena, &config, &warnings, &e) < 0) {
+    if (container_read(root, 45, &arena, &config, &e) < 0) {
         if (!*e.text)
             abort(); /* a refusal says why */
         return 0;

@@ -126,21 +126,36 @@ static Cluster *cluster_object(struct cluster *c, const char *init)
     return parsed.cluster;
 }
 
-void cluster_found(struct cluster *c, const char *base, const char *init)
+static void open_loop(struct cluster *c)
 {
-    struct err e;
-
-    memset(c, 0, sizeof(*c));
-    arena_init(&c->arena);
-    (void)snprintf(c->dir, sizeof(c->dir), "%s/manager-XXXXXX", base); /* bases are short */
-    assert_non_null(mkdtemp(c->dir));
-    (void)snprintf(c->listen, sizeof(c->listen), "127.0.0.1:0"); /* fits */
     assert_int_equal(uv_loop_init(&c->loop), 0);
     uv_timer_init(&c->loop, &c->tick);
     uv_timer_start(&c->tick, on_tick, 5, 5);
     assert_int_equal(mailbox_open(&c->box, &c->loop, c), 0);
-    if (manager_found(clock_wall_ms(clock_real()), 90 * DAY_MS, &c->founding, &e) < 0 ||
-        cluster_open(c, cluster_object(c, init), &e) < 0)
+}
+
+void cluster_resume(struct cluster *c, const char *dir, const struct manager_founding *founding)
+{
+    memset(c, 0, sizeof(*c));
+    arena_init(&c->arena);
+    (void)snprintf(c->dir, sizeof(c->dir), "%s", dir);           /* short */
+    (void)snprintf(c->listen, sizeof(c->listen), "127.0.0.1:0"); /* fits */
+    c->founding = *founding;
+    open_loop(c);
+}
+
+void cluster_found(struct cluster *c, const char *base, const char *init)
+{
+    struct manager_founding founding;
+    char dir[sizeof(c->dir)];
+    struct err e;
+
+    (void)snprintf(dir, sizeof(dir), "%s/manager-XXXXXX", base); /* bases are short */
+    assert_non_null(mkdtemp(dir));
+    if (manager_found(clock_wall_ms(clock_real()), 90 * DAY_MS, &founding, &e) < 0)
+        FAIL("%s", e.text);
+    cluster_resume(c, dir, &founding);
+    if (cluster_open(c, cluster_object(c, init), &e) < 0)
         FAIL("%s", e.text);
     cluster_until(c, c->ready || c->stops);
     if (c->stops)

@@ -46,6 +46,9 @@ void cluster_rest(struct cluster *c, unsigned ms); /* turn the loop for so long 
 
 /* A new cluster in a new directory below `base`; returns when it serves. The init body may be NULL. */
 void cluster_found(struct cluster *c, const char *base, const char *init);
+/* One that exists already, without opening its manager: cluster_start. The founding is copied as it is: whoever
+ * ends the cluster frees what it points to. */
+void cluster_resume(struct cluster *c, const char *dir, const struct manager_founding *founding);
 /* Without waiting: for managers that are not to become ready. bootstrap as in manager.h. */
 int cluster_open(struct cluster *c, const Cluster *bootstrap, struct err *e);
 /* Close the manager and open it again on what it left on the disk. */

@@ -23,15 +23,32 @@
 
 /* --- agents: what they do with their tasks ------------------------------------------------------------------ */
 
-static void send_message(struct puppet *a, const AgentMessage *message)
+void puppet_send(struct puppet *a, const AgentMessage *message)
 {
     size_t size = agent_message__get_packed_size(message);
     uint8_t *packed = mem_alloc(size);
 
     agent_message__pack(message, packed);
-    if (rpc_send(a->stream, packed, size) < 0)
+    int rc = rpc_send(a->stream, packed, size);
+    if (rc == ERR_AGAIN && !a->unsent.length)
+        buf_append(&a->unsent, packed, size); /* goes when there is credit */
+    else if (rc < 0)
         FAIL("the agent's message was not taken");
     free(packed);
+}
+
+void puppet_heartbeat(struct puppet *a)
+{
+    AgentMessage message = AGENT_MESSAGE__INIT;
+
+    message.has_heartbeat = message.heartbeat = true;
+    if (a->stream)
+        puppet_send(a, &message);
+}
+
+static const char *image_of(const struct puppet *a, const struct puppet_task *t)
+{
+    return puppet_spec(a, t)->spec->spec->task->container->image;
 }
 
 static TaskState outcome(const struct puppet *a, const struct puppet_task *t)
@@ -40,7 +57,7 @@ static TaskState outcome(const struct puppet *a, const struct puppet_task *t)
         return t->reported > TASK_STATE__RUNNING ? t->reported : TASK_STATE__SHUTDOWN;
     if (t->desired == TASK_STATE__READY)
         return MAX(t->reported, TASK_STATE__READY);
-    if (a->failing)
+    if (a->failing || (a->failing_image && strcmp(image_of(a, t), a->failing_image) == 0))
         return TASK_STATE__FAILED;
     return MAX(t->reported, TASK_STATE__RUNNING);
 }
@@ -71,7 +88,7 @@ static void report_due(struct puppet *a)
 {
     struct list *link;
 
-    while (!list_empty(&a->due) && !a->mute && a->stream) {
+    while (!list_empty(&a->due) && !a->mute && a->stream && !a->unsent.length) {
         TaskReport *reports[REPORT_MOST];
         StatusReport report = STATUS_REPORT__INIT;
         AgentMessage message = AGENT_MESSAGE__INIT;
@@ -97,8 +114,19 @@ static void report_due(struct puppet *a)
         report.sequence = ++a->reports;
         report.tasks = reports;
         message.report = &report;
-        send_message(a, &message);
+        puppet_send(a, &message);
     }
+}
+
+void puppet_look(struct puppet *a)
+{
+    struct puppet_task *t;
+    size_t at = 0;
+
+    while ((t = map_next(&a->tasks, &at)))
+        if (list_empty(&t->due))
+            list_push(&a->due, &t->due);
+    report_due(a);
 }
 
 void puppet_report(struct puppet *a, const struct puppet_task *task, TaskState state, const char *error)
@@ -120,7 +148,7 @@ void puppet_report(struct puppet *a, const struct puppet_task *task, TaskState s
     report.tasks = reports;
     report.n_tasks = 1;
     message.report = &report;
-    send_message(a, &message);
+    puppet_send(a, &message);
 }
 
 static void on_set(void *ctx, const AssignmentItem *item)
@@ -187,6 +215,17 @@ struct puppet_task *puppet_find(const struct puppet *a, const char *prefix)
 
     while ((t = map_next(&a->tasks, &at)))
         if (strncmp(t->name, prefix, strlen(prefix)) == 0)
+            return t;
+    return NULL;
+}
+
+struct puppet_task *puppet_find_image(const struct puppet *a, const char *image)
+{
+    struct puppet_task *t;
+    size_t at = 0;
+
+    while ((t = map_next(&a->tasks, &at)))
+        if (strcmp(image_of(a, t), image) == 0)
             return t;
     return NULL;
 }
@@ -299,11 +338,22 @@ static void on_message(void *ctx, struct rpc_stream *stream, const void *data, s
         on_log_request(a, m->log);
 }
 
+static void on_writable(void *ctx, struct rpc_stream *stream)
+{
+    struct puppet *a = ctx;
+
+    if (a->unsent.length && rpc_send(stream, buf_bytes(&a->unsent), a->unsent.length) == ERR_AGAIN)
+        return;
+    buf_clear(&a->unsent);
+    report_due(a);
+}
+
 static void on_end(void *ctx, struct rpc_stream *stream, const struct err *e)
 {
     struct puppet *a = ctx;
 
     a->stream = NULL;
+    buf_clear(&a->unsent);
     a->ready = false;
     a->ended = *e;
     a->ends++;
@@ -311,7 +361,8 @@ static void on_end(void *ctx, struct rpc_stream *stream, const struct err *e)
 
 static void on_conn_open(void *ctx, struct rpc_conn *conn, const struct rpc_identity *peer)
 {
-    static const struct rpc_stream_events base = {.on_message = on_message, .on_end = on_end};
+    static const struct rpc_stream_events base = {
+        .on_message = on_message, .on_writable = on_writable, .on_end = on_end};
     struct puppet *a = ctx;
     struct rpc_stream_events events = base;
     NodeDescription description = NODE_DESCRIPTION__INIT;
@@ -424,6 +475,7 @@ void puppet_end(struct puppet *a)
     list_each_safe (l, after, &a->logs, link)
         free(l);
     assignment_free(a->assignment);
+    buf_fini(&a->unsent);
     tls_unref(a->tls);
     free(a->hostname);
 }
