@@ -77,7 +77,8 @@ agent_SRC := $(call sources,agent agent/network)
 cli_SRC := $(call sources,cli cli/compose)
 sim_SRC := $(filter-out %_sim.c,$(wildcard tests/simulation/*.c))
 bench_SRC := $(filter-out %_bench.c,$(wildcard tests/bench/*.c))
-support_SRC := $(call sources,tests/support)
+# Fakes stand in for what an archive holds: only the tests named below take them.
+support_SRC := $(filter-out tests/support/fake_%,$(call sources,tests/support))
 
 AREAS := base wire keeper job engine manager agent cli sim bench support
 $(foreach a,$(AREAS),$(eval $(a)_OBJ := $(call objects,$($(a)_SRC))))
@@ -249,6 +250,10 @@ $(filter-out $(KEEPER_UNIT),$(UNIT)) $(SIM) $(BENCH): $(B)/%: $(B)/%.o $(ARCHIVE
 	$(call link,-lcmocka $(JOB_LIBS) $(LIBS) $(RAFT))
 $(KEEPER_UNIT): $(B)/%: $(B)/%.o $(KEEPER_ARCHIVES)
 	$(call link,-lcmocka $(JOB_LIBS) $(LIBS))
+# Tests in which something of the agent's surroundings is a fake: found before the archive with the real one.
+FAKE_ENGINE := $(B)/tests/support/fake_engine.o
+FAKE_SESSION := $(B)/tests/support/fake_session.o
+$(B)/agent/agent_test $(B)/tests/simulation/agent_sim: $(FAKE_ENGINE) $(FAKE_SESSION)
 # Tests that start the programs beside them.
 $(B)/engine/container/seccomp_test: | $(B)/shoal-job
 $(B)/engine/engine_test $(B)/engine/create_test $(B)/engine/attach_test $(B)/engine/engine_crash_test: | $(B)/shoal-keeper $(B)/shoal-job

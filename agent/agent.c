@@ -35,7 +35,8 @@ struct agent {
     struct session *session; /* NULL before agent_connect */
     struct logs *logs;
     uv_timer_t flush;       /* end of turn: ledger and report */
-    const Status *restored; /* while the ledger is read: the status that belongs to the item being set */
+    bool is_restoring;      /* the ledger is being read: what is set is on the disk already */
+    const Status *restored; /* meanwhile: the status that belongs to the item being set */
     unsigned closing;       /* parts not yet closed */
     void (*closed)(void *ctx);
     void *closed_ctx;
@@ -59,9 +60,12 @@ static void on_item_set(void *ctx, const AssignmentItem *item)
     struct agent *a = ctx;
     char key[ASSIGNMENT_KEY_MAX];
 
-    flush_soon(a);
     if (item->spec) {
+        if (a->is_restoring)
+            return;
         ledger_put_spec(a->ledger, item->key, item->spec);
+        flush_soon(a);
+        worker_set_spec(a->worker, item->spec);
         return;
     }
     spec_key(item->task, key, sizeof(key));
@@ -70,7 +74,10 @@ static void on_item_set(void *ctx, const AssignmentItem *item)
         log_error("assigned task without its spec", "task=%s spec=%s", item->key, key);
         return; /* the digest still fits; the manager sends specs first, so this is its bug */
     }
-    ledger_put_task(a->ledger, item->key, item->task, a->restored);
+    if (!a->is_restoring) {
+        ledger_put_task(a->ledger, item->key, item->task, NULL);
+        flush_soon(a);
+    }
     worker_set(a->worker, item->task, spec->spec, a->restored);
 }
 
@@ -242,10 +249,10 @@ static void on_remembered_task(void *ctx, const char *key, AssignedTask *task, c
     item.key = (char *)key;
     item.task = task;
     a->restored = status;
+    if (status && task->id.len == IDENT_BYTES)
+        report_put(a->report, task->id.data, status); /* the manager may not have it; a newer one replaces it now */
     if (assignment_restore(a->assignment, &item, &e) < 0)
         log_error("ledger holds a malformed task", "task=%s error=\"%s\"", key, e.text);
-    else if (status)
-        report_put(a->report, task->id.data, status); /* the manager may not have it */
     a->restored = NULL;
 }
 
@@ -276,7 +283,9 @@ int agent_open(const struct agent_config *config, struct agent **ret, struct err
     a->assignment = assignment_new(&assignment);
     a->worker = worker_new(&worker);
     a->logs = task_logs_new(config->loop, config->engine, config->tls, a->cluster_id);
+    a->is_restoring = true;
     ledger_read(a->ledger, &ledger);
+    a->is_restoring = false;
     *ret = a;
     return 0;
 }

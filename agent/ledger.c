@@ -28,7 +28,6 @@ struct ledger {
     struct records *tasks, *specs;
     struct map task_entries; /* everything remembered */
     struct map spec_entries; /* what is not yet on the disk */
-    bool is_reading;         /* what is told now need not be written again */
     bool is_failing;         /* the last write failed, and that was logged */
     unsigned closing;
     void (*closed)(void *ctx);
@@ -69,7 +68,7 @@ void ledger_put_task(struct ledger *l, const char *key, const AssignedTask *task
     message_free(entry->task);
     entry->task = copy;
     entry->is_removed = false;
-    entry->is_dirty = !l->is_reading;
+    entry->is_dirty = true;
 }
 
 void ledger_remove_task(struct ledger *l, const char *key)
@@ -83,9 +82,8 @@ void ledger_put_spec(struct ledger *l, const char *key, const AssignedSpec *spec
 {
     LedgerSpec made = LEDGER_SPEC__INIT;
 
-    if (l->is_reading)
-        return;
     struct entry *entry = entry_of(&l->spec_entries, key);
+
     made.spec = (AssignedSpec *)spec;
     message_free(entry->spec);
     entry->spec = message_dup(&made);
@@ -93,7 +91,7 @@ void ledger_put_spec(struct ledger *l, const char *key, const AssignedSpec *spec
     if (task && task->container && task->container->registry_auth) {
         mem_wipe(task->container->registry_auth, strlen(task->container->registry_auth));
         free(task->container->registry_auth);
-        task->container->registry_auth = NULL;
+        task->container->registry_auth = mem_strdup(LEDGER_AUTH_REMOVED);
     }
     entry->is_removed = false;
     entry->is_dirty = true;
@@ -179,9 +177,11 @@ static void on_task(void *ctx, const char *name, ProtobufCMessage *message)
     struct reading *reading = ctx;
     LedgerTask *task = (LedgerTask *)message;
 
-    ledger_put_task(reading->ledger, name, task->task, task->status);
-    reading->events->on_task(reading->events->ctx, name, task->task, task->status);
-    message_free(message);
+    entry_of(&reading->ledger->task_entries, name)->task =
+        task; /* as on the disk: a newer status may be put at once */
+    LedgerTask *told = message_dup(task);
+    reading->events->on_task(reading->events->ctx, name, told->task, told->status);
+    message_free(told);
 }
 
 static void scan(struct records *records, const struct records_scan *how)
@@ -198,10 +198,8 @@ void ledger_read(struct ledger *l, const struct ledger_events *events)
     struct records_scan specs = {.ctx = &reading, .on_record = on_spec, .on_problem = on_problem};
     struct records_scan tasks = {.ctx = &reading, .on_record = on_task, .on_problem = on_problem};
 
-    l->is_reading = true;
     scan(l->specs, &specs);
     scan(l->tasks, &tasks);
-    l->is_reading = false;
 }
 
 /* --- the door -------------------------------------------------------------------------------------- */

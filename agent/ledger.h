@@ -15,6 +15,10 @@
 
 struct ledger;
 
+/* What stands where registry credentials were: no text that credentials can be (base64url). Whoever needs them has
+ * to wait for a manager. */
+#define LEDGER_AUTH_REMOVED "?"
+
 struct ledger_events {
     void *ctx;
     void (*on_spec)(void *ctx, const char *key, AssignedSpec *spec);                       /* all specs first, */
@@ -23,7 +27,8 @@ struct ledger_events {
 
 int ledger_open(uv_loop_t *loop, const char *data_dir, struct ledger **ret, struct err *e);
 
-/* Tell everything that is remembered. Once, after opening. Damaged files are logged and set aside. */
+/* Tell everything that is remembered, which need not be put again. Once, after opening. Damaged files are logged
+ * and set aside. */
 void ledger_read(struct ledger *l, const struct ledger_events *events);
 
 /* Remember; written at the next ledger_flush, only the newest of several. status NULL keeps the one that is

@@ -25,7 +25,7 @@ static void on_spec(void *ctx, const char *key, AssignedSpec *spec)
 {
     assert_int_equal(tasks, 0); /* specs come first */
     assert_string_equal(key, "service.1");
-    assert_null(spec->spec->task->container->registry_auth);
+    assert_string_equal(spec->spec->task->container->registry_auth, LEDGER_AUTH_REMOVED); /* there were some */
     assert_string_equal(spec->spec->task->container->image, "web:1");
     specs++;
 }

@@ -145,7 +145,7 @@ static void prepare(const struct task_in *in, struct task_step *step)
         report(step, TASK_STATE__PREPARING, "preparing");
     else if (in->container != TASK_CONTAINER_NONE)
         report(step, TASK_STATE__READY, "prepared");
-    else if (in->busy == TASK_NOTHING)
+    else if (in->busy == TASK_NOTHING && (in->image_here || !in->image_waits))
         step->action = in->image_here ? TASK_CREATE : TASK_PULL;
 }
 

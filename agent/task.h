@@ -35,6 +35,7 @@ struct task_in {
     TaskState desired;             /* by the manager */
     TaskState state;               /* last decided, and reported or about to be */
     bool image_here;               /* the image need not be brought */
+    bool image_waits;              /* it cannot be brought before a manager sent the credentials */
     enum task_container container; /* as the engine says */
     int exit_code;                 /* of an exited container */
     bool exit_unknown;             /* it ended while nobody could see how */

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "agent/convert.h"
+#include "agent/ledger.h"
 #include "agent/task.h"
 #include "agent/worker.h"
 #include "proto/base/ident.h"
@@ -43,6 +44,7 @@ struct worker {
     struct engine_watch watch;
     struct map works;        /* by task id */
     struct map by_container; /* by container id */
+    bool has_waiting;        /* some work may wait for credentials */
     uv_timer_t *timer;       /* for the earliest wake_ms; owned, freed when closed */
     int64_t wake_ms;         /* what the timer is set to */
 };
@@ -455,6 +457,42 @@ void worker_free(struct worker *w)
     free(w);
 }
 
+/* What is left of a spec by the ledger lacks its credentials. */
+static void use_spec(struct work *work, const AssignedSpec *spec)
+{
+    message_free(work->spec);
+    work->spec = message_dup(spec);
+    const ContainerSpec *container = container_spec(work);
+    work->in.image_waits =
+        container && container->registry_auth && strcmp(container->registry_auth, LEDGER_AUTH_REMOVED) == 0;
+    work->worker->has_waiting |= work->in.image_waits;
+}
+
+static bool is_waiting(const struct work *work, int64_t now_ms)
+{
+    return work->task && work->in.image_waits;
+}
+
+void worker_set_spec(struct worker *w, const AssignedSpec *spec)
+{
+    size_t count;
+
+    if (!w->has_waiting)
+        return;
+    AUTO_FREE
+    struct work **waiting = gather(w, is_waiting, 0, &count);
+    w->has_waiting = count > 0;
+    for (size_t i = 0; i < count; i++) {
+        const AssignedTask *task = waiting[i]->task;
+
+        if (task->spec_version != spec->version ||
+            memcmp(task->service_id.data, spec->service_id.data, IDENT_BYTES) != 0)
+            continue;
+        use_spec(waiting[i], spec);
+        advance(waiting[i]);
+    }
+}
+
 void worker_set(struct worker *w, const AssignedTask *task, const AssignedSpec *spec, const Status *status)
 {
     char id[IDENT_TEXT + 1];
@@ -472,9 +510,8 @@ void worker_set(struct worker *w, const AssignedTask *task, const AssignedSpec *
     if (task->has_state)
         work->in.state = MAX(work->in.state, task->state);
     message_free(work->task);
-    message_free(work->spec);
     work->task = message_dup(task);
-    work->spec = message_dup(spec);
+    use_spec(work, spec);
     work->in.assigned = true;
     work->in.desired = task->desired_state;
     advance(work);

@@ -38,6 +38,9 @@ void worker_free(struct worker *w);
  * copied. */
 void worker_set(struct worker *w, const AssignedTask *task, const AssignedSpec *spec, const Status *status);
 
+/* A spec came from a manager: tasks that wait for its credentials go on. Copied. */
+void worker_set_spec(struct worker *w, const AssignedSpec *spec);
+
 /* It is not assigned any more: stop it, remove its container, forget it. No-op for an unknown id. */
 void worker_remove(struct worker *w, const char *task_id);
 

@@ -95,8 +95,9 @@ struct container {
 
 struct containers {
     struct engine *en;
-    char *dir; /* <data-dir>/containers; owned */
-    int fd;    /* of it */
+    char *dir;   /* <data-dir>/containers; owned */
+    int fd;      /* of it */
+    int base_fd; /* the layer below every image (base.h) */
     struct records *records;
     struct sweep *sweep;
     struct map by_id, by_name;

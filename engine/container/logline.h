@@ -2,8 +2,8 @@
  *
  *     {"log":"text\n","stream":"stdout","time":"2026-..."}
  *
- * with one more member, "raw" (the text in base64, which counts), when the text is no UTF-8. The file was written by
- * our logger, but what stands in it came from the container, and disks lie. */
+ * with one more member, "raw" (the text in base64, which counts), when the text is no UTF-8. The file was written
+ * by our logger, but what stands in it came from the container, and disks lie. */
 #pragma once
 
 #include <stdbool.h>

@@ -7,7 +7,7 @@
 #
 # Sourcing runs the test again inside network, mount and pid namespaces of its own, so whatever it leaves dies with it: when the test's shell ends,
 # for whatever reason, the kernel ends every process in its pid namespace. What can outlive that (cgroups, files) is removed by the outer shell,
-# which also compares the machine before and after.
+# which then looks whether anything of the test is left on the machine. That a node itself cleans up is told in hygiene_test.sh.
 #
 # check NAME COMMAND...    one test: prints "ok NAME" or "not ok NAME" with what the command said
 # eventually SECONDS COMMAND...   tries again until it succeeds; deadlines are for correctness, and SHOAL_SLOW multiplies them
@@ -23,46 +23,46 @@ skip_all() { # REASON: nothing here can be tested on this machine
     exit 0
 }
 
+pause() { read -r -t "$1" <> <(:); } # SECONDS; only between two looks at something
+
 [ "$(id -u)" -eq 0 ] || skip_all "needs root"
 
-# --- the outer shell: make the namespaces, clean up after them, compare ----------------------------------------------
+# --- the outer shell: make the namespaces, clean up after them -------------------------------------------------------
 
-machine_state() { # what a test must leave as it was
-    echo "mounts $(wc -l </proc/self/mountinfo)"
-    ls /proc/*/ns/net 2>/dev/null | xargs -r -n1 readlink 2>/dev/null | sort -u | wc -l | sed 's/^/netns /'
-    find /sys/fs/cgroup -maxdepth 2 -name 'shoaltest-*' 2>/dev/null | wc -l | sed 's/^/cgroups /'
+outer_leftovers() { # what of this test is on the machine, one a line
+    local pids
+    [ ! -e "$outer_dir" ] || echo "files: $outer_dir"
+    find /sys/fs/cgroup -maxdepth 2 -name "$outer_cgroup*" 2>/dev/null
+    grep -F "$outer_dir" /proc/self/mountinfo
+    pids=$(find /proc -maxdepth 3 -path '/proc/[0-9]*/ns/pid' -lname "${outer_pid_ns:-none}" 2>/dev/null)
+    [ -z "$pids" ] || echo "processes: $pids"
 }
 
-remove_cgroups() { # of this test, deepest first; what is still in them was killed with the pid namespace
+outer_clean() { # the test has ended: the kernel has killed or is killing what it started
     local tries
-    for tries in 1 2 3 4 5 6 7 8 9 10; do
-        find /sys/fs/cgroup -depth -type d -path "*/$cgroup*" -exec rmdir {} + 2>/dev/null
-        [ -z "$(find /sys/fs/cgroup -maxdepth 2 -name "$cgroup" 2>/dev/null)" ] && return
-        read -r -t 0.2 <> <(:)
+    outer_pid_ns=$(cat "$outer_dir/pid-namespace" 2>/dev/null)
+    for ((tries = 0; tries < 50; tries++)); do
+        find /sys/fs/cgroup -depth -type d -path "*/$outer_cgroup*" -exec rmdir {} + 2>/dev/null
+        rm -rf --one-file-system "$outer_dir" 2>/dev/null
+        [ -n "$(outer_leftovers)" ] || return
+        pause 0.1
     done
 }
 
 if [ -z "${SHOAL_TEST_DIR:-}" ]; then
-    export SHOAL_TEST_DIR=$(mktemp -d "/tmp/shoal-$name.XXXXXX") SHOAL_TEST_CGROUP=shoaltest-$name-$$
-    cgroup=$SHOAL_TEST_CGROUP
-    before=$(machine_state)
-    unshare --net --mount --propagation private --pid --fork --kill-child --mount-proc \
-        bash "$0" "$@"
+    outer_dir=$(mktemp -d "/tmp/shoal-$name.XXXXXX") outer_cgroup=shoaltest-$name-$$
+    trap 'outer_clean' EXIT
+    trap 'exit 1' HUP INT TERM
+    SHOAL_TEST_DIR=$outer_dir SHOAL_TEST_CGROUP=$outer_cgroup setpriv --pdeathsig KILL \
+        unshare --net --mount --propagation private --pid --fork --kill-child --mount-proc bash "$0" "$@"
     rc=$?
-    remove_cgroups
-    rm -rf --one-file-system "$SHOAL_TEST_DIR"
-    # The kernel takes namespaces down a moment after their last process.
-    for i in 1 2 3 4 5 6 7 8 9 10; do
-        after=$(machine_state)
-        [ "$before" = "$after" ] && break
-        read -r -t 0.3 <> <(:)
-    done
-    if [ "$before" = "$after" ]; then
-        echo "ok $name leaves the machine as it was"
+    outer_clean
+    left=$(outer_leftovers)
+    if [ -z "$left" ]; then
+        echo "ok $name leaves nothing behind"
     else
-        echo "# before: $before"
-        echo "# after:  $after"
-        echo "not ok $name leaves the machine as it was"
+        printf '%s\n' "$left" | sed 's/^/# /'
+        echo "not ok $name leaves nothing behind"
         rc=1
     fi
     exit $rc
@@ -73,6 +73,7 @@ fi
 work=$SHOAL_TEST_DIR
 cgroup=$SHOAL_TEST_CGROUP
 failures=0
+readlink /proc/self/ns/pid >"$work/pid-namespace"
 ip link set lo up
 export PATH=$build:$PATH
 
@@ -99,7 +100,7 @@ eventually() { # SECONDS COMMAND...
     while :; do
         "$@" >"$work/eventually.out" 2>&1 && return 0
         [ "$(date +%s%N)" -lt "$until" ] || break
-        read -r -t 0.05 <> <(:)
+        pause 0.05
     done
     cat "$work/eventually.out"
     echo "not within the time: $*"
@@ -109,6 +110,22 @@ eventually() { # SECONDS COMMAND...
 equals() { [ "$1" = "$2" ] || { echo "expected \"$2\", got \"$1\""; return 1; }; }
 contains() { case $1 in *"$2"*) ;; *) echo "\"$2\" is not in \"$1\""; return 1 ;; esac; }
 refuses() { ! "$@"; }
+
+says() { # TEXT COMMAND...: it succeeds and its output has this in it
+    local text=$1 said rc
+    shift
+    said=$("$@" 2>&1)
+    rc=$?
+    [ $rc -eq 0 ] || { echo "status $rc: $said"; return 1; }
+    contains "$said" "$text"
+}
+fails_with() { # STATUS TEXT COMMAND...
+    local status=$1 text=$2 said rc
+    shift 2
+    said=$("$@" 2>&1)
+    rc=$?
+    equals "$rc" "$status" && contains "$said" "$text"
+}
 
 # --- nodes -----------------------------------------------------------------------------------------------------------
 
@@ -168,6 +185,13 @@ docker_() { # NODE docker's arguments...
     DOCKER_CONFIG=$work/docker docker -H "unix://$work/$node/api.sock" "$@"
 }
 
+node_image() { # NODE [NAME [CONFIG]]: give it an image of busybox, "busy:1" when no name is given
+    local node=$1 reference=${2:-busy:1}
+    [ -n "$(images_need | grep -E 'jq|busybox')" ] && skip_all "missing: jq or busybox"
+    image_busybox "$work/images" "$reference" "${3:-}" && rm -f "$work/images.tar" && oci_archive "$work/images" "$work/images.tar" &&
+        sh_ "$node" load -q -i "$work/images.tar" >/dev/null
+}
+
 have_docker() { command -v docker >/dev/null; }
 
 # --- the end -----------------------------------------------------------------------------------------------------------
@@ -176,7 +200,7 @@ finish() {
     local node
     if [ $failures -gt 0 ]; then
         for node in "$work"/*/log; do
-            [ -f "$node" ] && { echo "# --- last lines of $node"; tail -n 30 "$node" | sed 's/^/#   /'; }
+            [ -d "${node%/*}/run" ] && { echo "# --- last lines of $node"; tail -n 30 "$node" | sed 's/^/#   /'; }
         done
     fi
     exit $((failures > 0))

@@ -1,0 +1,39 @@
+/* An agent's session without a network (agent/session.h): the test is the manager. One session at a time. Link it
+ * before the agent's archive (Makefile). */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "agent/session.h"
+
+#define FAKE_MANAGER "10.0.0.1:2377"
+
+struct fake_session {
+    struct session *open; /* NULL: none */
+    bool ready;
+    bool restarting; /* the agent wants another connection: fake_session_lost brings it about */
+    char why[256];   /* of the last restart */
+    unsigned restarts, opens;
+    unsigned credit; /* messages that may still be sent; UINT_MAX: any number */
+    unsigned sent, refused;
+    unsigned resyncs;
+    bool tls_set;
+    char managers[16][64];
+    size_t manager_count;
+    /* A message of the agent. Borrowed for the call. NULL: nobody cares. */
+    void (*on_sent)(void *ctx, const AgentMessage *message);
+    void *ctx;
+};
+
+extern struct fake_session fake_session;
+
+/* Forget what was; between tests. */
+void fake_session_reset(void);
+
+void fake_session_ready(void);
+void fake_session_lost(void);
+void fake_session_writable(void); /* with any credit */
+
+/* Packed and unpacked on the way, as on a wire. */
+void fake_session_deliver(const ManagerMessage *message);
