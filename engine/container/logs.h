@@ -5,9 +5,6 @@
 
 #include "engine/engine.h"
 
-/* A container's files are about to be removed: its readers keep what they have not read yet. */
-void logs_hold(struct engine *en, const char *id);
-
 /* The engine closes: every reader hears ERR_CANCELED, now. */
 void logs_close(struct engine *en);
 
