@@ -692,6 +692,19 @@ static void list_has_every_filter(void **state)
     refuses(400, "invalid limit", get("/containers/json?limit=many", &answer), &answer);
 }
 
+static void command_is_shown_as_one_line(void **state)
+{
+    json_t *answer;
+
+    assert_int_equal(
+        post("/containers/create?name=c1", "{\"Image\":\"web:1\",\"Cmd\":[\"a b\",\"-c\",\"sleep 1\"]}", &answer),
+        201);
+    json_decref(answer);
+    assert_int_equal(get("/containers/json?all=1", &answer), 200);
+    assert_string_equal(json_string_value(web_at(answer, "0.Command")), "a b -c 'sleep 1'");
+    json_decref(answer);
+}
+
 static void list_entry_has_dockers_shape(void **state)
 {
     json_t *answer;
@@ -962,6 +975,16 @@ static void images_are_listed_and_shown(void **state)
     assert_int_equal(get("/images/json?filters={\"reference\":[\"we*:2\"]}", &answer), 200);
     assert_int_equal(json_array_size(answer), 0);
     json_decref(answer);
+    char *names[] = {(char *)"docker.io/library/web:1", (char *)"docker.io/library/other:2"},
+         **one = fake_image_record.tags;
+    fake_image_record.tags = names;
+    fake_image_record.n_tags = 2;
+    assert_int_equal(get("/images/json?filters={\"reference\":[\"other\"]}", &answer), 200);
+    assert_int_equal(json_array_size(web_at(answer, "0.RepoTags")), 1); /* the names that were asked for alone */
+    assert_string_equal(json_string_value(web_at(answer, "0.RepoTags.0")), "other:2");
+    json_decref(answer);
+    fake_image_record.tags = one;
+    fake_image_record.n_tags = 1;
     assert_int_equal(get("/images/json?filters={\"dangling\":[\"true\"]}", &answer), 200);
     assert_int_equal(json_array_size(answer), 0);
     json_decref(answer);
@@ -984,15 +1007,8 @@ static void images_are_listed_and_shown(void **state)
 
 static void what_is_not_done_says_so_with_501(void **state)
 {
-    static const char *const posts[] = {"/containers/x/exec",
-                                        "/containers/x/attach",
-                                        "/containers/x/update",
-                                        "/containers/x/resize",
-                                        "/commit",
-                                        "/build",
-                                        "/auth",
-                                        "/images/x/push",
-                                        "/exec/x/start"};
+    static const char *const posts[] = {"/containers/x/exec", "/containers/x/update", "/commit", "/build", "/auth",
+                                        "/images/x/push",     "/exec/x/start"};
     static const char *const gets[] = {"/containers/x/top",    "/containers/x/stats",   "/containers/x/changes",
                                        "/containers/x/export", "/containers/x/archive", "/images/search",
                                        "/images/x/get",        "/exec/x/json"};
@@ -1066,6 +1082,7 @@ int main(void)
         TEST(kill_waits_for_the_end),
         TEST(list_has_every_filter),
         TEST(list_entry_has_dockers_shape),
+        TEST(command_is_shown_as_one_line),
         TEST(prune_removes_what_is_at_rest),
         TEST(logs_are_framed_raw_or_stamped),
         TEST(volumes_are_made_shown_and_removed),

@@ -498,13 +498,16 @@ void container_show_inspect(const struct container *c, const struct show_sizes *
     jwrite_end(j);
 }
 
-/* The command as one line. */
+/* The command as one line; arguments with spaces in quotes. */
 static void show_command(const ContainerRecord *record, struct jwrite *j)
 {
     AUTO_BUF struct buf line = {0};
 
-    for (size_t i = 0; i < record->n_argv; i++)
-        buf_printf(&line, "%s%s", i ? " " : "", record->argv[i]);
+    for (size_t i = 0; i < record->n_argv; i++) {
+        const char *quote = i && strchr(record->argv[i], ' ') ? "'" : "";
+
+        buf_printf(&line, "%s%s%s%s", i ? " " : "", quote, record->argv[i], quote);
+    }
     jwrite_string(j, "Command", buf_str(&line));
 }
 

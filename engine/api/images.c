@@ -53,20 +53,43 @@ static bool matches_reference(const char *pattern, const char *full, struct aren
            strcmp(pattern, full) == 0;
 }
 
-static bool has_reference(const struct filters *f, const struct image *image)
+/* "web@sha256:..." whole, or its name alone. */
+static bool matches_digest(const char *pattern, const char *full, struct arena *a)
+{
+    const char *familiar = image_familiar(full, a);
+
+    return strcmp(pattern, familiar) == 0 ||
+           fnmatch(pattern, arena_strndup(a, familiar, strcspn(familiar, "@")), FNM_PATHNAME) == 0;
+}
+
+static size_t keep_matching(const struct filter *one, char **names, size_t count, struct arena *a,
+                            bool (*matches)(const char *pattern, const char *full, struct arena *a), char **ret)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < count; i++)
+        for (size_t k = 0; k < one->count; k++)
+            if (matches(one->values[k], names[i], a)) {
+                ret[kept++] = names[i];
+                break;
+            }
+    return kept;
+}
+
+/* An image is shown under the names that were asked for alone. False when it has none of them. */
+static bool narrow(const struct filters *f, struct image *image, ImageRecord *copy, struct arena *a)
 {
     const struct filter *one = filters_get(f, "reference");
-    struct arena AUTO_ARENA a;
-    bool found = false;
 
-    arena_init(&a);
-    for (size_t i = 0; one && !found && i < one->count; i++) {
-        for (size_t k = 0; !found && k < image->record->n_tags; k++)
-            found = matches_reference(one->values[i], image->record->tags[k], &a);
-        for (size_t k = 0; !found && k < image->record->n_digests; k++)
-            found = strcmp(one->values[i], image_familiar(image->record->digests[k], &a)) == 0;
-    }
-    return found || !one;
+    if (!one)
+        return true;
+    *copy = *image->record;
+    copy->tags = arena_array(a, copy->n_tags, sizeof(char *));
+    copy->digests = arena_array(a, copy->n_digests, sizeof(char *));
+    copy->n_tags = keep_matching(one, image->record->tags, copy->n_tags, a, matches_reference, copy->tags);
+    copy->n_digests = keep_matching(one, image->record->digests, copy->n_digests, a, matches_digest, copy->digests);
+    image->record = copy;
+    return copy->n_tags + copy->n_digests > 0;
 }
 
 static bool is_selected(const struct image_selection *s, const struct image *image)
@@ -77,7 +100,7 @@ static bool is_selected(const struct image_selection *s, const struct image *ima
         return false;
     if ((s->before_ns && created >= s->before_ns) || (s->since_ns && created <= s->since_ns))
         return false;
-    return has_reference(&s->f, image) && filters_labels(&s->f, "label", label_of, (void *)image);
+    return filters_labels(&s->f, "label", label_of, (void *)image);
 }
 
 static int take_neighbour(struct api_call *c, const struct filters *f, const char *key, int64_t *ret, struct err *e)
@@ -133,9 +156,12 @@ static void list(struct api_call *c)
     if (!take_selection(c, &s))
         return;
     jwrite_array(&j, NULL);
-    while (images_next(c->en->images, &at, &image))
-        if (is_selected(&s, &image))
+    while (images_next(c->en->images, &at, &image)) {
+        ImageRecord narrowed;
+
+        if (is_selected(&s, &image) && narrow(&s.f, &image, &narrowed, api_arena(c)))
             image_show_summary(&image, -1, &j);
+    }
     jwrite_end(&j);
     api_json(c, 200, &body);
 }

@@ -26,6 +26,7 @@
 
 #define WINDOW_ENTRIES 4096
 #define FULL_RETRY_MS  1000
+#define SPARE_DELAY_MS 200 /* after opening: whoever waits for the first commits is not to wait for zeroes */
 #define MARK_IDLE_MS   100 /* the log's end is noted when nothing was written for so long */
 #define TAIL_MEMORY    (4 << 20)
 
@@ -264,6 +265,7 @@ void driver_start(struct replica *r, uint64_t term, uint64_t vote)
         .seed = (unsigned)entropy_u64(r->env->entropy),
     };
 
+    r->spare_ms = driver_now(r) + SPARE_DELAY_MS;
     guard_start(&r->guard, &host, &config, term, vote);
     driver_wake(r);
 }
@@ -320,7 +322,7 @@ static void on_full(void *ctx)
         log_warn("the disk of the raft log is full: changes are refused until there is room", "member=%llu",
                  (unsigned long long)r->id);
     r->full = true;
-    r->full_ms = driver_now(r) + FULL_RETRY_MS;
+    r->spare_ms = driver_now(r) + FULL_RETRY_MS;
     r->closed_log |= r->closing; /* the closing mark will not be written: the next start begins a new segment */
     driver_wake(r);
 }
@@ -372,10 +374,14 @@ static void spare_done(struct env_job *job)
     driver_wake(r);
 }
 
+static bool wants_spare(const struct replica *r)
+{
+    return !r->spare_posted && (r->full || disklog_spares(r->log) < DISKLOG_SPARES);
+}
+
 static void spare_advance(struct replica *r)
 {
-    if (r->spare_posted || (r->full && driver_now(r) < r->full_ms) ||
-        (!r->full && disklog_spares(r->log) >= DISKLOG_SPARES))
+    if (!wants_spare(r) || driver_now(r) < r->spare_ms)
         return;
     r->spare_posted = true;
     r->spare_job = (struct env_job){.work = spare_work, .done = spare_done};
@@ -431,8 +437,8 @@ static int64_t next_due(struct replica *r)
     due = MIN(due, MIN(member_due(r), read_due(r)));
     due = MIN(due, MIN(take_due(r), install_due(r)));
     due = MIN(due, writer_idle(&r->writer) ? r->mark_ms : now + r->election_ms);
-    if (r->full && !r->spare_posted)
-        due = MIN(due, r->full_ms);
+    if (wants_spare(r))
+        due = MIN(due, r->spare_ms);
     return r->gone ? MIN(due, r->gone_ms) : due;
 }
 

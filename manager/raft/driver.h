@@ -216,7 +216,7 @@ struct replica {
     struct env_job spare_job;
     struct err spare_error;
     bool spare_posted, full; /* full: no room for a spare, or for anything */
-    int64_t full_ms;         /* try again then */
+    int64_t spare_ms;        /* no spare is made before */
     int64_t mark_ms;         /* note the log's end then; DRIVER_NEVER: noted */
     uint64_t gone;           /* leader whose process is gone, 0: none */
     int64_t gone_ms;         /* let our timer expire then */

@@ -111,6 +111,22 @@ equals() { [ "$1" = "$2" ] || { echo "expected \"$2\", got \"$1\""; return 1; };
 contains() { case $1 in *"$2"*) ;; *) echo "\"$2\" is not in \"$1\""; return 1 ;; esac; }
 refuses() { ! "$@"; }
 
+says() { # TEXT COMMAND...: it succeeds and its output has this in it
+    local text=$1 said rc
+    shift
+    said=$("$@" 2>&1)
+    rc=$?
+    [ $rc -eq 0 ] || { echo "status $rc: $said"; return 1; }
+    contains "$said" "$text"
+}
+fails_with() { # STATUS TEXT COMMAND...
+    local status=$1 text=$2 said rc
+    shift 2
+    said=$("$@" 2>&1)
+    rc=$?
+    equals "$rc" "$status" && contains "$said" "$text"
+}
+
 # --- nodes -----------------------------------------------------------------------------------------------------------
 
 declare -A node_pid
@@ -169,6 +185,13 @@ docker_() { # NODE docker's arguments...
     DOCKER_CONFIG=$work/docker docker -H "unix://$work/$node/api.sock" "$@"
 }
 
+node_image() { # NODE [NAME [CONFIG]]: give it an image of busybox, "busy:1" when no name is given
+    local node=$1 reference=${2:-busy:1}
+    [ -n "$(images_need | grep -E 'jq|busybox')" ] && skip_all "missing: jq or busybox"
+    image_busybox "$work/images" "$reference" "${3:-}" && rm -f "$work/images.tar" && oci_archive "$work/images" "$work/images.tar" &&
+        sh_ "$node" load -q -i "$work/images.tar" >/dev/null
+}
+
 have_docker() { command -v docker >/dev/null; }
 
 # --- the end -----------------------------------------------------------------------------------------------------------
@@ -177,7 +200,7 @@ finish() {
     local node
     if [ $failures -gt 0 ]; then
         for node in "$work"/*/log; do
-            [ -f "$node" ] && { echo "# --- last lines of $node"; tail -n 30 "$node" | sed 's/^/#   /'; }
+            [ -d "${node%/*}/run" ] && { echo "# --- last lines of $node"; tail -n 30 "$node" | sed 's/^/#   /'; }
         done
     fi
     exit $((failures > 0))

@@ -578,6 +578,6 @@ void raftsim_dump(const struct world *w)
         for (unsigned i = 0; i < core->configuration.n; i++)
             fprintf(stderr, " %llu%c", core->configuration.servers[i].id,
                     "SVP"[core->configuration.servers[i].role]);
-        fprintf(stderr, "\n");
+        fprintf(stderr, "%s\n", m->damaged ? " damaged" : "");
     }
 }
