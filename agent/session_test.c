@@ -406,14 +406,15 @@ static void full_outbox_is_told_when_it_has_room_again(void **state)
     open_session();
     port_until(&port, ready == 1);
     rpc_pause(port.session, true);
-    for (int i = 0; i < 20 && rc == 0; i++) {
-        rc = session_send(session, &message, NULL);
-        sent += rc == 0;
+    for (int i = 0; i < 10; i++) { /* the first credit may still be on its way */
+        do {
+            rc = session_send(session, &message, NULL);
+            sent += rc == 0;
+        } while (rc == 0 && sent < 100);
+        port_rest(&port, 20);
     }
     assert_int_equal(rc, ERR_AGAIN);
-    assert_in_range(sent, 1, 4);
-    port_rest(&port, 50);
-    assert_int_equal(session_send(session, &message, NULL), ERR_AGAIN);
+    assert_in_range(sent, 1, 4); /* 256 KiB, and the one that is over it */
     writable = 0;
     rpc_pause(port.session, false);
     port_until(&port, writable > 0);
