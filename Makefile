@@ -254,6 +254,7 @@ $(KEEPER_UNIT): $(B)/%: $(B)/%.o $(KEEPER_ARCHIVES)
 FAKE_ENGINE := $(B)/tests/support/fake_engine.o
 FAKE_SESSION := $(B)/tests/support/fake_session.o
 $(B)/agent/agent_test $(B)/tests/simulation/agent_sim: $(FAKE_ENGINE) $(FAKE_SESSION)
+$(B)/tests/simulation/agent_sim: LDFLAGS += -Wl,--wrap=records_put,--wrap=records_remove
 # Tests that start the programs beside them.
 $(B)/engine/container/seccomp_test: | $(B)/shoal-job
 $(B)/engine/engine_test $(B)/engine/create_test $(B)/engine/attach_test $(B)/engine/engine_crash_test: | $(B)/shoal-keeper $(B)/shoal-job
