@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "cli/command.h"
+#include "cli/foreground.h"
 #include "cli/inspect.h"
 #include "cli/print.h"
 #include "cli/tree.h"
@@ -177,29 +178,60 @@ static const struct option rm_options[] = {
  */
 
 static const struct option start_options[] = {
-    {.name = "attach",
-     .letter = 'a',
-     .type = &option_switch,
-     .help = "Show the container's output",
-     .hidden = true},
+    {.name = "attach", .letter = 'a', .type = &option_switch, .help = "Show the container's output until it exits"},
     {.name = "interactive", .letter = 'i', .type = &option_switch, .help = "Pass on input", .hidden = true},
     {0}};
+
+static int start_one(struct cli *cli, const char *name, struct err *e)
+{
+    AUTO_BUF struct buf path = {0};
+
+    path_add(&path, "/containers/%s/start", name + (*name == '/'));
+    return cli_post(cli, &path, NULL, NULL, e);
+}
+
+/* Its exit code becomes the client's. */
+static int start_attached(struct cli *cli, const char *name, struct err *e)
+{
+    AUTO_BUF struct buf path = {0};
+    AUTO_JSON json_t *container = NULL;
+    struct foreground f = {0};
+    int status = 0;
+
+    path_add(&path, "/containers/%s/json", name + (*name == '/'));
+    int rc = cli_get(cli, &path, &container, e);
+    if (rc < 0)
+        return rc;
+    const struct foreground_options options = {
+        .standard_out = true,
+        .standard_error = true,
+        .has_terminal = tree_bool(container, "Config.Tty"),
+        .until_removed = tree_bool(container, "HostConfig.AutoRemove"),
+        .passes_signals = true,
+    };
+    rc = foreground_begin(cli, tree_text(container, "Id"), &options, &f, e);
+    if (rc == 0)
+        rc = start_one(cli, name, e);
+    if (rc == 0)
+        rc = foreground_follow(cli, &f, &status, e);
+    foreground_end(&f);
+    return rc == 0 && status ? cli_status(cli, status, ERR_INTERNAL) : rc;
+}
 
 static int run_start(struct cli *cli, const struct args *args, struct err *e)
 {
     AUTO_BUF struct buf failed = {0};
 
-    if (args_switch(args, "attach") || args_switch(args, "interactive"))
-        return err_set(e, ERR_UNSUPPORTED,
-                       "attaching to a container is not supported yet: start it without -a and -i "
-                       "and read its output with '%s logs -f'",
-                       cli->program);
+    if (args_switch(args, "interactive"))
+        return err_set(e, ERR_UNSUPPORTED, "passing input on to a container (--interactive) is not supported yet");
+    if (args_switch(args, "attach") && args->words_count > 1)
+        return err_set(e, ERR_INVALID, "you cannot start and attach multiple containers at once");
+    if (args_switch(args, "attach"))
+        return start_attached(cli, args->words[0], e);
     for (size_t i = 0; i < args->words_count; i++) {
-        AUTO_BUF struct buf path = {0};
         struct err why = {0};
 
-        path_add(&path, "/containers/%s/start", args->words[i] + (*args->words[i] == '/'));
-        if (cli_post(cli, &path, NULL, NULL, &why) == 0) {
+        if (start_one(cli, args->words[i], &why) == 0) {
             printf("%s\n", args->words[i]);
             continue;
         }

@@ -1,5 +1,4 @@
-/* `shoal create` and `shoal run`. A missing image is pulled and the request repeated. `run` needs --detach for now:
- * showing the output needs attach, which the node does not offer yet. */
+/* `shoal create` and `shoal run`. A missing image is pulled and the request repeated. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -8,6 +7,7 @@
 
 #include "cli/command.h"
 #include "cli/container_spec.h"
+#include "cli/foreground.h"
 #include "cli/image.h"
 #include "cli/reference.h"
 #include "cli/tree.h"
@@ -157,34 +157,80 @@ static int start_status(const char *message)
     return 125;
 }
 
-static int run_run(struct cli *cli, const struct args *args, struct err *e)
+static int start(struct cli *cli, const char *id, struct err *e)
 {
-    AUTO_JSON json_t *body = NULL;
+    AUTO_BUF struct buf path = {0};
+
+    path_add(&path, "/containers/%s/start", id);
+    int rc = cli_post(cli, &path, NULL, NULL, e);
+    return rc < 0 ? with_help(cli, "run", start_status(e->text), e) : 0;
+}
+
+static int run_detached(struct cli *cli, const struct args *args, json_t *body, struct err *e)
+{
     AUTO_FREE
     char *id = NULL;
-    AUTO_BUF struct buf path = {0};
-    int rc = container_spec(args, &body, e);
 
-    if (rc == 0 && !args_switch(args, "detach"))
-        rc = err_set(e, ERR_UNSUPPORTED,
-                     "showing a container's output as it runs is not supported yet: add --detach and "
-                     "read it with '%s logs -f'",
-                     cli->program);
-    if (rc == 0 && args_has(args, "attach"))
-        rc = err_set(e, ERR_INVALID, "conflicting options: cannot specify both --attach and --detach");
-    if (rc < 0)
-        return with_help(cli, "run", 125, e);
     (void)json_object_del(body, "AttachStdin");
     (void)json_object_del(body, "AttachStdout");
     (void)json_object_del(body, "AttachStderr");
     (void)json_object_del(body, "StdinOnce");
-    rc = create_container(cli, args, body, &id, e);
+    int rc = create_container(cli, args, body, &id, e);
     if (rc < 0)
         return with_help(cli, "run", 125, e);
     printf("%s\n", id);
-    path_add(&path, "/containers/%s/start", id);
-    rc = cli_post(cli, &path, NULL, NULL, e);
-    return rc < 0 ? with_help(cli, "run", start_status(e->text), e) : 0;
+    return start(cli, id, e);
+}
+
+/* The container's exit code becomes the client's. */
+static int run_in_foreground(struct cli *cli, const struct args *args, const json_t *body, struct err *e)
+{
+    const struct foreground_options options = {
+        .standard_out = tree_bool(body, "AttachStdout"),
+        .standard_error = tree_bool(body, "AttachStderr"),
+        .has_terminal = tree_bool(body, "Tty"),
+        .until_removed = args_switch(args, "rm"),
+        .passes_signals = true,
+    };
+    struct foreground f = {0};
+    AUTO_FREE
+    char *id = NULL;
+    int status = 0;
+    int rc = create_container(cli, args, body, &id, e);
+
+    if (rc == 0)
+        rc = foreground_begin(cli, id, &options, &f, e);
+    if (rc < 0)
+        rc = with_help(cli, "run", 125, e);
+    if (rc == 0)
+        rc = start(cli, id, e);
+    if (rc == 0) {
+        rc = foreground_follow(cli, &f, &status, e);
+        if (rc == ERR_CANCELED) { /* the person gave up waiting */
+            status = 130;
+            *e = (struct err){0};
+        }
+        if (status)
+            rc = cli_status(cli, status, ERR_INTERNAL); /* and nothing to say about it */
+    }
+    foreground_end(&f);
+    return rc;
+}
+
+static int run_run(struct cli *cli, const struct args *args, struct err *e)
+{
+    bool detach = args_switch(args, "detach");
+    AUTO_JSON json_t *body = NULL;
+    int rc = container_spec(args, &body, e);
+
+    if (rc == 0 && detach && args_has(args, "attach"))
+        rc = err_set(e, ERR_INVALID, "conflicting options: cannot specify both --attach and --detach");
+    if (rc == 0 && !detach && tree_bool(body, "AttachStdin"))
+        rc = err_set(e, ERR_UNSUPPORTED,
+                     "passing input on to a container (--interactive) is not supported yet: run it without -i");
+    if (rc < 0)
+        return with_help(cli, "run", 125, e);
+    return detach ? run_detached(cli, args, body, e) : run_in_foreground(cli, args, body, e);
 }
 
 const struct command command_create = {.name = "create",

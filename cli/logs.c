@@ -7,17 +7,11 @@
 #include "cli/tree.h"
 #include "proto/base/mem.h"
 
-#define HEADER         8
+#define HEADER         sizeof(((struct logs_splitter *)0)->header)
 #define ERROR_TEXT_MAX 4096
 
-struct splitter {
-    unsigned char header[HEADER];
-    size_t header_size;
-    uint32_t left; /* of the frame's payload */
-    struct buf error;
-};
-
-static int payload(struct splitter *s, const char *data, size_t size, logs_sink sink, void *context, struct err *e)
+static int payload(struct logs_splitter *s, const char *data, size_t size, logs_sink sink, void *context,
+                   struct err *e)
 {
     bool last = size == s->left;
     int stream = s->header[0] == 0 ? 1 : s->header[0];
@@ -32,7 +26,8 @@ static int payload(struct splitter *s, const char *data, size_t size, logs_sink 
     return last ? err_set(e, ERR_INTERNAL, "error from daemon in stream: %s", buf_str(&s->error)) : 0;
 }
 
-static int take(struct splitter *s, const char *data, size_t size, logs_sink sink, void *context, struct err *e)
+static int take(struct logs_splitter *s, const char *data, size_t size, logs_sink sink, void *context,
+                struct err *e)
 {
     while (size) {
         size_t used;
@@ -62,16 +57,28 @@ static int take(struct splitter *s, const char *data, size_t size, logs_sink sin
     return 0;
 }
 
-int logs_split(struct call *call, logs_sink sink, void *context, struct err *e)
+int logs_split_more(struct logs_splitter *s, struct call *call, logs_sink sink, void *context, struct err *e)
 {
-    struct splitter s = {0};
     char data[32768];
     ssize_t got;
     int rc = 0;
 
     while (rc == 0 && (got = call_read(call, data, sizeof(data), e)) != 0)
-        rc = got < 0 ? (int)got : take(&s, data, (size_t)got, sink, context, e);
-    buf_fini(&s.error);
+        rc = got < 0 ? (int)got : take(s, data, (size_t)got, sink, context, e);
+    return rc;
+}
+
+void logs_splitter_fini(struct logs_splitter *s)
+{
+    buf_fini(&s->error);
+}
+
+int logs_split(struct call *call, logs_sink sink, void *context, struct err *e)
+{
+    struct logs_splitter s = {0};
+    int rc = logs_split_more(&s, call, sink, context, e);
+
+    logs_splitter_fini(&s);
     return rc;
 }
 

@@ -3,6 +3,7 @@
  */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,26 +28,36 @@ static void finish(struct log_call *l)
     api_release(c);
 }
 
+bool api_frame(struct http_exchange *x, unsigned stream, const char *prefix, const char *data, size_t size)
+{
+    uint32_t length = htonl((uint32_t)(strlen(prefix) + size));
+    char head[8] = {(char)stream};
+    AUTO_BUF struct buf out = {0};
+
+    memcpy(head + 4, &length, sizeof(length));
+    if (stream)
+        buf_append(&out, head, sizeof(head));
+    buf_append_str(&out, prefix);
+    buf_append(&out, data, size);
+    return http_write(x, buf_bytes(&out), out.length);
+}
+
+const char *api_frame_type(const struct api_call *c, bool is_raw)
+{
+    return is_raw || c->minor < 42 ? "application/vnd.docker.raw-stream"
+                                   : "application/vnd.docker.multiplexed-stream";
+}
+
 static bool on_line(void *ctx, int64_t time_ns, unsigned stream, const char *data, size_t size)
 {
     struct log_call *l = ctx;
-    char stamp[TIME_TEXT] = "";
-    AUTO_BUF
-    struct buf out = {0};
+    char stamp[TIME_TEXT], prefix[TIME_TEXT + 1] = "";
 
-    if (l->timestamps)
+    if (l->timestamps) {
         time_format_ns(time_ns, stamp);
-    if (!l->raw) {
-        uint32_t length = htonl((uint32_t)(strlen(stamp) + l->timestamps + size));
-        char head[8] = {(char)stream};
-
-        memcpy(head + 4, &length, sizeof(length));
-        buf_append(&out, head, sizeof(head));
+        (void)snprintf(prefix, sizeof(prefix), "%s ", stamp);
     }
-    if (l->timestamps)
-        buf_printf(&out, "%s ", stamp);
-    buf_append(&out, data, size);
-    return http_write(l->call->x, buf_bytes(&out), out.length);
+    return api_frame(l->call->x, l->raw ? 0 : stream, prefix, data, size);
 }
 
 static void on_end(void *ctx, const struct err *e)
@@ -133,8 +144,5 @@ void api_logs(struct api_call *c)
     api_hold(c);
     c->state = l;
     c->on_left = on_left;
-    http_stream(c->x, 200,
-                l->raw || c->minor < 42 ? "application/vnd.docker.raw-stream"
-                                        : "application/vnd.docker.multiplexed-stream",
-                on_writable);
+    http_stream(c->x, 200, api_frame_type(c, l->raw), on_writable);
 }

@@ -28,6 +28,7 @@
 #include "engine/container/container.h"
 #include "engine/container/logline.h"
 #include "engine/container/logs.h"
+#include "engine/sweep.h"
 #include "proto/base/log.h"
 #include "proto/base/mem.h"
 
@@ -63,7 +64,8 @@ struct engine_log {
     bool skipping;  /* inside a line that is too long */
     uint64_t damaged;
 
-    bool paused; /* by on_line */
+    bool run_over; /* options.to_exit: that run has ended */
+    bool paused;   /* by on_line */
     bool closing;
     uv_idle_t idle;       /* one slice per turn, while there is something to do */
     uv_fs_event_t notify; /* following */
@@ -276,6 +278,8 @@ static bool is_over(const struct engine_log *l)
 
     if (!l->options.follow || container_find(l->en, l->id, &c, NULL) < 0)
         return true;
+    if (l->options.to_exit)
+        return l->run_over;
     return !container_is_running(c) && c->life != LIFE_STARTING;
 }
 
@@ -364,8 +368,10 @@ static void on_change(void *ctx, enum engine_change what, const ContainerRecord 
 {
     struct engine_log *l = ctx;
 
-    if (strcmp(record->id, l->id) == 0)
-        wake(l);
+    if (strcmp(record->id, l->id) != 0)
+        return;
+    l->run_over = l->run_over || what == ENGINE_DIED;
+    wake(l);
 }
 
 static void on_until(struct alarm *m)
@@ -390,12 +396,32 @@ static void on_handle_closed(uv_handle_t *handle)
     free(l);
 }
 
+bool logs_are_read(struct engine *en, const char *id)
+{
+    const struct engine_log *l;
+
+    list_each (l, &en->logs, link)
+        if (l->options.follow && strcmp(l->id, id) == 0)
+            return true;
+    return false;
+}
+
+/* The last who reads what a removed container has written lets its directory go (remove.c). */
+static void let_go(struct engine_log *l)
+{
+    struct containers *s = l->en->containers;
+
+    if (!l->en->closing && l->options.follow && !map_get(&s->by_id, l->id) && !logs_are_read(l->en, l->id))
+        (void)sweep_take(s->sweep, s->fd, l->id, NULL); /* else it goes at the next start */
+}
+
 static void close_reader(struct engine_log *l)
 {
     if (l->damaged)
         log_warn("damaged lines of a log were skipped", "container=%s count=%" PRIu64, l->id, l->damaged);
     l->closing = true;
     list_remove(&l->link);
+    let_go(l);
     engine_unwatch(&l->watch);
     alarm_clear(&l->until);
     if (l->fd >= 0)

@@ -407,6 +407,44 @@ static void following_what_does_not_run_just_reads(void **state)
     assert_string_equal(read_all(&o), "1 2 ");
 }
 
+/* What `docker run` does: attach, start, read to the end. */
+static void reader_to_the_exit_may_come_before_the_start(void **state)
+{
+    struct engine_log_options o = all();
+    struct reader r = {0};
+
+    o.follow = o.to_exit = true;
+    o.tail = 0;
+    open_reader(&r, &o);
+    for (int turn = 0; turn < 10; turn++)
+        uv_run(&loop, UV_RUN_NOWAIT);
+    assert_false(r.ended);
+    start_container();
+    log_numbers(0, 1, 2);
+    fake_exit(id, 0);
+    testing_run_until(&loop, &r.ended);
+    assert_int_equal(r.e.code, 0);
+    assert_string_equal(buf_str(&r.text), "1\n2\n");
+    buf_fini(&r.text);
+}
+
+static void removed_container_is_read_to_its_end(void **state)
+{
+    struct engine_log_options o = all();
+    struct reader r = {0};
+
+    o.follow = o.to_exit = true;
+    open_reader(&r, &o);
+    uv_run(&loop, UV_RUN_NOWAIT);
+    start_container();
+    assert_int_equal(engine_remove(en, id, true, false, NULL, NULL, &e), 0);
+    log_numbers(0, 1, 3);
+    fake_exit(id, 137); /* its directory goes before anybody looks at the log */
+    testing_run_until(&loop, &r.ended);
+    assert_string_equal(buf_str(&r.text), "1\n2\n3\n");
+    buf_fini(&r.text);
+}
+
 static void removal_ends_a_reader(void **state)
 {
     struct engine_log_options o = all();
@@ -486,6 +524,8 @@ int main(void)
         TEST(following_goes_on_after_truncation),
         TEST(following_to_a_time_ends_then),
         TEST(following_what_does_not_run_just_reads),
+        TEST(reader_to_the_exit_may_come_before_the_start),
+        TEST(removed_container_is_read_to_its_end),
         TEST(removal_ends_a_reader),
         TEST(reader_may_be_closed_from_its_callback),
         TEST(closing_engine_ends_readers),

@@ -130,6 +130,8 @@ int child_new_mount(const char *type, char *const *options, size_t option_count,
 
     if (context < 0) /* ENODEV is "unsupported", which an optional mount may be */
         return err_errno(e, "file system %s", type);
+    /* What df and mount show as its device; without it they say "none". Only a name, so a refusal is no matter. */
+    (void)syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING, "source", type, 0);
     for (size_t i = 0; rc == 0 && i < option_count; i++)
         rc = configure(context, options[i], e);
     return rc < 0 ? rc : create_mount(context, type, attributes, ret_fd, e);

@@ -553,6 +553,61 @@ static void join_tokens_rotate_one_by_one(void **state)
     tls_unref(joiner.tls);
 }
 
+static void both_join_tokens_rotate_at_once(void **state)
+{
+    const char *before = get("/swarm");
+
+    cluster_expect(
+        &c, 200, "POST",
+        format("/swarm/update?rotateWorkerToken=1&rotateManagerToken=true&version=%s", version_of("/swarm")),
+        "{\"Name\":\"default\"}");
+    const char *after = get("/swarm");
+    assert_string_not_equal(at(before, "JoinTokens.Worker"), at(after, "JoinTokens.Worker"));
+    assert_string_not_equal(at(before, "JoinTokens.Manager"), at(after, "JoinTokens.Manager"));
+    assert_string_not_equal(at(after, "JoinTokens.Worker"), at(after, "JoinTokens.Manager"));
+    assert_int_equal(strlen(at(after, "JoinTokens.Worker")), 85);
+    assert_memory_equal(at(before, "JoinTokens.Worker"), at(after, "JoinTokens.Worker"),
+                        60); /* the root's digest */
+}
+
+static void lifetime_of_certificates_is_set_for_those_to_come(void **state)
+{
+    refused(400, "POST", format("/swarm/update?version=%s", version_of("/swarm")),
+            "{\"CAConfig\":{\"NodeCertExpiry\":3599999999999}}",
+            "rpc error: code = InvalidArgument desc = certificate expiry time must be at least 1h0m0s");
+    cluster_expect(&c, 200, "POST", format("/swarm/update?version=%s", version_of("/swarm")),
+                   "{\"CAConfig\":{\"NodeCertExpiry\":7200000000000}}");
+    expect_text(at(get("/swarm"), "Spec.CAConfig.NodeCertExpiry"), "7200000000000");
+}
+
+/* Counts the tasks of web's only slot that are kept. */
+static void fail_once_more(size_t kept)
+{
+    struct puppet_task *t;
+
+    cluster_until(&c, puppet_running(&agent) == 1 && agent.acknowledged == agent.reports);
+    for (size_t walk = 0; (t = map_next(&agent.tasks, &walk)) && t->reported != TASK_STATE__RUNNING;)
+        ;
+    puppet_report(&agent, t, TASK_STATE__FAILED, "task: non-zero exit (1)");
+    cluster_until(&c, puppet_running(&agent) == 1 && count_tasks("{\"service\":[\"web\"]}") == kept);
+}
+
+static void history_of_a_slot_is_as_long_as_the_swarm_says(void **state)
+{
+    cluster_expect(&c, 200, "POST", format("/swarm/update?version=%s", version_of("/swarm")),
+                   "{\"Orchestration\":{\"TaskHistoryRetentionLimit\":3}}");
+    cluster_expect(&c, 201, "POST", "/services/create",
+                   "{\"Name\":\"web\",\"TaskTemplate\":{\"ContainerSpec\":{\"Image\":\"i\"},\"RestartPolicy\":{"
+                   "\"Delay\":1}}}");
+    fail_once_more(2);
+    fail_once_more(3);
+    fail_once_more(3);
+    fail_once_more(3);
+    cluster_expect(&c, 200, "POST", format("/swarm/update?version=%s", version_of("/swarm")),
+                   "{\"Orchestration\":{\"TaskHistoryRetentionLimit\":1}}");
+    fail_once_more(1);
+}
+
 static void unlock_key_is_empty_because_nothing_is_locked(void **state)
 {
     expect_text(at(get("/swarm/unlockkey"), "UnlockKey"), "");
@@ -613,6 +668,9 @@ int main(void)
         TEST(two_nodes_of_one_name_are_ambiguous),
         TEST(swarm_is_updated_and_keeps_what_is_not_named),
         TEST(join_tokens_rotate_one_by_one),
+        TEST(both_join_tokens_rotate_at_once),
+        TEST(lifetime_of_certificates_is_set_for_those_to_come),
+        TEST(history_of_a_slot_is_as_long_as_the_swarm_says),
         TEST(unlock_key_is_empty_because_nothing_is_locked),
         TEST(signing_key_never_leaves),
         TEST(nouns_of_later_are_empty_or_refused),

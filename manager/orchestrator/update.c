@@ -48,15 +48,14 @@ bool update_goes_on(const struct index_service *s)
 
 /* --- what is outdated ---------------------------------------------------------------------------------------- */
 
-/* Whether this outdated slot is the update's business. */
+/* Whether this outdated slot is the update's business. One whose restart policy gave up is, in a rollback too: what
+ * the update broke comes back. (Docker gives such slots new tasks as well, though without any pacing.) */
 static bool concerns(const struct index_service *s, const struct index_task *t)
 {
     const struct index_node *n = index_task_node(t);
 
     if (index_task_clean(t))
         return false;
-    if (is_rollback(s) && !index_task_live(t))
-        return false; /* it ended for good with the spec that is wanted again: a rollback lets it rest */
     if (service_is_global(s) && n && (!index_node_valid(n) || n->availability == NODE_AVAILABILITY__PAUSE))
         return false;
     return true;

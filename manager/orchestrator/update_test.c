@@ -543,6 +543,27 @@ static void rollback_of_an_update_that_stopped_nothing_keeps_every_task(void **s
     fake_free(f);
 }
 
+static void rollback_brings_back_slots_that_have_given_up(void **state)
+{
+    struct fake *f = two_nodes();
+    struct fake_service s = {.replicas = 3,
+                             .has_condition = true,
+                             .condition = RESTART_CONDITION__NONE, /* what fails stays down */
+                             .has_update = true,
+                             .parallelism = 2,
+                             .failure_action = UPDATE_FAILURE_ACTION__ROLLBACK};
+    uint64_t web = fake_service(f, s);
+
+    fake_converge(f);
+    roll_badly(f, web, s, TASK_STATE__STARTING);
+    fake_advance(f, 10000);
+    fake_converge(f);
+    assert_int_equal(update_state(f, web), UPDATE_STATE__ROLLBACK_COMPLETED);
+    assert_int_equal(running(f, web), 3);
+    fake_check_settled(f);
+    fake_free(f);
+}
+
 static void rollback_by_hand_swaps_so_that_twice_is_back(void **state)
 {
     struct fake *f = two_nodes();
@@ -643,6 +664,7 @@ int main(void)
         cmocka_unit_test(continue_counts_no_failures),
         cmocka_unit_test(failing_update_rolls_back_and_forgets_the_previous_spec),
         cmocka_unit_test(rollback_of_an_update_that_stopped_nothing_keeps_every_task),
+        cmocka_unit_test(rollback_brings_back_slots_that_have_given_up),
         cmocka_unit_test(rollback_by_hand_swaps_so_that_twice_is_back),
         cmocka_unit_test(failing_rollback_pauses_and_rolls_back_no_further),
         cmocka_unit_test(renaming_and_changing_the_mode_are_refused),

@@ -16,21 +16,6 @@ node_start a || exit 1
 image=$REGISTRY/web:1
 
 dock() { docker_ a "$@"; }
-says() { # TEXT COMMAND...: it succeeds and its output has this in it
-    local text=$1 said rc
-    shift
-    said=$("$@" 2>&1)
-    rc=$?
-    [ $rc -eq 0 ] || { echo "status $rc: $said"; return 1; }
-    contains "$said" "$text"
-}
-fails_with() { # STATUS TEXT COMMAND...
-    local status=$1 text=$2 said rc
-    shift 2
-    said=$("$@" 2>&1)
-    rc=$?
-    equals "$rc" "$status" && contains "$said" "$text"
-}
 
 # --- the node --------------------------------------------------------------------------------------------------------
 

@@ -46,13 +46,18 @@ void puppet_heartbeat(struct puppet *a)
         puppet_send(a, &message);
 }
 
+static const char *image_of(const struct puppet *a, const struct puppet_task *t)
+{
+    return puppet_spec(a, t)->spec->spec->task->container->image;
+}
+
 static TaskState outcome(const struct puppet *a, const struct puppet_task *t)
 {
     if (t->desired >= TASK_STATE__SHUTDOWN)
         return t->reported > TASK_STATE__RUNNING ? t->reported : TASK_STATE__SHUTDOWN;
     if (t->desired == TASK_STATE__READY)
         return MAX(t->reported, TASK_STATE__READY);
-    if (a->failing)
+    if (a->failing || (a->failing_image && strcmp(image_of(a, t), a->failing_image) == 0))
         return TASK_STATE__FAILED;
     return MAX(t->reported, TASK_STATE__RUNNING);
 }
@@ -111,6 +116,17 @@ static void report_due(struct puppet *a)
         message.report = &report;
         puppet_send(a, &message);
     }
+}
+
+void puppet_look(struct puppet *a)
+{
+    struct puppet_task *t;
+    size_t at = 0;
+
+    while ((t = map_next(&a->tasks, &at)))
+        if (list_empty(&t->due))
+            list_push(&a->due, &t->due);
+    report_due(a);
 }
 
 void puppet_report(struct puppet *a, const struct puppet_task *task, TaskState state, const char *error)
@@ -199,6 +215,17 @@ struct puppet_task *puppet_find(const struct puppet *a, const char *prefix)
 
     while ((t = map_next(&a->tasks, &at)))
         if (strncmp(t->name, prefix, strlen(prefix)) == 0)
+            return t;
+    return NULL;
+}
+
+struct puppet_task *puppet_find_image(const struct puppet *a, const char *image)
+{
+    struct puppet_task *t;
+    size_t at = 0;
+
+    while ((t = map_next(&a->tasks, &at)))
+        if (strcmp(image_of(a, t), image) == 0)
             return t;
     return NULL;
 }

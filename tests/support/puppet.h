@@ -38,10 +38,11 @@ struct puppet {
     struct assignment *assignment; /* the real one: it checks sequence and digest */
     struct map tasks;              /* struct puppet_task by key */
     struct list due, logs;
-    bool ready;   /* registered */
-    bool mute;    /* reports nothing */
-    bool failing; /* its tasks fail instead of running */
-    bool no_logs; /* does not open streams for logs */
+    bool ready;                /* registered */
+    bool mute;                 /* reports nothing */
+    bool failing;              /* its tasks fail instead of running */
+    const char *failing_image; /* only those of this image fail; NULL: none */
+    bool no_logs;              /* does not open streams for logs */
     int64_t heartbeat_ms;
     uint64_t reports, acknowledged;
     struct buf unsent;     /* one packed message for which there was no credit */
@@ -66,11 +67,14 @@ void puppet_heartbeat(struct puppet *a);
 void puppet_send(struct puppet *a, const AgentMessage *message);
 
 size_t puppet_running(const struct puppet *a);
+/* Report what it was mute about. */
+void puppet_look(struct puppet *a);
 /* Report a state of one task. */
 void puppet_report(struct puppet *a, const struct puppet_task *t, TaskState state, const char *error);
 /* The spec that a task was assigned with. */
 const AssignmentItem *puppet_spec(const struct puppet *a, const struct puppet_task *t);
 struct puppet_task *puppet_find(const struct puppet *a, const char *name_prefix); /* NULL: none */
+struct puppet_task *puppet_find_image(const struct puppet *a, const char *image);
 
 /* Send a line of a log that was asked for; false: no credit. */
 bool puppet_log_line(struct puppet_log *l, int64_t time_ns, unsigned stream, const char *text);
