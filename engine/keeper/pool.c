@@ -21,7 +21,7 @@
 #define LOWER_US  (30 * 1000000L)  /* without a miss: one less */
 #define UNUSED_US (300 * 1000000L) /* a recipe that is not the last used one is given up */
 #define RETRY_US  (10 * 1000000L)  /* after one could not be built */
-#define DIED_US   (100 * 1000L)    /* after one that was warm died: somebody killed it */
+#define DIED_US   (1000 * 1000L)   /* after one died without a word: somebody killed it */
 
 static int64_t now_us(void)
 {
@@ -134,14 +134,13 @@ struct box *pool_take(struct server *s, const void *data, size_t size)
 
 void pool_left(struct box *b, bool failed)
 {
-    bool was_warm = b->warm_us != 0;
     struct recipe *r = b->recipe;
 
     if (!r)
         return;
     leave(b);
     if (failed)
-        r->retry_us = now_us() + (was_warm ? DIED_US : RETRY_US);
+        r->retry_us = now_us() + (b->error ? RETRY_US : DIED_US);
 }
 
 static bool preparing(struct server *s)
