@@ -90,7 +90,7 @@ struct engine_log; /* one reader of a container's log */
 
 struct engine_log_options {
     bool follow, standard_out, standard_error;
-    bool to_exit;               /* following: also before the start, until the container's next end */
+    bool to_exit; /* following: to the end of the run that is under way or comes next, as who attaches wants it */
     int64_t since_ns, until_ns; /* 0: none */
     int64_t tail;               /* lines over both streams; -1: all */
 };

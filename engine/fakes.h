@@ -124,6 +124,15 @@ int keeper_terminal(struct keeper *k, const char *id)
     return -1;
 }
 
+int keeper_stdin(struct keeper *k, const char *id)
+{
+    return -1;
+}
+
+void keeper_close_stdin(struct keeper *k, const char *id)
+{
+}
+
 const char *keeper_cgroup(struct keeper *k, const char *id, const char *controller)
 {
     return fake_keeper.cgroup;

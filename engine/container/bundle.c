@@ -1,7 +1,7 @@
 /* See bundle.h: the plan of one container, in the order its steps must run.
  *
  *     limits of its groups            before anything is mounted: tmpfs and page cache count
- *     root, names                     overlay; hostname; /.dockerenv
+ *     root, names                     overlay; hostname
  *     devices, mounts                 outer targets before inner ones
  *     working directory               may lie in a volume
  *     masks and read-only paths       of the user's own lists; the usual ones are the recipe's
@@ -244,17 +244,6 @@ static int add_names(const struct bundle_in *in, struct step_list *l, const char
     return 0;
 }
 
-static void add_marker(struct step_list *l)
-{
-    StepFile *s = ARENA_NEW(l->arena, StepFile);
-
-    step_file__init(s);
-    s->path = (char *)"/.dockerenv";
-    s->has_mode = true;
-    s->mode = 0755;
-    step_add(l)->file = s;
-}
-
 /* "c 1:3 rwm", "a *:* rwm" */
 static int parse_rule(const char *text, struct bundle_device *ret, bool *ret_both, bool *ret_any_major,
                       bool *ret_any_minor, struct arena *a, struct err *e)
@@ -437,7 +426,6 @@ static int add_steps(const struct bundle_in *in, struct step_list *l, struct err
     add_root(in, l);
     if ((rc = add_names(in, l, &hostname, e)) < 0)
         return rc;
-    add_marker(l);
     if ((rc = add_devices(in, l, e)) < 0 || (rc = add_mounts(in, l, e)) < 0)
         return rc;
     if (r->working_dir && *r->working_dir) {
@@ -492,6 +480,9 @@ int bundle_make(const struct bundle_in *in, struct arena *a, LaunchPlan **ret_pl
     rc = options_log(h, plan->log, e);
     if (rc < 0)
         return rc;
+    plan->log->has_live = true; /* a client may be attached, and wait for a prompt */
+    plan->log->live =
+        in->record->config->tty || in->record->config->attach_stdout || in->record->config->attach_stderr;
     plan->log->has_directory_fd = in->log_directory != UINT_MAX;
     plan->log->directory_fd = in->log_directory;
     *ret_plan = plan;

@@ -48,7 +48,7 @@ struct bundle_device { /* one the caller has found on the host (--device, or all
 struct bundle_in {
     const ContainerRecord *record;
     const struct bundle_kernel *kernel;
-    unsigned layers;        /* descriptors 0 .. layers-1 are the lower directories, topmost first */
+    unsigned layers;        /* descriptors 0 .. layers-1 are the lower directories, topmost first, base last */
     unsigned upper, work;   /* positions */
     const unsigned *mounts; /* position of record->mounts[i]'s detached mount; unused for tmpfs */
     const bool *mount_is_directory;

@@ -77,6 +77,7 @@ struct container {
     bool remove_ended;   /* remove once it has ended; asked while it was STARTING */
     bool remove_volumes; /* and its anonymous volumes */
     bool is_dead;        /* a removal failed */
+    bool stdin_ended;    /* who was to type has left before it ran: its input ends at once */
     struct alarm save_again;
 
     struct launch *launch;               /* while STARTING */
@@ -94,8 +95,9 @@ struct container {
 
 struct containers {
     struct engine *en;
-    char *dir; /* <data-dir>/containers; owned */
-    int fd;    /* of it */
+    char *dir;   /* <data-dir>/containers; owned */
+    int fd;      /* of it */
+    int base_fd; /* the layer below every image (base.h) */
     struct records *records;
     struct sweep *sweep;
     struct map by_id, by_name;

@@ -44,7 +44,7 @@ struct launch {
     size_t device_count;
     int fds[FDS_MAX];
     unsigned fd_count;
-    unsigned layers, upper, work_dir, resolv_conf, hostname, hosts, log_directory, seccomp;
+    unsigned layers, base, upper, work_dir, resolv_conf, hostname, hosts, log_directory, seccomp;
     struct launch_mount *mounts;
     size_t mount_count;
     struct err failure; /* of the work in the pool */
@@ -108,9 +108,11 @@ static int open_layers(struct launch *l, struct err *e)
         return err_set(e, ERR_LIMIT, "image %s has %u layers, more than %d", record->image_id, l->layers,
                        FDS_MAX - 10);
     int rc = image_layers_open(l->en->images, record->image_id, l->fds, l->layers, e);
-    if (rc == 0)
-        l->fd_count = l->layers;
-    return rc;
+    if (rc < 0)
+        return rc;
+    l->fd_count = l->layers;
+    int base = fcntl(l->en->containers->base_fd, F_DUPFD_CLOEXEC, 0);
+    return base < 0 ? err_errno(e, "open the base layer") : add_fd(l, base, &l->base, e);
 }
 
 static int open_below(struct launch *l, int dir_fd, const char *name, unsigned *ret_position, struct err *e)
@@ -283,7 +285,7 @@ static int hand_over(struct launch *l, struct err *e)
     struct bundle_in in = {
         .record = c->record,
         .kernel = &l->en->kernel,
-        .layers = l->layers,
+        .layers = l->layers + 1, /* the base is the lowest */
         .upper = l->upper,
         .work = l->work_dir,
         .mounts = positions,

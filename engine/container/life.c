@@ -256,6 +256,9 @@ void container_launched(struct container *c, const struct err *e, int pid, const
     container_save(c);
     if (c->record->config->tty)
         set_console(c);
+    if (c->stdin_ended)
+        keeper_close_stdin(c->en->keeper, c->record->id);
+    c->stdin_ended = false;
     volume_events(c, "mount");
     container_tell(c, ENGINE_STARTED, "start", NULL, 0);
     container_ops_end(&c->starts, NULL);

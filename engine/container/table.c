@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "engine/container/base.h"
 #include "engine/container/container.h"
 #include "engine/sweep.h"
 #include "proto/base/file.h"
@@ -418,6 +419,8 @@ static void free_containers(void *ctx)
     buf_fini(&s->resolv);
     if (s->fd >= 0)
         close(s->fd);
+    if (s->base_fd >= 0)
+        close(s->base_fd);
     free(s->dir);
 }
 
@@ -477,7 +480,7 @@ int containers_open(struct engine *en, struct containers **ret, struct err *e)
     struct records_scan scan = {.ctx = s, .on_record = open_on_record, .on_problem = open_on_problem};
 
     s->en = en;
-    s->fd = -1;
+    s->fd = s->base_fd = -1;
     s->dir = mem_printf("%s/containers", en->config.data_dir);
     list_init(&s->all);
     list_init(&s->populating);
@@ -489,6 +492,8 @@ int containers_open(struct engine *en, struct containers **ret, struct err *e)
     int rc = dir_make(s->dir, 0700, e);
     if (rc == 0)
         rc = dir_open(s->dir, &s->fd, e);
+    if (rc == 0)
+        rc = base_layer_open(s->fd, ".base", &s->base_fd, e);
     if (rc == 0)
         rc = sweep_open(en->loop, trash, &s->sweep, e);
     if (rc == 0)

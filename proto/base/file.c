@@ -66,6 +66,22 @@ int write_all(int fd, const void *data, size_t size, struct err *e)
     return 0;
 }
 
+/* Give what was written aside its name. Unless it was synced before, it is exchanged with what bears the name and
+ * that is removed, since ext4 writes a file out at once when it is renamed over another: in our caller's time, and
+ * for nothing when the file is soon replaced again or goes. */
+static int take_name(int dir_fd, const char *aside, const char *name, bool synced)
+{
+    if (!synced && renameat2(dir_fd, aside, dir_fd, name, RENAME_EXCHANGE) == 0) {
+        if (unlinkat(dir_fd, aside, 0) == 0)
+            return 0;
+        int number = errno; /* it is a directory: the name stays its own */
+        (void)renameat2(dir_fd, aside, dir_fd, name, RENAME_EXCHANGE);
+        errno = number;
+        return -1;
+    }
+    return renameat(dir_fd, aside, dir_fd, name);
+}
+
 int file_replace(int dir_fd, const char *name, mode_t mode, const void *data, size_t size, bool sync, struct err *e)
 {
     AUTO_FREE
@@ -85,7 +101,7 @@ int file_replace(int dir_fd, const char *name, mode_t mode, const void *data, si
         rc = err_errno(e, "sync %s", aside);
         goto undo;
     }
-    if (renameat(dir_fd, aside, dir_fd, name) < 0) {
+    if (take_name(dir_fd, aside, name, sync) < 0) {
         rc = err_errno(e, "rename %s to %s", aside, name);
         goto undo;
     }

@@ -140,6 +140,10 @@ const char *stage_enter(struct stage *s, const char *program)
     if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
         mount("proc", "/proc", "proc", 0, NULL) < 0)
         bench_die("mounts: %s", strerror(errno));
+    AUTO_FREE
+    char *run = mem_printf("%s/run", s->dir); /* where /run would be */
+    if (mkdir(run, 0755) < 0 || mount("tmpfs", run, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755") < 0)
+        bench_die("%s: %s", run, strerror(errno));
     (void)signal(SIGPIPE, SIG_IGN);
     return NULL;
 }
@@ -167,8 +171,7 @@ void node_start_again(struct node *n)
 {
     AUTO_FREE
     char *program = mem_printf("%sshoald", n->stage->build), *data = mem_printf("%s/data", n->dir),
-         *run = mem_printf("%s/run", n->dir), *host = mem_printf("unix://%s", n->socket),
-         *log = mem_printf("%s/log", n->dir);
+         *host = mem_printf("unix://%s", n->socket), *log = mem_printf("%s/log", n->dir);
 
     n->pid = fork();
     if (n->pid != 0)
@@ -177,7 +180,7 @@ void node_start_again(struct node *n)
     stage_join(n->stage, strrchr(n->group, '/') + 1);
     if (dup2(fd, 1) < 0 || dup2(fd, 2) < 0)
         _exit(1);
-    (void)execl(program, "shoald", "--data-dir", data, "--run-dir", run, "--host", host, "--cgroup-parent",
+    (void)execl(program, "shoald", "--data-dir", data, "--run-dir", n->run, "--host", host, "--cgroup-parent",
                 n->group, "--warm", n->warm, "--log-level", "warn", NULL);
     bench_die("%s: %s", program, strerror(errno));
 }
@@ -235,6 +238,7 @@ void node_open(struct node *n, const struct stage *s, const char *name, const ch
     memset(n, 0, sizeof(*n));
     n->stage = s;
     (void)snprintf(n->dir, sizeof(n->dir), "%s/%s", s->dir, name);
+    (void)snprintf(n->run, sizeof(n->run), "%s/run/%s", s->dir, name);
     (void)snprintf(n->socket, sizeof(n->socket), "%s/api.sock", n->dir);
     (void)snprintf(n->group, sizeof(n->group), "%s/%s", s->group, name);
     (void)snprintf(n->warm, sizeof(n->warm), "%s", warm);
@@ -254,7 +258,8 @@ static bool is_ours(const struct node *n, int pid, bool with_warm, bool *ret_war
 
     (void)snprintf(path, sizeof(path), "/proc/%d/cmdline", pid);
     if (file_read(AT_FDCWD, path, 65536, &line, NULL) < 0 ||
-        !memmem(buf_bytes(&line), line.length, n->dir, strlen(n->dir)))
+        (!memmem(buf_bytes(&line), line.length, n->dir, strlen(n->dir)) &&
+         !memmem(buf_bytes(&line), line.length, n->run, strlen(n->run))))
         return false;
     /* A sandbox that waits is process 1 of a namespace of its own. */
     (void)snprintf(path, sizeof(path), "/proc/%d/ns/pid", pid);

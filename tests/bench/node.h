@@ -22,7 +22,7 @@ const char *stage_enter(struct stage *s, const char *program);
 
 struct node {
     const struct stage *stage;
-    char dir[160], socket[200], warm[32], group[128];
+    char dir[160], run[160], socket[200], warm[32], group[128];
     int pid;
     struct dialog client;
 };
