@@ -67,7 +67,17 @@ int64_t engine_now_ns(void)
 void engine_event(struct engine *en, const char *type, const char *action, const char *id,
                   const struct event_attribute *attributes, size_t count)
 {
-    events_add(&en->events, engine_now_ns(), type, action, id, attributes, count);
+    events_add(&en->events, engine_now_ns(), "local", type, action, id, attributes, count);
+}
+
+void engine_swarm_event(struct engine *en, const char *type, const char *action, const char *id,
+                        const char *const *pairs, size_t count)
+{
+    struct event_attribute attributes[ENGINE_EVENT_PAIRS];
+
+    for (size_t i = 0; i < count; i++)
+        attributes[i] = (struct event_attribute){pairs[2 * i], pairs[2 * i + 1]};
+    events_add(&en->events, engine_now_ns(), "swarm", type, action, id, attributes, count);
 }
 
 static void on_volume_event(void *ctx, const char *action, const struct volume *v)

@@ -119,6 +119,15 @@ int engine_pull(struct engine *en, const char *ref, const char *auth, engine_don
                 struct engine_pull **ret, struct err *e);
 void engine_pull_cancel(struct engine_pull *p); /* done comes with ERR_CANCELED */
 
+/* --- events --------------------------------------------------------------------------------------- */
+
+#define ENGINE_EVENT_PAIRS 8
+
+/* Something happened in the swarm: it goes into GET /events with what happens here, with scope "swarm". `pairs`:
+ * key, value, key, value..., `count` of them, at most ENGINE_EVENT_PAIRS; copied. */
+void engine_swarm_event(struct engine *en, const char *type, const char *action, const char *id,
+                        const char *const *pairs, size_t count);
+
 /* --- the machine --------------------------------------------------------------------------------- */
 
 /* What an agent says of its machine, in the arena: platform, resources, version, labels, plugins. */
