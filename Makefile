@@ -253,10 +253,14 @@ $(KEEPER_UNIT): $(B)/%: $(B)/%.o $(KEEPER_ARCHIVES)
 # Tests in which something of the agent's surroundings is a fake: found before the archive with the real one.
 FAKE_ENGINE := $(B)/tests/support/fake_engine.o
 FAKE_SESSION := $(B)/tests/support/fake_session.o
+$(B)/agent/logs_test: $(FAKE_ENGINE)
+$(B)/agent/front_test: $(FAKE_ENGINE) $(FAKE_SESSION) $(B)/tests/support/fake_manager.o
 $(B)/agent/agent_test $(B)/tests/simulation/agent_sim: $(FAKE_ENGINE) $(FAKE_SESSION)
+$(B)/agent/session_test: $(B)/agent/session.o # engine/job has a session of its own
+$(B)/tests/simulation/agent_sim: LDFLAGS += -Wl,--wrap=records_put,--wrap=records_remove
 # Tests that start the programs beside them.
 $(B)/engine/container/seccomp_test: | $(B)/shoal-job
-$(B)/engine/engine_test $(B)/engine/create_test $(B)/engine/engine_crash_test: | $(B)/shoal-keeper $(B)/shoal-job
+$(B)/engine/engine_test $(B)/engine/create_test $(B)/engine/attach_test $(B)/engine/engine_crash_test: | $(B)/shoal-keeper $(B)/shoal-job
 $(filter $(B)/engine/keeper/keeper%,$(UNIT)): | $(B)/shoal-keeper $(B)/shoal-job $(B)/tests/integration/tools/inside
 # The simulation with planted bugs: the sources of manager/raft once more, with RAFT_FAULTS (manager/raft/fault.h).
 FAULT_OBJ := $(patsubst %.c,$(B)/faults/%.o,$(call sources,manager/raft))

@@ -5,7 +5,9 @@
  * one ends the session.
  *
  * Up: a status of the worker is put into the report and its task is marked; once per turn of the loop the marked
- * tasks go to the ledger and the report goes out. Without credit the report waits for on_writable, and newer
+ * tasks go to the ledger and then the report goes out: what a manager heard is never news to us after a restart, so
+ * that states only move forward. (A full disk is the exception: then the report goes out all the same.) Without
+ * credit the report waits for on_writable, and newer
  * statuses replace older ones meanwhile. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,6 +37,7 @@ struct agent {
     struct session *session; /* NULL before agent_connect */
     struct logs *logs;
     uv_timer_t flush;       /* end of turn: ledger and report */
+    bool is_unflushed;      /* something changed in this turn, and is said once it is remembered */
     bool is_restoring;      /* the ledger is being read: what is set is on the disk already */
     const Status *restored; /* meanwhile: the status that belongs to the item being set */
     unsigned closing;       /* parts not yet closed */
@@ -177,7 +180,7 @@ static void send_reports(struct agent *a)
     StatusReport *report;
 
     arena_init(&arena);
-    if (!a->session || !session_ready(a->session))
+    if (!a->session || !session_ready(a->session) || a->is_unflushed)
         return;
     while ((report = report_next(a->report, &arena))) {
         AgentMessage message = AGENT_MESSAGE__INIT;
@@ -194,6 +197,7 @@ static void on_flush(uv_timer_t *timer)
 {
     struct agent *a = container_of(timer, struct agent, flush);
 
+    a->is_unflushed = false;
     if (!ledger_flush(a->ledger))
         uv_timer_start(&a->flush, on_flush, LEDGER_RETRY_MS, 0);
     send_reports(a);
@@ -201,6 +205,7 @@ static void on_flush(uv_timer_t *timer)
 
 static void flush_soon(struct agent *a)
 {
+    a->is_unflushed = true;
     uv_timer_start(&a->flush, on_flush, 0, 0); /* also while a retry is due: something newer is there */
 }
 

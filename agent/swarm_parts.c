@@ -184,6 +184,19 @@ static void on_manager_stopped(void *ctx, const struct err *e)
     }
 }
 
+static void on_manager_event(void *ctx, const struct manager_event *event)
+{
+    struct swarm *s = ctx;
+    const char *pairs[2 * MANAGER_EVENT_ATTRIBUTES];
+
+    _Static_assert(MANAGER_EVENT_ATTRIBUTES <= ENGINE_EVENT_PAIRS, "the engine takes all of them");
+    for (size_t i = 0; i < event->count; i++) {
+        pairs[2 * i] = event->attributes[i].key;
+        pairs[2 * i + 1] = event->attributes[i].value;
+    }
+    engine_swarm_event(s->config.engine, event->type, event->action, event->id, pairs, event->count);
+}
+
 int swarm_start_manager(struct swarm *s, const Cluster *bootstrap, const char *root_key_pem, struct err *e)
 {
     AUTO_FREE
@@ -208,6 +221,7 @@ int swarm_start_manager(struct swarm *s, const Cluster *bootstrap, const char *r
         .ctx = s,
         .on_ready = on_manager_ready,
         .on_stopped = on_manager_stopped,
+        .on_event = on_manager_event,
     };
 
     arena_init(&arena);

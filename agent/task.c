@@ -149,11 +149,15 @@ static void prepare(const struct task_in *in, struct task_step *step)
         step->action = in->image_here ? TASK_CREATE : TASK_PULL;
 }
 
+/* It is prepared: up to running, or parked until its turn comes. */
 static void go_up(const struct task_in *in, struct task_step *step)
 {
-    if (in->container == TASK_CONTAINER_NONE && in->busy == TASK_NOTHING) { /* somebody removed it */
+    if (in->container == TASK_CONTAINER_NONE && in->busy == TASK_NOTHING) {
+        /* Somebody removed it. Said also while it is parked: the task that it is to replace must not be stopped. */
         report(step, TASK_STATE__FAILED, in->state < TASK_STATE__RUNNING ? "starting" : "started");
         (void)snprintf(step->err, sizeof(step->err), "task: its container is gone");
+    } else if (in->desired < TASK_STATE__RUNNING) {
+        return;
     } else if (in->state < TASK_STATE__STARTING) {
         report(step, TASK_STATE__STARTING, "starting");
     } else if (in->busy == TASK_NOTHING && in->container == TASK_CONTAINER_CREATED) {
@@ -190,7 +194,7 @@ static void decide(const struct task_in *in, struct task_step *step)
         prepare(in, step);
         return;
     }
-    if (in->desired >= TASK_STATE__RUNNING) /* else parked: prepared, waiting for its turn */
+    if (in->desired >= TASK_STATE__READY)
         go_up(in, step);
 }
 

@@ -45,6 +45,8 @@ static const struct {
     {"ready task with desired ready is parked",
      a_task(.state = TASK_STATE__READY, .desired = TASK_STATE__READY, .container = TASK_CONTAINER_CREATED),
      TASK_NOTHING, TASK_STATE__READY},
+    {"parked task whose container vanished has failed",
+     a_task(.state = TASK_STATE__READY, .desired = TASK_STATE__READY), TASK_NOTHING, TASK_STATE__FAILED},
     {"ready task starts", a_task(.state = TASK_STATE__READY, .container = TASK_CONTAINER_CREATED), TASK_NOTHING,
      TASK_STATE__STARTING},
     {"starting task starts its container",

@@ -67,7 +67,17 @@ int64_t engine_now_ns(void)
 void engine_event(struct engine *en, const char *type, const char *action, const char *id,
                   const struct event_attribute *attributes, size_t count)
 {
-    events_add(&en->events, engine_now_ns(), type, action, id, attributes, count);
+    events_add(&en->events, engine_now_ns(), "local", type, action, id, attributes, count);
+}
+
+void engine_swarm_event(struct engine *en, const char *type, const char *action, const char *id,
+                        const char *const *pairs, size_t count)
+{
+    struct event_attribute attributes[ENGINE_EVENT_PAIRS];
+
+    for (size_t i = 0; i < count; i++)
+        attributes[i] = (struct event_attribute){pairs[2 * i], pairs[2 * i + 1]};
+    events_add(&en->events, engine_now_ns(), "swarm", type, action, id, attributes, count);
 }
 
 static void on_volume_event(void *ctx, const char *action, const struct volume *v)
@@ -338,11 +348,15 @@ static void close_seccomp(void *ctx)
 static void close_keeper(void *ctx)
 {
     struct engine *en = ctx;
+    struct err ignored;
 
-    if (en->keeper)
-        keeper_close(en->keeper, close_seccomp, en);
-    else
+    if (!en->keeper) {
         close_seccomp(en);
+        return;
+    }
+    /* A keeper without containers ends with us: sent, not waited for. With containers it refuses. */
+    (void)keeper_stop(en->keeper, NULL, NULL, &ignored);
+    keeper_close(en->keeper, close_seccomp, en);
 }
 
 void engine_close(struct engine *en, void (*closed)(void *ctx), void *ctx)

@@ -90,7 +90,7 @@ struct engine_log; /* one reader of a container's log */
 
 struct engine_log_options {
     bool follow, standard_out, standard_error;
-    bool to_exit;               /* following: also before the start, until the container's next end */
+    bool to_exit; /* following: to the end of the run that is under way or comes next, as who attaches wants it */
     int64_t since_ns, until_ns; /* 0: none */
     int64_t tail;               /* lines over both streams; -1: all */
 };
@@ -118,6 +118,15 @@ struct engine_pull;
 int engine_pull(struct engine *en, const char *ref, const char *auth, engine_done *done, void *ctx,
                 struct engine_pull **ret, struct err *e);
 void engine_pull_cancel(struct engine_pull *p); /* done comes with ERR_CANCELED */
+
+/* --- events --------------------------------------------------------------------------------------- */
+
+#define ENGINE_EVENT_PAIRS 8
+
+/* Something happened in the swarm: it goes into GET /events with what happens here, with scope "swarm". `pairs`:
+ * key, value, key, value..., `count` of them, at most ENGINE_EVENT_PAIRS; copied. */
+void engine_swarm_event(struct engine *en, const char *type, const char *action, const char *id,
+                        const char *const *pairs, size_t count);
 
 /* --- the machine --------------------------------------------------------------------------------- */
 

@@ -348,6 +348,8 @@ static void stock_client_works(void **state)
                 0),
          "container create");
     says(client("docker container prune -f", 0), "Total reclaimed space");
+    says(client("docker inspect nothing-has-this-name", 1), "No such object: nothing-has-this-name");
+    says(client("docker system prune -f", 0), "Total reclaimed space");
     says(client("docker system df", 0), "Images");
     says(client("docker exec loop true", 1), "");
     says(client("docker create --name bad --network none box:1 /nothing; docker start bad", 1),

@@ -63,11 +63,11 @@ static size_t copy_attributes(struct event *ev, const struct event_attribute *at
     return kept;
 }
 
-void events_add(struct events *s, int64_t time_ns, const char *type, const char *action, const char *id,
-                const struct event_attribute *attributes, size_t count)
+void events_add(struct events *s, int64_t time_ns, const char *scope, const char *type, const char *action,
+                const char *id, const struct event_attribute *attributes, size_t count)
 {
     size_t head = sizeof(struct event) + count * sizeof(struct event_attribute);
-    size_t text = strlen(type) + strlen(action) + strlen(id) + 3;
+    size_t text = strlen(scope) + strlen(type) + strlen(action) + strlen(id) + 4;
     struct events_listener *l, *after;
 
     for (size_t i = 0; i < count; i++)
@@ -76,6 +76,7 @@ void events_add(struct events *s, int64_t time_ns, const char *type, const char 
     char *at = (char *)ev + head;
     s->last_ns = MAX(time_ns, s->last_ns + 1); /* so that `since` tells any two apart */
     ev->time_ns = s->last_ns;
+    ev->scope = put(&at, scope);
     ev->type = put(&at, type);
     ev->action = put(&at, action);
     ev->id = put(&at, id);
@@ -129,7 +130,7 @@ void event_write(const struct event *event, struct buf *out)
         jwrite_string(&j, event->attributes[i].key, event->attributes[i].value);
     jwrite_end(&j);
     jwrite_end(&j);
-    jwrite_string(&j, "scope", "local");
+    jwrite_string(&j, "scope", event->scope);
     jwrite_int(&j, "time", event->time_ns / 1000000000);
     jwrite_int(&j, "timeNano", event->time_ns);
     jwrite_end(&j);

@@ -14,8 +14,9 @@ struct event_attribute {
 };
 
 struct event {
-    struct list link; /* in events.kept */
-    int64_t time_ns;  /* wall clock; grows from event to event */
+    struct list link;  /* in events.kept */
+    int64_t time_ns;   /* wall clock; grows from event to event */
+    const char *scope; /* "local" or "swarm" */
     const char *type, *action, *id;
     size_t count;
     struct event_attribute attributes[]; /* sorted by key, no key twice */
@@ -39,8 +40,8 @@ void events_init(struct events *s);
 void events_fini(struct events *s);
 
 /* Everything is copied. Of attributes with one key the last counts. */
-void events_add(struct events *s, int64_t time_ns, const char *type, const char *action, const char *id,
-                const struct event_attribute *attributes, size_t count);
+void events_add(struct events *s, int64_t time_ns, const char *scope, const char *type, const char *action,
+                const char *id, const struct event_attribute *attributes, size_t count);
 
 void events_listen(struct events *s, struct events_listener *l);
 void events_unlisten(struct events *s, struct events_listener *l);

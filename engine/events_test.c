@@ -31,7 +31,7 @@ static void event_is_written_as_clients_read_it(void **state)
         {"name", "web"}, {"image", "nginx"}, {"exitCode", "1"}, {"exitCode", "0"}};
     AUTO_BUF struct buf out = {0};
 
-    events_add(&events, 1700000000123456789, "container", "die", "4f5c", attributes, 4);
+    events_add(&events, 1700000000123456789, "local", "container", "die", "4f5c", attributes, 4);
     event_write(list_first(&events.kept, struct event, link), &out);
     assert_string_equal(buf_str(&out),
                         "{\"status\":\"die\",\"id\":\"4f5c\",\"from\":\"nginx\",\"Type\":\"container\","
@@ -46,7 +46,7 @@ static void only_the_newest_are_kept(void **state)
 
     for (int i = 0; i < EVENTS_KEPT + 10; i++) {
         (void)snprintf(id, sizeof(id), "%d", i);
-        events_add(&events, 1, "volume", "create", id, NULL, 0);
+        events_add(&events, 1, "swarm", "volume", "create", id, NULL, 0);
     }
     assert_int_equal(events.kept_count, EVENTS_KEPT);
     assert_string_equal(list_first(&events.kept, struct event, link)->id, "10");
@@ -82,8 +82,8 @@ static void listeners_hear_until_they_stop(void **state)
     events_listen(&events, &one.listener);
     events_listen(&events, &two.listener);
     assert_int_equal(events.listener_count, 2);
-    events_add(&events, 1, "volume", "create", "a", NULL, 0);
-    events_add(&events, 2, "volume", "create", "b", NULL, 0);
+    events_add(&events, 1, "swarm", "volume", "create", "a", NULL, 0);
+    events_add(&events, 2, "local", "volume", "create", "b", NULL, 0);
     assert_int_equal(one.heard, 1);
     assert_int_equal(two.heard, 2);
     events_unlisten(&events, &two.listener);

@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "manager/api/show.h"
+#include "manager/news.h"
 #include "manager/thread.h"
 #include "proto/base/log.h"
 #include "proto/base/mem.h"
@@ -33,6 +34,7 @@ struct manager {
     void *ctx;
     void (*on_ready)(void *ctx);
     void (*on_stopped)(void *ctx, const struct err *e);
+    void (*on_event)(void *ctx, const struct manager_event *event);
     struct mailbox *node; /* borrowed: the node loop's */
     struct thread *thread;
     struct mail_credit credit[ASK_CLASSES];
@@ -58,12 +60,17 @@ struct manager {
         struct mail mail;
         struct thread_info *info;
     } info_mail;
+    struct {
+        struct mail mail;
+        struct news_batch *batch;
+    } news_mail;
     struct mail finished_mail;
     struct mail close_mail; /* to the thread */
     struct {
         struct mail mail;
         struct thread_info *info;
     } seen_mail;
+    struct mail heard_mail;
 };
 
 struct wrapped { /* a request with what is ours */
@@ -450,6 +457,34 @@ static void on_info(void *ctx, struct thread_info *info)
     mailbox_post(m->node, &m->info_mail.mail);
 }
 
+static void deliver_heard(struct mail *mail, void *owner)
+{
+    thread_news_seen(owner);
+}
+
+static void deliver_news(struct mail *mail, void *owner)
+{
+    struct manager *m = container_of(mail, struct manager, news_mail.mail);
+    struct news_batch *batch = m->news_mail.batch;
+
+    for (size_t i = 0; i < batch->count && m->on_event && !m->closing; i++)
+        m->on_event(m->ctx, batch->events[i]);
+    news_batch_free(batch);
+    if (m->closing)
+        return;
+    m->heard_mail.deliver = deliver_heard;
+    mailbox_post(thread_inbox(m->thread), &m->heard_mail);
+}
+
+static void on_news(void *ctx, struct news_batch *batch)
+{
+    struct manager *m = ctx;
+
+    m->news_mail.mail.deliver = deliver_news;
+    m->news_mail.batch = batch;
+    mailbox_post(m->node, &m->news_mail.mail);
+}
+
 static void on_asked_page(void *ctx, struct ask *k)
 {
     mailbox_post(((struct manager *)ctx)->node, &k->to_node);
@@ -515,6 +550,7 @@ int manager_open(const struct manager_config *config, struct manager **ret, stru
                                    .on_ready = on_ready,
                                    .on_stopped = on_stopped,
                                    .on_info = on_info,
+                                   .on_news = on_news,
                                    .on_page = on_asked_page,
                                    .on_dropped = on_dropped,
                                    .on_finished = on_finished};
@@ -523,6 +559,7 @@ int manager_open(const struct manager_config *config, struct manager **ret, stru
     m->ctx = config->ctx;
     m->on_ready = config->on_ready;
     m->on_stopped = config->on_stopped;
+    m->on_event = config->on_event;
     m->node = config->node;
     list_init(&m->waiting);
     for (size_t i = 0; i < ASK_CLASSES; i++)

@@ -19,6 +19,16 @@
 
 struct manager;
 
+#define MANAGER_EVENT_ATTRIBUTES 8
+
+struct manager_event {              /* for GET /events, of scope "swarm" */
+    const char *type, *action, *id; /* "service", "update" */
+    size_t count;
+    struct manager_attribute {
+        const char *key, *value;
+    } attributes[MANAGER_EVENT_ATTRIBUTES];
+};
+
 struct manager_config {
     const char *dir;               /* <data-dir>/swarm/manager: log, snapshots, store */
     const char *listen_address;    /* "0.0.0.0:2377" */
@@ -39,6 +49,8 @@ struct manager_config {
     /* It stopped by itself; manager_close is still due. ERR_UNAVAILABLE: the disk is full, or the store has to be
      * rebuilt: open it again after a while. Any other code: the disk failed or the log is damaged. */
     void (*on_stopped)(void *ctx, const struct err *e);
+    /* Something happened to an object of the swarm, after on_ready; borrowed for the call. NULL: nobody listens. */
+    void (*on_event)(void *ctx, const struct manager_event *event);
 };
 
 /* Check what can be checked at once, start the thread. Errors that need the disk come by on_stopped. */

@@ -18,6 +18,7 @@
 
 #include "manager/api/asks.h"
 #include "manager/api/authority.h"
+#include "manager/news.h"
 #include "manager/raft/env.h"
 #include "manager/serve.h"
 #include "manager/thread.h"
@@ -56,6 +57,8 @@ struct thread {
         uint64_t nodes, managers, version;
     } told;
     bool info_under_way;
+    struct news *news; /* NULL until it is ready */
+    bool news_under_way;
 };
 
 static void wake(void *ctx);
@@ -128,6 +131,27 @@ void thread_info_seen(struct thread *t, struct thread_info *info)
     wake(t);
 }
 
+/* The feed keeps what comes while a batch is on the way. */
+static int64_t tell_news(struct thread *t)
+{
+    struct news_batch *batch;
+
+    if (!t->news || t->news_under_way)
+        return -1;
+    int64_t wait_ms = news_turn(t->news, &batch);
+    if (batch) {
+        t->news_under_way = true;
+        t->events.on_news(t->events.ctx, batch);
+    }
+    return wait_ms;
+}
+
+void thread_news_seen(struct thread *t)
+{
+    t->news_under_way = false;
+    wake(t);
+}
+
 /* --- being ready ----------------------------------------------------------------------------------------- */
 
 /* The signing key is in the store now. */
@@ -150,6 +174,7 @@ static void look_ready(struct thread *t)
     }
     t->ready = true;
     forget_founding(t);
+    t->news = news_new(t->control);
     tell_info(t);
     t->events.on_ready(t->events.ctx, serve_port(t->serve));
 }
@@ -188,6 +213,7 @@ static void on_turn(uv_idle_t *idle)
             tell_info(t);
         }
     }
+    consider(&next_ms, tell_news(t));
     if (next_ms == 0) {
         wake(t);
     } else if (next_ms > 0) {
@@ -372,6 +398,7 @@ static void on_control_closed(void *ctx)
     dispatcher_free(t->dispatcher);
     asks_free(t->asks);
     serve_free(t->serve);
+    news_free(t->news);
     store_close(t->store);
     replica_env_real_free(t->env);
     uv_close((uv_handle_t *)&t->turn, NULL);

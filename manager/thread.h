@@ -10,6 +10,7 @@
 
 struct thread;
 struct tls;
+struct news_batch;
 
 struct thread_info { /* what the node shows of the cluster without asking; owned by whoever has it */
     uint64_t nodes, managers;
@@ -21,6 +22,7 @@ struct thread_events {
     void (*on_ready)(void *ctx, int port);
     void (*on_stopped)(void *ctx, const struct err *e);   /* it cannot go on, but still has to be closed */
     void (*on_info)(void *ctx, struct thread_info *info); /* taken; thread_info_seen gives leave for the next */
+    void (*on_news)(void *ctx, struct news_batch *batch); /* taken; thread_news_seen gives leave for the next */
     void (*on_page)(void *ctx, struct ask *k);
     void (*on_dropped)(void *ctx, struct ask *k);
     void (*on_finished)(void *ctx); /* the thread's last words: join it */
@@ -42,4 +44,5 @@ void thread_drop(struct thread *t, struct ask *k);
 void thread_issue(struct thread *t, const void *request_der, size_t size, struct buf *ret_reply, struct err *e);
 void thread_set_tls(struct thread *t, struct tls *tls);            /* takes the reference */
 void thread_info_seen(struct thread *t, struct thread_info *info); /* frees it; NULL is fine */
-void thread_close(struct thread *t);                               /* the last mail */
+void thread_news_seen(struct thread *t);
+void thread_close(struct thread *t); /* the last mail */

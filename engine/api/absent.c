@@ -11,9 +11,8 @@ ABSENT(top, "listing the processes of a container (top)")
 ABSENT(changes, "listing the changed files of a container (diff)")
 ABSENT(export, "exporting a container")
 ABSENT(stats, "statistics of a container (stats)")
-ABSENT(resize, "resizing the terminal of a container")
 ABSENT(update, "updating a container")
-ABSENT(attach, "attaching to a container by a web socket")
+ABSENT(attach_websocket, "attaching to a container by websocket")
 ABSENT(archive, "copying files of a container (cp)")
 ABSENT(commit, "committing a container")
 ABSENT(exec, "executing a command in a container (exec)")
@@ -34,9 +33,8 @@ const struct api_route api_absent_routes[] = {
     {"GET", "/containers/*/changes", changes, API_BODY_NONE, true},
     {"GET", "/containers/*/export", export, API_BODY_NONE, true},
     {"GET", "/containers/*/stats", stats, API_BODY_NONE, true},
-    {"POST", "/containers/*/resize", resize, API_BODY_NONE, true},
     {"POST", "/containers/*/update", update, API_BODY_NONE, true},
-    {"GET", "/containers/*/attach/ws", attach, API_BODY_NONE, true},
+    {"GET", "/containers/*/attach/ws", attach_websocket, API_BODY_NONE, true},
     {"HEAD", "/containers/*/archive", archive, API_BODY_NONE, true},
     {"GET", "/containers/*/archive", archive, API_BODY_NONE, true},
     {"PUT", "/containers/*/archive", archive, API_BODY_NONE, true},
@@ -46,7 +44,6 @@ const struct api_route api_absent_routes[] = {
     {"GET", "/exec/*/json", exec, API_BODY_NONE, true},
     {"POST", "/commit", commit, API_BODY_NONE, true},
     {"POST", "/build", build, API_BODY_NONE, true},
-    {"POST", "/build/prune", build, API_BODY_NONE, true},
     {"POST", "/build/cancel", build, API_BODY_NONE, true},
     {"POST", "/images/*/push", push, API_BODY_NONE, true},
     {"GET", "/images/search", search, API_BODY_NONE, true},
@@ -58,7 +55,6 @@ const struct api_route api_absent_routes[] = {
     {"POST", "/networks/*/connect", network_connect, API_BODY_NONE, true},
     {"POST", "/networks/*/disconnect", network_disconnect, API_BODY_NONE, true},
     {"GET", "/plugins/privileges", plugins, API_BODY_NONE, true},
-    {"GET", "/plugins/*/json", plugins, API_BODY_NONE, true},
     {"POST", "/plugins/pull", plugins, API_BODY_NONE, true},
     {"POST", "/plugins/create", plugins, API_BODY_NONE, true},
     {"POST", "/plugins/*/enable", plugins, API_BODY_NONE, true},

@@ -1007,9 +1007,8 @@ static void images_are_listed_and_shown(void **state)
 
 static void what_is_not_done_says_so_with_501(void **state)
 {
-    static const char *const posts[] = {
-        "/containers/x/exec", "/containers/x/update", "/containers/x/resize", "/commit", "/build", "/auth",
-        "/images/x/push",     "/exec/x/start"};
+    static const char *const posts[] = {"/containers/x/exec", "/containers/x/update", "/commit", "/build", "/auth",
+                                        "/images/x/push",     "/exec/x/start"};
     static const char *const gets[] = {"/containers/x/top",    "/containers/x/stats",   "/containers/x/changes",
                                        "/containers/x/export", "/containers/x/archive", "/images/search",
                                        "/images/x/get",        "/exec/x/json"};

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "engine/api/api.h"
+#include "engine/api/attach.h"
 #include "engine/api/container_list.h"
 #include "engine/api/container_read.h"
 #include "engine/api/container_show.h"
@@ -584,6 +585,7 @@ const struct api_route api_container_routes[] = {
     {"POST", "/containers/*/unpause", unpause_container, API_BODY_NONE, false},
     {"GET", "/containers/*/logs", api_logs, API_BODY_NONE, false},
     {"POST", "/containers/*/attach", api_attach, API_BODY_NONE, false},
+    {"POST", "/containers/*/resize", api_resize, API_BODY_NONE, false},
     {"DELETE", "/containers/*", delete, API_BODY_NONE, false},
     {0},
 };

@@ -85,7 +85,7 @@ static bool is_wanted(const struct event_call *l, const struct event *ev)
     for (size_t i = 0; i < ARRAY_SIZE(types); i++)
         if (!names_object(&l->f, types[i], ev))
             return false;
-    return filters_exact(&l->f, "type", ev->type) && filters_exact(&l->f, "scope", "local") &&
+    return filters_exact(&l->f, "type", ev->type) && filters_exact(&l->f, "scope", ev->scope) &&
            has_action(&l->f, ev) && names_image(&l->f, ev) &&
            filters_labels(&l->f, "label", attribute_of, (void *)ev);
 }

@@ -417,9 +417,33 @@ static void plugins(struct api_call *c)
     api_json(c, 200, &body);
 }
 
+/* `docker inspect` asks for one when nothing else has the name. */
+static void plugin(struct api_call *c)
+{
+    struct err e;
+
+    err_set(&e, ERR_NOT_FOUND, "plugin \"%.255s\" not found", c->name);
+    api_error(c, &e);
+}
+
+/* A part of `docker system prune`: nothing is built here, so there is no cache. */
+static void build_prune(struct api_call *c)
+{
+    AUTO_BUF struct buf body = {0};
+
+    buf_append_str(&body, "{\"CachesDeleted\":[],\"SpaceReclaimed\":0}");
+    api_json(c, 200, &body);
+}
+
 const struct api_route api_system_routes[] = {
-    {"GET", "/_ping", ping, API_BODY_NONE, true},         {"HEAD", "/_ping", ping, API_BODY_NONE, true},
-    {"GET", "/version", version, API_BODY_NONE, true},    {"GET", "/info", info, API_BODY_NONE, false},
-    {"GET", "/events", api_events, API_BODY_NONE, false}, {"GET", "/system/df", usage, API_BODY_NONE, false},
-    {"GET", "/plugins", plugins, API_BODY_NONE, true},    {0},
+    {"GET", "/_ping", ping, API_BODY_NONE, true},
+    {"HEAD", "/_ping", ping, API_BODY_NONE, true},
+    {"GET", "/version", version, API_BODY_NONE, true},
+    {"GET", "/info", info, API_BODY_NONE, false},
+    {"GET", "/events", api_events, API_BODY_NONE, false},
+    {"GET", "/system/df", usage, API_BODY_NONE, false},
+    {"GET", "/plugins", plugins, API_BODY_NONE, true},
+    {"GET", "/plugins/*/json", plugin, API_BODY_NONE, true},
+    {"POST", "/build/prune", build_prune, API_BODY_NONE, true},
+    {0},
 };

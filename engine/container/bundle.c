@@ -480,6 +480,9 @@ int bundle_make(const struct bundle_in *in, struct arena *a, LaunchPlan **ret_pl
     rc = options_log(h, plan->log, e);
     if (rc < 0)
         return rc;
+    plan->log->has_live = true; /* a client may be attached, and wait for a prompt */
+    plan->log->live =
+        in->record->config->tty || in->record->config->attach_stdout || in->record->config->attach_stderr;
     plan->log->has_directory_fd = in->log_directory != UINT_MAX;
     plan->log->directory_fd = in->log_directory;
     *ret_plan = plan;

@@ -49,7 +49,7 @@ struct container_op {
     int signal;         /* stop: to send first */
     int64_t grace_ms;   /* stop: and how long to wait; below 0: for ever */
     bool killed;        /* SIGKILL was sent */
-    bool start_again;   /* restart: start once it has ended */
+    bool start_again;   /* restart: start once it has ended, and say that it was one */
 };
 
 /* A client that waits. Embedded by the caller; `done` comes once, later. */
@@ -77,6 +77,7 @@ struct container {
     bool remove_ended;   /* remove once it has ended; asked while it was STARTING */
     bool remove_volumes; /* and its anonymous volumes */
     bool is_dead;        /* a removal failed */
+    bool stdin_ended;    /* who was to type has left before it ran: its input ends at once */
     struct alarm save_again;
 
     struct launch *launch;               /* while STARTING */

@@ -242,6 +242,16 @@ static void set_alive(struct container *c, int pid, const char *sandbox, int64_t
     c->started_mono_ms = (int64_t)uv_now(c->en->loop);
 }
 
+static bool was_restarted(const struct container *c)
+{
+    const struct container_op *op;
+
+    list_each (op, &c->starts, link)
+        if (op->start_again)
+            return true;
+    return false;
+}
+
 void container_launched(struct container *c, const struct err *e, int pid, const char *sandbox, int64_t started_ns)
 {
     c->launch = NULL;
@@ -256,8 +266,13 @@ void container_launched(struct container *c, const struct err *e, int pid, const
     container_save(c);
     if (c->record->config->tty)
         set_console(c);
+    if (c->stdin_ended)
+        keeper_close_stdin(c->en->keeper, c->record->id);
+    c->stdin_ended = false;
     volume_events(c, "mount");
     container_tell(c, ENGINE_STARTED, "start", NULL, 0);
+    if (was_restarted(c))
+        container_tell(c, -1, "restart", NULL, 0);
     container_ops_end(&c->starts, NULL);
     if (c->remove_ended)
         container_send(c, SIGKILL);
@@ -323,8 +338,7 @@ static void start_again(struct container *c)
     c->record->state->stopped_by_user = false;
     c->record->state->restart_count = 0;
     c->restart_delay_ms = 0;
-    if (begin(c, &e) == 0)
-        container_tell(c, -1, "restart", NULL, 0);
+    (void)begin(c, &e); /* start_failed has said it */
 }
 
 /* RUNNING, or REMOVING while it still ran: it has ended. */

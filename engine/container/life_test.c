@@ -583,6 +583,18 @@ static void kill_needs_a_running_container(void **state)
     assert_int_equal(fake_last_signal(), SIGKILL);
 }
 
+/* What happened to containers so far, in order. */
+static void says_actions(const char *expected)
+{
+    AUTO_BUF struct buf actions = {0};
+    const struct event *event;
+
+    list_each (event, &en->events.kept, link)
+        if (strcmp(event->type, "container") == 0)
+            buf_printf(&actions, "%s ", event->action);
+    assert_string_equal(buf_str(&actions), expected);
+}
+
 static void restart_verb_stops_and_starts(void **state)
 {
     struct answer a = {0};
@@ -601,6 +613,16 @@ static void restart_verb_stops_and_starts(void **state)
     assert_int_equal(a.e.code, 0);
     assert_int_equal(life_of(id), LIFE_RUNNING);
     assert_false(state_of(id)->stopped_by_user);
+    says_actions("create start kill die stop start restart ");
+    assert_int_equal(container_stop(c, NULL, 60000, answered, &a, &e), 0);
+    fake_exit(id, 0);
+    a.here = false;
+    await(&a);
+    a.here = false;
+    assert_int_equal(container_restart(c, NULL, 60000, answered, &a, &e), 0); /* of what is at rest */
+    fake_launched(3);
+    await(&a);
+    says_actions("create start kill die stop start restart kill die stop start restart ");
 }
 
 static void restart_that_cannot_start_again_says_so(void **state)

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "engine/container/logline.h"
+#include "proto/base/base64.h"
 #include "proto/base/timefmt.h"
 
 #define DEPTH_MAX 16 /* of unknown members */
@@ -181,7 +182,7 @@ static bool take_time(const char *text, size_t size, int64_t *ret)
     return time_parse_ns(copy, ret);
 }
 
-static bool take_member(struct cursor *c, struct logline *line, bool *ret_has_time)
+static bool take_member(struct cursor *c, struct logline *line, bool *ret_has_time, bool *ret_has_raw)
 {
     char *key, *text;
     size_t key_size, size;
@@ -190,14 +191,21 @@ static bool take_member(struct cursor *c, struct logline *line, bool *ret_has_ti
         return false;
     skip_blanks(c);
     bool is_log = is(key, key_size, "log"), is_stream = is(key, key_size, "stream"),
-         is_time = is(key, key_size, "time");
-    if (!is_log && !is_stream && !is_time)
+         is_time = is(key, key_size, "time"), is_raw = is(key, key_size, "raw");
+    if (!is_log && !is_stream && !is_time && !is_raw)
         return skip_value(c, 0);
     if (!take_string(c, &text, &size))
         return false;
-    if (is_log) {
+    if (is_raw) {
+        if (!base64_decode(text, size, text, &line->size))
+            return false;
+        line->text = text;
+        *ret_has_raw = true;
+    } else if (is_log && !*ret_has_raw) {
         line->text = text;
         line->size = size;
+    } else if (is_log) {
+        return true; /* with U+FFFD for what "raw" says */
     } else if (is_stream) {
         line->stream = is(text, size, "stdout") ? LOGLINE_STDOUT : is(text, size, "stderr") ? LOGLINE_STDERR : 0;
     } else {
@@ -210,12 +218,12 @@ bool logline_parse(char *line, size_t size, struct logline *ret)
 {
     struct cursor c = {line, line + size};
     struct logline found = {0};
-    bool has_time = false;
+    bool has_time = false, has_raw = false;
 
     if (!take(&c, '{'))
         return false;
     do {
-        if (!take_member(&c, &found, &has_time))
+        if (!take_member(&c, &found, &has_time, &has_raw))
             return false;
     } while (take(&c, ','));
     if (!take(&c, '}'))

@@ -1,6 +1,9 @@
-/* One line of a container's log file: {"log":"text\n","stream":"stdout","time":"2026-..."}
- * (reference/engine-surface.md section 8). The file was written by our logger, but what stands in it came from the
- * container, and disks lie. */
+/* One line of a container's log file (reference/engine-surface.md section 8):
+ *
+ *     {"log":"text\n","stream":"stdout","time":"2026-..."}
+ *
+ * with one more member, "raw" (the text in base64, which counts), when the text is no UTF-8. The file was written
+ * by our logger, but what stands in it came from the container, and disks lie. */
 #pragma once
 
 #include <stdbool.h>

@@ -74,6 +74,23 @@ static void escapes_are_decoded(void **state)
     }
 }
 
+static void raw_bytes_count_where_there_are_some(void **state)
+{
+    static const char *const table[] = {
+        "{\"log\":\"\\ufffd\\n\",\"raw\":\"/wo=\"" TAIL,
+        "{\"raw\":\"/wo=\",\"log\":\"\\ufffd\\n\"" TAIL,
+    };
+    char copy[1000];
+
+    for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+        struct logline line;
+
+        assert_true(parse(table[i], &line, copy));
+        assert_int_equal(line.size, 2);
+        assert_memory_equal(line.text, "\xff\n", 2);
+    }
+}
+
 static void damage_is_noticed(void **state)
 {
     static const char *const table[] = {
@@ -85,6 +102,8 @@ static void damage_is_noticed(void **state)
         "{\"log\":\"x\",\"stream\":\"stdin\",\"time\":\"2026-01-01T00:00:00Z\"}",
         "{\"log\":\"x\",\"stream\":\"stdout\",\"time\":\"yesterday\"}",
         "{\"log\":5" TAIL,
+        "{\"log\":\"x\",\"raw\":\"/w\"" TAIL,
+        "{\"log\":\"x\",\"raw\":5" TAIL,
         "{\"log\":\"x\"" TAIL "x",
         "{\"log\":\"x\\q\"" TAIL,
         "{\"log\":\"x\\u12\"" TAIL,
@@ -144,6 +163,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lines_are_read_in_any_order_with_unknown_members),
         cmocka_unit_test(escapes_are_decoded),
+        cmocka_unit_test(raw_bytes_count_where_there_are_some),
         cmocka_unit_test(damage_is_noticed),
         cmocka_unit_test(written_lines_read_back_and_cut_ones_do_not),
     };

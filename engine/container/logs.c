@@ -28,6 +28,7 @@
 #include "engine/container/container.h"
 #include "engine/container/logline.h"
 #include "engine/container/logs.h"
+#include "engine/sweep.h"
 #include "proto/base/log.h"
 #include "proto/base/mem.h"
 
@@ -63,8 +64,8 @@ struct engine_log {
     bool skipping;  /* inside a line that is too long */
     uint64_t damaged;
 
-    bool paused; /* by on_line */
-    bool exited; /* since the reader was opened */
+    bool run_over; /* options.to_exit: that run has ended */
+    bool paused;   /* by on_line */
     bool closing;
     uv_idle_t idle;       /* one slice per turn, while there is something to do */
     uv_fs_event_t notify; /* following */
@@ -278,7 +279,7 @@ static bool is_over(const struct engine_log *l)
     if (!l->options.follow || container_find(l->en, l->id, &c, NULL) < 0)
         return true;
     if (l->options.to_exit)
-        return l->exited;
+        return l->run_over;
     return !container_is_running(c) && c->life != LIFE_STARTING;
 }
 
@@ -369,7 +370,7 @@ static void on_change(void *ctx, enum engine_change what, const ContainerRecord 
 
     if (strcmp(record->id, l->id) != 0)
         return;
-    l->exited = l->exited || what == ENGINE_DIED;
+    l->run_over = l->run_over || what == ENGINE_DIED;
     wake(l);
 }
 
@@ -395,12 +396,32 @@ static void on_handle_closed(uv_handle_t *handle)
     free(l);
 }
 
+bool logs_are_read(struct engine *en, const char *id)
+{
+    const struct engine_log *l;
+
+    list_each (l, &en->logs, link)
+        if (l->options.follow && strcmp(l->id, id) == 0)
+            return true;
+    return false;
+}
+
+/* The last who reads what a removed container has written lets its directory go (remove.c). */
+static void let_go(struct engine_log *l)
+{
+    struct containers *s = l->en->containers;
+
+    if (!l->en->closing && l->options.follow && !map_get(&s->by_id, l->id) && !logs_are_read(l->en, l->id))
+        (void)sweep_take(s->sweep, s->fd, l->id, NULL); /* else it goes at the next start */
+}
+
 static void close_reader(struct engine_log *l)
 {
     if (l->damaged)
         log_warn("damaged lines of a log were skipped", "container=%s count=%" PRIu64, l->id, l->damaged);
     l->closing = true;
     list_remove(&l->link);
+    let_go(l);
     engine_unwatch(&l->watch);
     alarm_clear(&l->until);
     if (l->fd >= 0)
@@ -499,15 +520,6 @@ void engine_log_close(struct engine_log *l)
     assert(l->state != LOG_END);
     sm_move(&machine, &l->state, LOG_END);
     close_reader(l);
-}
-
-void logs_hold(struct engine *en, const char *id)
-{
-    struct engine_log *l;
-
-    list_each (l, &en->logs, link)
-        if (l->fd < 0 && strcmp(l->id, id) == 0)
-            (void)file_open(l, 0); /* none: it never wrote anything */
 }
 
 void logs_close(struct engine *en)

@@ -1,10 +1,12 @@
 /* Readers of containers' logs: engine_log_* of engine.h. */
 #pragma once
 
-#include "engine/engine.h"
+#include <stdbool.h>
 
-/* A container's files are about to be removed: its readers keep what they have not read yet. */
-void logs_hold(struct engine *en, const char *id);
+#include "engine/engine.h"
 
 /* The engine closes: every reader hears ERR_CANCELED, now. */
 void logs_close(struct engine *en);
+
+/* Whether somebody follows this container's log: then its directory stays until he has read it to the end. */
+bool logs_are_read(struct engine *en, const char *id);

@@ -110,8 +110,10 @@ void container_remove_now(struct container *c)
         removal_failed(c, &e);
         return;
     }
-    logs_hold(en, c->record->id);
-    if (sweep_take(s->sweep, s->fd, c->record->id, &e) < 0) /* without its record it goes at the next start */
+    /* Who follows its output reads on to the end; the last one removes the files (logs.c), or else the next start.
+     */
+    if (!logs_are_read(en, c->record->id) &&
+        sweep_take(s->sweep, s->fd, c->record->id, &e) < 0) /* without its record it goes at the next start */
         log_error("a removed container's files stay for now", "container=%s error=\"%s\"", c->record->id, e.text);
     keeper_forget(en->keeper, c->record->id);
     image_release(en->images, c->record->image_id);

@@ -206,9 +206,12 @@ int container_stop(struct container *c, const char *signal, int64_t grace_ms, en
 int container_restart(struct container *c, const char *signal, int64_t grace_ms, engine_done *done, void *ctx,
                       struct err *e)
 {
-    if (c->life != LIFE_RUNNING)
-        return container_start(c, done, ctx, e);
-    return stop(c, signal, grace_ms, true, done, ctx, e);
+    if (c->life == LIFE_RUNNING)
+        return stop(c, signal, grace_ms, true, done, ctx, e);
+    int rc = container_start(c, done, ctx, e);
+    if (rc == 0)
+        list_last(&c->starts, struct container_op, link)->start_again = true; /* for the event */
+    return rc;
 }
 
 /* The signal that users stop it with, or one that they have not told us from it: it shall not come back. */

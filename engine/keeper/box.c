@@ -254,6 +254,8 @@ void box_describe(const struct box *b, struct box_message *ret, int *fds, unsign
     m->log_files_max = b->log_files_max;
     m->has_log_discard = true;
     m->log_discard = b->log_discard;
+    m->has_log_live = true;
+    m->log_live = b->log_live;
     m->has_adopted = true;
     m->adopted = b->adopted;
     if (b->stage >= BOX_STAGE__DRAINING_BOX) {
@@ -304,6 +306,7 @@ void box_fill(struct box *b, const Box *m)
     b->log_size_max = m->log_size_max;
     b->log_files_max = m->log_files_max;
     b->log_discard = m->log_discard;
+    b->log_live = m->log_live;
     b->adopted = true;
     if (m->exit) {
         b->exit.code = m->exit->code;

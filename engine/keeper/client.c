@@ -59,6 +59,7 @@ static struct held *held_new(struct keeper *k, const Box *m)
     h->group = dup_or_null(m->cgroup);
     h->log_path = dup_or_null(m->log_path);
     h->log_discard = m->log_discard;
+    h->log_live = m->log_live;
     h->log_size_max = m->log_size_max;
     h->log_files_max = m->log_files_max;
     h->tty = m->tty;
@@ -323,10 +324,11 @@ static void post_adopt(struct keeper *k, struct held *h)
     b.open_stdin = h->open_stdin;
     b.cgroup = h->group;
     b.log_path = h->log_path;
-    b.has_log_size_max = b.has_log_files_max = b.has_log_discard = true;
+    b.has_log_size_max = b.has_log_files_max = b.has_log_discard = b.has_log_live = true;
     b.log_size_max = h->log_size_max;
     b.log_files_max = h->log_files_max;
     b.log_discard = h->log_discard;
+    b.log_live = h->log_live;
     for (int i = 0; i < HELD_FDS; i++) {
         if (h->fds[i] < 0)
             continue;
@@ -640,6 +642,21 @@ void keeper_forget(struct keeper *k, const char *id)
         map_put(&k->forgotten, copy, copy);
     }
     held_free(k, h);
+}
+
+void keeper_close_stdin(struct keeper *k, const char *id)
+{
+    struct held *h = map_get(&k->by_id, id);
+    KeeperRequest m = KEEPER_REQUEST__INIT;
+
+    if (!h || h->ended || !h->open_stdin || h->tty)
+        return;
+    if (h->fds[FD_STDIN] >= 0)
+        close(h->fds[FD_STDIN]);
+    h->fds[FD_STDIN] = -1;
+    h->open_stdin = false; /* a keeper that is given this container does not open it either */
+    m.close_stdin = (char *)id;
+    post(k, &m, NULL, 0);
 }
 
 int keeper_upgrade(struct keeper *k, const char *program, void (*done)(void *ctx, const struct err *e), void *ctx,

@@ -29,7 +29,7 @@ struct held { /* one container, as long as it is not forgotten */
     int pid;
     uint64_t start;
     int64_t started_ns;
-    bool tty, open_stdin, log_discard;
+    bool tty, open_stdin, log_discard, log_live;
     uint64_t log_size_max;
     uint32_t log_files_max;
     bool ended;                      /* its exit was told to our owner */

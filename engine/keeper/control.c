@@ -281,6 +281,22 @@ static void on_forget(struct server *s, const char *id)
     box_remove(b);
 }
 
+/* Its only writers are we and shoald, which has closed its own. Written down first: a keeper after us must not open
+ * it again. */
+static int on_close_stdin(struct server *s, const char *id, struct err *e)
+{
+    struct box *b = map_get(&s->by_id, id);
+
+    if (!b || b->tty || !b->open_stdin)
+        return 0; /* ended, or closed before */
+    b->open_stdin = false;
+    int rc = box_save(b, e);
+    if (b->in >= 0)
+        close(b->in);
+    b->in = -1;
+    return rc;
+}
+
 static int on_stop(struct server *s, struct err *e)
 {
     const struct box *b;
@@ -296,7 +312,8 @@ static int on_stop(struct server *s, struct err *e)
 
 static int check_request(const KeeperRequest *r, struct err *e)
 {
-    int members = !!r->hello + !!r->launch + !!r->forget + r->has_warm + !!r->adopt + !!r->upgrade + r->has_stop;
+    int members = !!r->hello + !!r->launch + !!r->forget + r->has_warm + !!r->adopt + !!r->upgrade + r->has_stop +
+                  !!r->close_stdin;
 
     return members == 1 ? 0 : err_set(e, ERR_UNSUPPORTED, "a request with %d members this keeper knows", members);
 }
@@ -327,6 +344,8 @@ static void dispatch(struct server *s, const KeeperRequest *r, int *fds, unsigne
         rc = pool_add(s, r->warm.data, r->warm.len, &e);
     } else if (r->adopt) {
         rc = resume_adopt(s, r->adopt, fds, fd_count, &e);
+    } else if (r->close_stdin) {
+        rc = on_close_stdin(s, r->close_stdin, &e);
     } else if (r->has_stop) {
         rc = on_stop(s, &e);
         s->stop_serial = rc == 0 ? r->serial : s->stop_serial;
@@ -406,6 +425,10 @@ static void listen_on_event(struct watch *w, uint32_t events)
     int fd, rc = packet_accept(s->listener, &fd, &e);
 
     (void)events;
+    if (rc == 0 && s->stop_serial) { /* too late for this keeper: they come back and find, or start, the next one */
+        close(fd);
+        return;
+    }
     if (rc == 0) {
         drop_connection(s);
         rc = take_connection(s, fd, &e);

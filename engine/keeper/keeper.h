@@ -84,6 +84,10 @@ int keeper_signal(struct keeper *k, const char *id, int signal, struct err *e);
 /* The exit has been stored: the keeper drops its record, pipes, namespaces and cgroups. Idempotent. */
 void keeper_forget(struct keeper *k, const char *id);
 
+/* End the container's standard input: the program reads an end of file. Only for open_stdin without tty;
+ * idempotent. Whoever duplicated keeper_stdin must have closed that. */
+void keeper_close_stdin(struct keeper *k, const char *id);
+
 /* Replace the running keeper's program by another executable of the same protocol; containers and launches in
  * flight go on. */
 int keeper_upgrade(struct keeper *k, const char *program, void (*done)(void *ctx, const struct err *e), void *ctx,

@@ -213,6 +213,7 @@ static int note_plan(struct box *b, const LaunchPlan *p, int *fds, struct err *e
     b->log_discard = !log || log->discard || !log->has_directory_fd;
     if (b->log_discard)
         return 0;
+    b->log_live = log->live;
     b->log_size_max = log->size_max;
     b->log_files_max = log->has_files_max && log->files_max ? log->files_max : 1;
     b->log = fcntl(fds[log->directory_fd], F_DUPFD_CLOEXEC, 0);

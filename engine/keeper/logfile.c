@@ -12,10 +12,12 @@
 #include <unistd.h>
 
 #include "engine/keeper/logfile.h"
+#include "proto/base/base64.h"
 #include "proto/base/jwrite.h"
 #include "proto/base/mem.h"
 
-#define TAIL_MAX (8 * LOG_TEXT_MAX) /* no entry is longer: six bytes per byte of text at most, and its frame */
+#define TAIL_MAX \
+    (8 * LOG_TEXT_MAX) /* no entry is longer: six bytes per byte of text at most, 4/3 in base64, and its frame */
 
 void logfile_open(struct logfile *f, int dir_fd, const char *id, uint64_t size_max, unsigned files_max)
 {
@@ -116,6 +118,12 @@ void logfile_entry(struct buf *batch, const char *text, size_t length, const cha
 
     jwrite_object(&j, NULL);
     jwrite_string_n(&j, "log", text, length);
+    if (!jwrite_is_faithful(text, length)) { /* others read the line above; ours reads what was written */
+        AUTO_BUF struct buf raw = {0};
+
+        base64_encode(&raw, text, length);
+        jwrite_string_n(&j, "raw", buf_bytes(&raw), raw.length);
+    }
     jwrite_string(&j, "stream", stream);
     jwrite_time_ns(&j, "time", wall_ns);
     jwrite_end(&j);

@@ -28,7 +28,8 @@ struct logfile {
 void logfile_open(struct logfile *f, int dir_fd, const char *id, uint64_t size_max, unsigned files_max);
 void logfile_close(struct logfile *f);
 
-/* Append one entry to `batch`: the text as given, which ends with a newline unless it is a part. */
+/* Append one entry to `batch`: the text as given, which ends with a newline unless it is a part. Bytes that are no
+ * UTF-8 become U+FFFD in Docker's member "log", and stand in base64 in one of ours, "raw". */
 void logfile_entry(struct buf *batch, const char *text, size_t length, const char *stream, int64_t wall_ns);
 
 /* How much of data[0 .. size) is one entry: up to and with the newline, or LOG_TEXT_MAX without one (a little less,

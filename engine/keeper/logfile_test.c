@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "engine/keeper/logfile.h"
+#include "proto/base/base64.h"
 #include "proto/base/file.h"
 #include "proto/base/mem.h"
 
@@ -96,6 +97,12 @@ static void bytes_that_are_no_text_become_valid_json(void **state)
     assert_non_null(root);
     const char *log = json_string_value(json_object_get(root, "log"));
     assert_non_null(strstr(log, "\xef\xbf\xbd"));
+    const char *raw = json_string_value(json_object_get(root, "raw")); /* as they were */
+    char decoded[64];
+    size_t size;
+    assert_true(base64_decode(raw, strlen(raw), decoded, &size));
+    assert_int_equal(size, sizeof(bytes) - 1);
+    assert_memory_equal(decoded, bytes, size);
     json_decref(root);
 }
 

@@ -18,6 +18,9 @@
  * The death of shoald or of the keeper loses and repeats nothing: this process does not notice either. While no
  * logger runs, pipes and terminals keep what fits and then make the program wait.
  *
+ * Where somebody may be attached (a terminal, or a client that asked for it), what lingers is written as a part of
+ * a line, so that a prompt can be read in the file.
+ *
  *     told "add"    the source is watched (edge-triggered) and read from now on
  *     told "drain"  its container ended: all there is is written, then "drained" is answered and it is let go
  *     told "quit"   everything in memory is written as parts of lines, and we end; pipes keep the rest
@@ -69,6 +72,7 @@ struct source { /* one container */
     struct stream out, err; /* or the terminal in `out` alone */
     bool tty;
     bool discard;
+    bool live;    /* unfinished lines are written when they linger: somebody may be waiting for a prompt */
     bool drained; /* everything is written; descriptors are closed */
     bool told;    /* this keeper knows that we have it */
     struct logfile file;
@@ -238,7 +242,7 @@ static bool turn(struct stream *s, bool all)
     if (s->fd < 0)
         return false;
     bool more = s->source->tty ? turn_terminal(s) : turn_pipe(s, all);
-    if (s->left)
+    if (s->left || (s->part.length && s->source->live))
         timer_set(&s->source->logger->loop, &s->linger, LINGER_US);
     return more;
 }
@@ -249,6 +253,10 @@ static void stream_on_linger(struct timer *t)
 
     if (turn(s, true))
         mark_ready(s);
+    else if (s->source->live && s->part.length) {
+        put_part(s);
+        write_batch(s);
+    }
 }
 
 static void stream_on_event(struct watch *w, uint32_t events)
@@ -349,6 +357,7 @@ static void on_add(struct logger *l, const Box *m, int *fds, unsigned count)
     stream_init(s, &s->err, "stderr");
     int dir = take_fd(fds, count, m->has_log_fd, m->log_fd);
     s->discard = dir < 0;
+    s->live = s->tty || m->log_live;
     logfile_open(&s->file, dir, s->id, m->log_size_max, m->log_files_max);
     int rc = stream_start(&s->out, s->tty ? take_fd(fds, count, true, m->terminal_fd)
                                           : take_fd(fds, count, m->has_stdout_fd, m->stdout_fd));

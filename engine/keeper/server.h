@@ -72,7 +72,7 @@ struct box {
     char *log_path; /* owned; NULL: discard */
     uint64_t log_size_max;
     uint32_t log_files_max;
-    bool log_discard;
+    bool log_discard, log_live;
     struct recipe *recipe; /* while preparing or warm for one */
     struct list pooled;    /* recipe->boxes */
     uint32_t serial;       /* of the request that launches it */

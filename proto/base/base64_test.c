@@ -25,8 +25,14 @@ static void test_vectors_of_the_rfc_are_encoded(void **state)
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         AUTO_BUF struct buf out = {0};
 
+        char decoded[16];
+        size_t size;
+
         base64_encode(&out, cases[i].plain, strlen(cases[i].plain));
         assert_string_equal(buf_str(&out), cases[i].encoded);
+        assert_true(base64_decode(cases[i].encoded, strlen(cases[i].encoded), decoded, &size));
+        assert_int_equal(size, strlen(cases[i].plain));
+        assert_memory_equal(decoded, cases[i].plain, size);
     }
 }
 
@@ -40,11 +46,23 @@ static void bytes_above_127_use_the_whole_alphabet(void **state)
     assert_string_equal(buf_str(&out), "x=+//+AA==");
 }
 
+static void what_is_no_base64_is_refused(void **state)
+{
+    static const char *const cases[] = {"Z", "Zg", "Zg=", "Z===", "Zg=a", "=g==", "Zm9v\nZm8", "Zm-v", "Zg==Zg=="};
+    char decoded[16];
+    size_t size;
+
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
+        if (base64_decode(cases[i], strlen(cases[i]), decoded, &size))
+            fail_msg("%s", cases[i]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_vectors_of_the_rfc_are_encoded),
         cmocka_unit_test(bytes_above_127_use_the_whole_alphabet),
+        cmocka_unit_test(what_is_no_base64_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

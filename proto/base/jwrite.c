@@ -65,6 +65,18 @@ static size_t utf8_length(const unsigned char *text, size_t left)
     return length;
 }
 
+bool jwrite_is_faithful(const char *value, size_t length)
+{
+    const unsigned char *bytes = (const unsigned char *)value;
+
+    for (size_t i = 0, sequence; i < length; i += sequence) {
+        sequence = utf8_length(bytes + i, length - i);
+        if (!sequence)
+            return false;
+    }
+    return true;
+}
+
 static void put_escaped(struct buf *out, unsigned char c)
 {
     switch (c) {

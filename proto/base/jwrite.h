@@ -39,6 +39,9 @@ void jwrite_end(struct jwrite *j); /* closes the innermost object or array */
 
 void jwrite_string(struct jwrite *j, const char *key, const char *value); /* NULL writes "" */
 void jwrite_string_n(struct jwrite *j, const char *key, const char *value, size_t length);
+
+/* Whether a string says these bytes as they are: what is no UTF-8 becomes U+FFFD. */
+bool jwrite_is_faithful(const char *value, size_t length);
 void jwrite_printf(struct jwrite *j, const char *key, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 void jwrite_int(struct jwrite *j, const char *key, int64_t value);
 void jwrite_uint(struct jwrite *j, const char *key, uint64_t value);

@@ -69,6 +69,18 @@ static void on_closed(void *ctx)
     ((struct cluster *)ctx)->closed = true;
 }
 
+static void on_event(void *ctx, const struct manager_event *ev)
+{
+    struct cluster *c = ctx;
+
+    if (!c->hears)
+        return;
+    buf_printf(&c->events, "%s %s %s", ev->type, ev->action, ev->id);
+    for (size_t i = 0; i < ev->count; i++)
+        buf_printf(&c->events, " %s=%s", ev->attributes[i].key, ev->attributes[i].value);
+    buf_append_str(&c->events, "\n");
+}
+
 int cluster_open(struct cluster *c, const Cluster *bootstrap, struct err *e)
 {
     static Platform platform = PLATFORM__INIT;
@@ -99,7 +111,8 @@ int cluster_open(struct cluster *c, const Cluster *bootstrap, struct err *e)
                                     .node = &c->box,
                                     .ctx = c,
                                     .on_ready = on_ready,
-                                    .on_stopped = on_stopped};
+                                    .on_stopped = on_stopped,
+                                    .on_event = on_event};
 
     c->ready = c->closed = false;
     return manager_open(&config, &c->manager, e);
@@ -198,6 +211,7 @@ void cluster_end(struct cluster *c)
     assert_int_equal(uv_loop_close(&c->loop), 0);
     manager_founding_free(&c->founding);
     arena_fini(&c->arena);
+    buf_fini(&c->events);
     if (tree_remove(AT_FDCWD, c->dir, &e) < 0)
         FAIL("%s", e.text);
 }

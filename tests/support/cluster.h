@@ -25,7 +25,9 @@ struct cluster { /* one manager, and the loop of its node */
     char listen[64];
     bool ready, closed;
     unsigned stops;
-    struct err why; /* of the last stop */
+    struct err why;    /* of the last stop */
+    bool hears;        /* keep what is told of the swarm */
+    struct buf events; /* a line each: "service update <id> key=value key=value" */
     int port;
 };
 
