@@ -43,6 +43,7 @@ static struct {
     char forgotten[FAKE_MAX][HEX_ID_TEXT + 1];
     unsigned forgotten_count;
     bool deaf; /* signals find no process */
+    unsigned stops;
     char *cgroup;
 } fake_keeper;
 
@@ -117,6 +118,12 @@ void keeper_forget(struct keeper *k, const char *id)
 {
     assert_true(fake_keeper.forgotten_count < FAKE_MAX);
     memcpy(fake_keeper.forgotten[fake_keeper.forgotten_count++], id, HEX_ID_TEXT);
+}
+
+int keeper_stop(struct keeper *k, void (*stopped)(void *ctx, const struct err *e), void *ctx, struct err *e)
+{
+    fake_keeper.stops++;
+    return 0;
 }
 
 int keeper_terminal(struct keeper *k, const char *id)
