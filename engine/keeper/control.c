@@ -426,6 +426,10 @@ static void listen_on_event(struct watch *w, uint32_t events)
     int fd, rc = packet_accept(s->listener, &fd, &e);
 
     (void)events;
+    if (rc == 0 && s->stop_serial) { /* too late for this keeper: they come back and find, or start, the next one */
+        close(fd);
+        return;
+    }
     if (rc == 0) {
         drop_connection(s);
         rc = take_connection(s, fd, &e);

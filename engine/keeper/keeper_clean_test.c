@@ -122,6 +122,19 @@ static void keeper_ends_only_when_nothing_is_in_it(void **state)
     assert_int_equal(kill(logger, 0), -1);
 }
 
+/* The next shoald comes while the last one's keeper is still ending. */
+static void next_keeper_follows_at_once(void **state)
+{
+    struct err e;
+
+    for (int i = 0; i < 10; i++) {
+        assert_int_equal(keeper_stop(rig.keeper, NULL, NULL, &e), 0);
+        rig_disconnect(&rig);
+        rig_connect(&rig);
+        assert_int_equal(rig_run(a_shell("echo here; exit 3")), 3);
+    }
+}
+
 /* --- the pool --------------------------------------------------------------------------------------- */
 
 /* Warm sandboxes are the keeper's children. */
@@ -223,6 +236,7 @@ int main(int argc, char **argv)
         COLD(many_cycles_leave_nothing),
         COLD(failed_launches_leave_nothing),
         COLD(keeper_ends_only_when_nothing_is_in_it),
+        COLD(next_keeper_follows_at_once),
         WARM(sandboxes_are_kept_warm_and_used_once),
         WARM(pool_grows_when_starts_come_fast_and_only_to_its_maximum),
         WARM(container_with_other_wishes_gets_a_sandbox_of_its_own),
