@@ -257,6 +257,7 @@ $(KEEPER_UNIT): $(B)/%: $(B)/%.o $(KEEPER_ARCHIVES)
 # Tests in which something of the agent's surroundings is a fake: found before the archive with the real one.
 FAKE_ENGINE := $(B)/tests/support/fake_engine.o
 FAKE_SESSION := $(B)/tests/support/fake_session.o
+$(B)/agent/logs_test: $(FAKE_ENGINE)
 $(B)/agent/front_test: $(FAKE_ENGINE) $(FAKE_SESSION) $(B)/tests/support/fake_manager.o
 $(B)/agent/agent_test $(B)/tests/simulation/agent_sim: $(FAKE_ENGINE) $(FAKE_SESSION)
 $(B)/agent/session_test: $(B)/agent/session.o # engine/job has a session of its own
