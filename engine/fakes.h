@@ -293,15 +293,6 @@ int64_t image_layer_size(struct images *s, const char *diff_id)
     return 1000;
 }
 
-int image_name_parse(const char *ref, struct arena *a, struct image_name *ret, struct err *e)
-{
-    const char *prefix = "docker.io/library/";
-    size_t length = strncmp(ref, prefix, strlen(prefix)) == 0 ? strlen(prefix) : 0;
-
-    *ret = (struct image_name){.full = ref, .familiar = ref + length};
-    return 0;
-}
-
 #define FAKE_REFUSED return err_set(e, ERR_UNSUPPORTED, "the fake does not do that")
 
 int image_pull(struct images *s, const char *ref, const char *platform, const char *auth,

@@ -5,6 +5,7 @@
 #include "manager/api/validate.h"
 #include "manager/scheduler/constraint.h"
 #include "proto/base/ident.h"
+#include "proto/base/image_name.h"
 #include "proto/base/map.h"
 #include "proto/base/mem.h"
 
@@ -121,6 +122,18 @@ static int check_env(const ContainerSpec *spec, struct err *e)
     return rc;
 }
 
+static int check_image(const char *image, struct err *e)
+{
+    AUTO_ARENA
+    struct arena a;
+    struct image_name name;
+
+    arena_init(&a);
+    if (image_name_parse(image, &a, &name, e) == 0)
+        return 0;
+    return err_wrap(e, "ContainerSpec: \"%.100s\" is not a valid repository/tag", image);
+}
+
 /* "address name alias..." */
 static int check_hosts(const ContainerSpec *spec, struct err *e)
 {
@@ -144,6 +157,9 @@ static int check_container(const ContainerSpec *spec, struct err *e)
         return err_set(e, ERR_INVALID, "TaskSpec: missing runtime");
     if (!spec->image || !*spec->image)
         return err_set(e, ERR_INVALID, "ContainerSpec: image reference must be provided");
+    rc = check_image(spec->image, e);
+    if (rc < 0)
+        return rc;
     if (spec->isolation && *spec->isolation && strcmp(spec->isolation, "default") != 0)
         return err_set(e, ERR_INVALID, "ContainerSpec: isolation \"%s\" exists on Windows only", spec->isolation);
     if (spec->hostname && strlen(spec->hostname) > 63)
