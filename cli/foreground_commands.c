@@ -60,9 +60,9 @@ static int run_attach(struct cli *cli, const struct args *args, struct err *e)
     if (rc < 0)
         return rc;
     if (!tree_bool(container, "State.Running"))
-        return err_set(e, ERR_CONFLICT, "cannot attach to a stopped container, start it first");
+        return err_set(e, ERR_CONFLICT, "You cannot attach to a stopped container, start it first");
     if (tree_bool(container, "State.Paused"))
-        return err_set(e, ERR_CONFLICT, "cannot attach to a paused container, unpause it first");
+        return err_set(e, ERR_CONFLICT, "You cannot attach to a paused container, unpause it first");
     struct foreground_options options = options_of(container, !args_switch(args, "no-stdin"));
     rc = foreground_begin(cli, tree_text(container, "Id"), &options, &f, e);
     if (rc == 0)
