@@ -136,6 +136,10 @@ ONLY ?=
 integration: all tool-programs ## the stories with the real programs: ONLY=name runs one
 	@ONLY=$(ONLY) tests/run.sh $(B) integration
 
+.PHONY: hygiene
+hygiene: all tool-programs ## 1,000 cycles of containers and 100 kills of the daemon leave the machine as it was
+	@tests/run.sh $(B) hygiene
+
 .PHONY: bench
 bench: all bench-programs tool-programs ## print the figures of GOALS.md beside their floors
 	@tests/bench/run.sh $(B)
@@ -253,7 +257,10 @@ $(KEEPER_UNIT): $(B)/%: $(B)/%.o $(KEEPER_ARCHIVES)
 # Tests in which something of the agent's surroundings is a fake: found before the archive with the real one.
 FAKE_ENGINE := $(B)/tests/support/fake_engine.o
 FAKE_SESSION := $(B)/tests/support/fake_session.o
+$(B)/agent/logs_test: $(FAKE_ENGINE)
+$(B)/agent/front_test: $(FAKE_ENGINE) $(FAKE_SESSION) $(B)/tests/support/fake_manager.o
 $(B)/agent/agent_test $(B)/tests/simulation/agent_sim: $(FAKE_ENGINE) $(FAKE_SESSION)
+$(B)/agent/session_test: $(B)/agent/session.o # engine/job has a session of its own
 $(B)/tests/simulation/agent_sim: LDFLAGS += -Wl,--wrap=records_put,--wrap=records_remove
 # Tests that start the programs beside them.
 $(B)/engine/container/seccomp_test: | $(B)/shoal-job

@@ -259,9 +259,13 @@ void task_logs_request(struct logs *l, const LogRequest *request, const char *ma
     struct subscription *s = find(l, request->subscription);
     struct err e;
 
-    if (request->stop || s || l->closed || l->count >= SUBSCRIPTIONS_MAX) {
+    if (request->stop || s || l->closed) {
         if (s && request->stop)
             end(s);
+        return;
+    }
+    if (l->count >= SUBSCRIPTIONS_MAX) { /* the manager would refuse the stream as well */
+        log_warn("cannot send a log", "manager=%s error=\"more than %d at once\"", manager, SUBSCRIPTIONS_MAX);
         return;
     }
     if (connect_to(l, manager, &e) < 0) {

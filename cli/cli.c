@@ -8,12 +8,12 @@
 
 #include "cli/cli.h"
 #include "cli/command.h"
-#include "cli/reference.h"
 #include "cli/tree.h"
 #include "cli/value.h"
 #include "proto/base/clock.h"
 #include "proto/base/entropy.h"
 #include "proto/base/file.h"
+#include "proto/base/image_name.h"
 #include "proto/base/map.h"
 #include "proto/base/mem.h"
 
@@ -346,11 +346,13 @@ char *cli_registry_auth(struct cli *cli, const char *image)
     AUTO_BUF struct buf login = {0};
     struct buf header = {0};
     struct jwrite j = JWRITE_TO(&login);
-    struct reference ref;
+    AUTO_ARENA struct arena a;
+    struct image_name name;
     const char *server = "";
 
-    if (reference_parse(image, &ref, NULL) == 0)
-        server = strcmp(ref.domain, "docker.io") == 0 ? "https://index.docker.io/v1/" : ref.domain;
+    arena_init(&a);
+    if (image_name_parse(image, &a, &name, NULL) == 0)
+        server = strcmp(name.domain, "docker.io") == 0 ? "https://index.docker.io/v1/" : name.domain;
     json_t *entry = jread_get(jread_get(config(cli), "auths"), server);
     jwrite_object(&j, NULL);
     write_login(&j, entry, server);

@@ -9,9 +9,9 @@
 #include "cli/container_spec.h"
 #include "cli/foreground.h"
 #include "cli/image.h"
-#include "cli/reference.h"
 #include "cli/tree.h"
 #include "proto/base/file.h"
+#include "proto/base/image_name.h"
 #include "proto/base/mem.h"
 
 static const struct option run_only_options[] = {{.name = "detach",
@@ -52,11 +52,12 @@ static int pull(struct cli *cli, const struct args *args, struct err *e)
 
 static int create(struct cli *cli, const struct args *args, const json_t *body, json_t **ret, struct err *e)
 {
-    char familiar[REFERENCE_TEXT];
-    struct reference ref;
-    bool named = !reference_is_id(args->words[0]);
-    int rc = named ? reference_parse(args->words[0], &ref, e) : 0;
+    AUTO_ARENA struct arena a;
+    struct image_name name;
+    bool named = !image_name_is_id(args->words[0]);
 
+    arena_init(&a);
+    int rc = named ? image_name_parse(args->words[0], &a, &name, e) : 0;
     if (rc < 0)
         return rc;
     if (strcmp(args_text(args, "pull"), "always") == 0)
@@ -65,11 +66,8 @@ static int create(struct cli *cli, const struct args *args, const json_t *body, 
         rc = post(cli, args, body, ret, e);
     if (rc != ERR_NOT_FOUND || !named || strcmp(args_text(args, "pull"), "missing") != 0)
         return rc;
-    if (!*ref.tag && !*ref.digest)
-        (void)snprintf(ref.tag, sizeof(ref.tag), "latest");
-    reference_familiar(&ref, familiar);
     if (!args_switch(args, "quiet"))
-        fprintf(stderr, "Unable to find image '%s' locally\n", familiar);
+        fprintf(stderr, "Unable to find image '%s' locally\n", name.familiar);
     rc = pull(cli, args, e);
     return rc < 0 ? rc : post(cli, args, body, ret, e);
 }

@@ -11,31 +11,30 @@
 #include "cli/logs.h"
 #include "cli/print.h"
 #include "cli/progress.h"
-#include "cli/reference.h"
 #include "cli/tree.h"
+#include "proto/base/image_name.h"
 #include "proto/base/mem.h"
 
 /* --- pull -------------------------------------------------------------------------------------------------------
  */
 
-static int pull(struct cli *cli, const struct reference *ref, bool all_tags, const char *platform, FILE *out,
+static int pull(struct cli *cli, const struct image_name *name, bool all_tags, const char *platform, FILE *out,
                 bool terminal, bool quiet, struct err *e)
 {
     AUTO_BUF struct buf path = {0};
-    char name[REFERENCE_TEXT], lower[64] = "";
+    char lower[64] = "";
     struct call *call = NULL;
 
-    reference_full_name(ref, name);
     AUTO_FREE
-    char *auth = cli_registry_auth(cli, name);
+    char *auth = cli_registry_auth(cli, name->repository);
     path_add(&path, "/images/create");
-    path_query(&path, "fromImage", name);
+    path_query(&path, "fromImage", name->repository);
     for (size_t i = 0; platform[i] && i + 1 < sizeof(lower); i++)
         lower[i] = platform[i] >= 'A' && platform[i] <= 'Z' ? (char)(platform[i] + 32) : platform[i];
     if (*lower)
         path_query(&path, "platform", lower);
     if (!all_tags)
-        path_query(&path, "tag", *ref->digest ? ref->digest : *ref->tag ? ref->tag : "latest");
+        path_query(&path, "tag", name->digest ? name->digest : name->tag);
     const struct client_request request = {.method = "POST", .path = buf_str(&path), .registry_auth = auth};
     int rc = cli_call(cli, &request, &call, e);
     if (rc == 0)
@@ -47,10 +46,12 @@ static int pull(struct cli *cli, const struct reference *ref, bool all_tags, con
 int image_pull(struct cli *cli, const char *image, const char *platform, FILE *out, bool terminal, bool quiet,
                struct err *e)
 {
-    struct reference ref;
-    int rc = reference_parse(image, &ref, e);
+    AUTO_ARENA struct arena a;
+    struct image_name name;
 
-    return rc < 0 ? rc : pull(cli, &ref, false, platform, out, terminal, quiet, e);
+    arena_init(&a);
+    int rc = image_name_parse(image, &a, &name, e);
+    return rc < 0 ? rc : pull(cli, &name, false, platform, out, terminal, quiet, e);
 }
 
 static const struct option pull_options[] = {
@@ -62,25 +63,21 @@ static const struct option pull_options[] = {
 static int run_pull(struct cli *cli, const struct args *args, struct err *e)
 {
     bool quiet = args_switch(args, "quiet"), all = args_switch(args, "all-tags");
-    char familiar[REFERENCE_TEXT];
-    struct reference ref;
-    int rc = reference_parse(args->words[0], &ref, e);
+    AUTO_ARENA struct arena a;
+    struct image_name name;
 
+    arena_init(&a);
+    int rc = image_name_parse(args->words[0], &a, &name, e);
     if (rc < 0)
         return rc;
-    bool bare = !*ref.tag && !*ref.digest;
-    if (all && !bare)
+    if (all && !name.tag_assumed)
         return err_set(e, ERR_INVALID, "tag can't be used with --all-tags/-a");
-    if (!all && bare) {
-        (void)snprintf(ref.tag, sizeof(ref.tag), "latest");
-        if (!quiet)
-            printf("Using default tag: %s\n", ref.tag);
-    }
-    rc = pull(cli, &ref, all, args_text(args, "platform"), stdout, cli->out_is_terminal, quiet, e);
+    if (!all && !quiet && name.tag_assumed)
+        printf("Using default tag: %s\n", name.tag);
+    rc = pull(cli, &name, all, args_text(args, "platform"), stdout, cli->out_is_terminal, quiet, e);
     if (rc < 0)
         return rc;
-    reference_full_name(&ref, familiar);
-    printf("%s%s%s%s%s\n", familiar, *ref.tag ? ":" : "", ref.tag, *ref.digest ? "@" : "", ref.digest);
+    printf("%s\n", all ? name.repository : name.full);
     return 0;
 }
 
@@ -143,15 +140,14 @@ static int run_import(struct cli *cli, const struct args *args, struct err *e)
     const char *source = args->words[0], *change;
     bool remote = strncmp(source, "http://", 7) == 0 || strncmp(source, "https://", 8) == 0;
     AUTO_BUF struct buf path = {0};
-    struct reference ref;
+    AUTO_ARENA struct arena a;
+    struct image_name name;
     struct call *call = NULL;
 
-    if (args->words_count > 1) {
-        int rc = reference_parse(args->words[1], &ref, e);
-
-        if (rc < 0)
-            return rc;
-    }
+    arena_init(&a);
+    int rc = args->words_count > 1 ? image_name_parse(args->words[1], &a, &name, e) : 0;
+    if (rc < 0)
+        return rc;
     path_add(&path, "/images/create");
     for (size_t at = 0; (change = args_next(args, "change", &at));)
         path_query(&path, "changes", change);
@@ -165,7 +161,7 @@ static int run_import(struct cli *cli, const struct args *args, struct err *e)
     if (!remote)
         return upload(cli, &path, source, "text/plain", false, e);
     const struct client_request request = {.method = "POST", .path = buf_str(&path)};
-    int rc = cli_call(cli, &request, &call, e);
+    rc = cli_call(cli, &request, &call, e);
     if (rc == 0)
         rc = progress_messages(call, stdout, cli->out_is_terminal, false, e);
     call_end(call);
@@ -178,18 +174,18 @@ static int run_import(struct cli *cli, const struct args *args, struct err *e)
 static int run_tag(struct cli *cli, const struct args *args, struct err *e)
 {
     AUTO_BUF struct buf path = {0};
-    char name[REFERENCE_TEXT];
-    struct reference ref;
-    int rc = reference_parse(args->words[1], &ref, e);
+    AUTO_ARENA struct arena a;
+    struct image_name name;
 
+    arena_init(&a);
+    int rc = image_name_parse(args->words[1], &a, &name, e);
     if (rc < 0)
         return err_wrap(e, "Error parsing reference: \"%s\" is not a valid repository/tag", args->words[1]);
-    if (*ref.digest)
+    if (name.digest)
         return err_set(e, ERR_INVALID, "refusing to create a tag with a digest reference");
-    reference_full_name(&ref, name);
     path_add(&path, "/images/%s/tag", args->words[0]);
-    path_query(&path, "repo", name);
-    path_query(&path, "tag", *ref.tag ? ref.tag : "latest");
+    path_query(&path, "repo", name.repository);
+    path_query(&path, "tag", name.tag);
     return cli_post(cli, &path, NULL, NULL, e);
 }
 

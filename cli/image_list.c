@@ -9,8 +9,8 @@
 #include "cli/inspect.h"
 #include "cli/list.h"
 #include "cli/print.h"
-#include "cli/reference.h"
 #include "cli/tree.h"
+#include "proto/base/image_name.h"
 #include "proto/base/mem.h"
 
 struct name {
@@ -141,25 +141,26 @@ static const struct option images_options[] = {
 /* --- rows of one image ------------------------------------------------------------------------------------------
  */
 
-/* The repository of "busybox:1" or "busybox@sha256:..." into `repository`, what follows it returned; NULL when the
- * name is none. */
-static const char *split_name(const json_t *name, char repository[REFERENCE_TEXT], struct reference *ref)
-{
-    const char *text = json_string_value(name);
-
-    if (!text || reference_parse(text, ref, NULL) < 0)
-        return NULL;
-    reference_name(ref, repository);
-    return *ref->digest ? ref->digest : *ref->tag ? ref->tag : NULL;
-}
-
 struct rows {
+    struct arena arena; /* of what names are taken apart into */
     struct list *list;
     const json_t *image;
     bool digests_wanted; /* a row for each digest */
     int rc;
     struct err *e;
 };
+
+/* The repository of "busybox:1" or "busybox@sha256:...", what follows it returned; NULL when the name is none. */
+static const char *split_name(struct rows *r, const json_t *name, const char **ret_repository)
+{
+    const char *text = json_string_value(name);
+    struct image_name n;
+
+    if (!text || image_name_parse(text, &r->arena, &n, NULL) < 0 || n.tag_assumed)
+        return NULL;
+    *ret_repository = image_name_familiar(n.repository);
+    return n.digest ? n.digest : n.tag;
+}
 
 static void add_row(struct rows *r, const char *repository, const char *tag, const char *digest)
 {
@@ -173,14 +174,13 @@ static void add_row(struct rows *r, const char *repository, const char *tag, con
 static void add_tag(struct rows *r, const char *repository, const char *tag)
 {
     json_t *digests = tree_get(r->image, "RepoDigests"), *name;
-    char other[REFERENCE_TEXT];
-    struct reference ref;
+    const char *other;
     bool any = false;
     size_t i;
 
     json_array_foreach(digests, i, name)
     {
-        const char *digest = split_name(name, other, &ref);
+        const char *digest = split_name(r, name, &other);
 
         if (!r->digests_wanted || !digest || strcmp(other, repository) != 0)
             continue;
@@ -191,16 +191,15 @@ static void add_tag(struct rows *r, const char *repository, const char *tag)
         add_row(r, repository, tag, "<none>");
 }
 
-static bool has_tag(const json_t *image, const char *repository)
+static bool has_tag(struct rows *r, const char *repository)
 {
-    json_t *tags = tree_get(image, "RepoTags"), *name;
-    char other[REFERENCE_TEXT];
-    struct reference ref;
+    json_t *tags = tree_get(r->image, "RepoTags"), *name;
+    const char *other;
     size_t i;
 
     json_array_foreach(tags, i, name)
     {
-        if (split_name(name, other, &ref) && strcmp(other, repository) == 0)
+        if (split_name(r, name, &other) && strcmp(other, repository) == 0)
             return true;
     }
     return false;
@@ -209,14 +208,13 @@ static bool has_tag(const json_t *image, const char *repository)
 static void add_image(struct rows *r, bool digests)
 {
     json_t *tags = tree_get(r->image, "RepoTags"), *names = tree_get(r->image, "RepoDigests"), *name;
-    char repository[REFERENCE_TEXT], last[REFERENCE_TEXT] = "";
-    struct reference ref;
+    const char *repository = "", *last = "";
     bool any = false;
     size_t i;
 
     json_array_foreach(tags, i, name)
     {
-        const char *tag = split_name(name, repository, &ref);
+        const char *tag = split_name(r, name, &repository);
 
         if (tag)
             add_tag(r, repository, tag);
@@ -224,16 +222,16 @@ static void add_image(struct rows *r, bool digests)
     }
     json_array_foreach(names, i, name)
     {
-        const char *digest = split_name(name, repository, &ref);
+        const char *digest = split_name(r, name, &repository);
 
-        if (!digest || has_tag(r->image, repository))
+        if (!digest || has_tag(r, repository))
             continue;
         any = true;
         if (digests)
             add_row(r, repository, "<none>", digest);
         else if (strcmp(repository, last) != 0)
             add_row(r, repository, "<none>", "");
-        (void)snprintf(last, sizeof(last), "%s", repository);
+        last = repository;
     }
     if (!any)
         add_row(r, "<none>", "<none>", "<none>");
@@ -274,10 +272,12 @@ static int run_images_as(struct cli *cli, const struct args *args, bool hint, st
     {
         struct rows rows = {.list = &list, .image = image, .digests_wanted = wanted, .e = e};
 
+        arena_init(&rows.arena);
         if (rc == 0) {
             add_image(&rows, digests);
             rc = rows.rc;
         }
+        arena_fini(&rows.arena);
     }
     if (rc == 0)
         rc = list_close(&list, e);

@@ -8,8 +8,8 @@
 #include "cli/inspect.h"
 #include "cli/list.h"
 #include "cli/print.h"
-#include "cli/reference.h"
 #include "cli/tree.h"
+#include "proto/base/image_name.h"
 #include "proto/base/mem.h"
 
 static void show_container_id(const struct row *row, struct buf *out)
@@ -21,9 +21,11 @@ static void show_container_id(const struct row *row, struct buf *out)
 static void show_image(const struct row *row, struct buf *out)
 {
     const char *image = tree_text(row->object, "Image");
-    char cut_image[13], cut_id[13], familiar[REFERENCE_TEXT];
-    struct reference ref;
+    char cut_image[13], cut_id[13];
+    AUTO_ARENA struct arena a;
+    struct image_name name;
 
+    arena_init(&a);
     if (!*image) {
         buf_append_str(out, "<no image>");
         return;
@@ -34,12 +36,8 @@ static void show_image(const struct row *row, struct buf *out)
             buf_append_str(out, cut_id);
             return;
         }
-        if (reference_parse(image, &ref, NULL) == 0) {
-            *ref.digest = '\0';
-            reference_familiar(&ref, familiar);
-            buf_append_str(out, familiar);
-            return;
-        }
+        if (image_name_parse(image, &a, &name, NULL) == 0)
+            image = image_name_brief(&name, &a);
     }
     buf_append_str(out, image);
 }

@@ -6,8 +6,8 @@
 #include "cli/command.h"
 #include "cli/inspect.h"
 #include "cli/list.h"
-#include "cli/reference.h"
 #include "cli/service.h"
+#include "proto/base/image_name.h"
 #include "proto/base/mem.h"
 
 static void show_service_id(const struct row *row, struct buf *out)
@@ -60,14 +60,12 @@ static void show_replicas(const struct row *row, struct buf *out)
 static void show_image(const struct row *row, struct buf *out)
 {
     const char *image = tree_text(row->object, "Spec.TaskTemplate.ContainerSpec.Image");
-    char familiar[REFERENCE_TEXT];
-    struct reference ref;
+    AUTO_ARENA struct arena a;
+    struct image_name name;
 
-    if (reference_parse(image, &ref, NULL) == 0 && *ref.tag) {
-        *ref.digest = '\0';
-        reference_familiar(&ref, familiar);
-        image = familiar;
-    }
+    arena_init(&a);
+    if (image_name_parse(image, &a, &name, NULL) == 0 && name.tag && !name.tag_assumed)
+        image = image_name_brief(&name, &a);
     buf_append_str(out, image);
 }
 

@@ -3,9 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/reference.h"
 #include "cli/service.h"
 #include "cli/spec.h"
+#include "proto/base/image_name.h"
 #include "proto/base/mem.h"
 
 #define SECOND 1000000000LL
@@ -266,16 +266,15 @@ void service_resolve_image(struct cli *cli, json_t *spec, bool ask, const char *
 {
     json_t *container = tree_object(spec, "TaskTemplate.ContainerSpec");
     AUTO_JSON json_t *answer = NULL;
-    char familiar[REFERENCE_TEXT];
-    struct reference ref;
+    AUTO_ARENA struct arena a;
+    struct image_name name;
     const char *image = tree_text(container, "Image");
 
-    if (reference_parse(image, &ref, NULL) == 0) {
-        if (!*ref.tag && !*ref.digest)
-            (void)snprintf(ref.tag, sizeof(ref.tag), "latest");
-        reference_familiar(&ref, familiar);
-        tree_put_text(container, "Image", familiar);
-        image = tree_text(container, "Image");
+    arena_init(&a);
+    bool named = image_name_parse(image, &a, &name, NULL) == 0;
+    if (named) {
+        tree_put_text(container, "Image", name.familiar);
+        image = name.familiar;
     }
     if (!ask)
         return;
@@ -288,11 +287,8 @@ void service_resolve_image(struct cli *cli, json_t *spec, bool ask, const char *
         return;
     }
     const char *digest = tree_text(answer, "Descriptor.digest");
-    if (reference_parse(image, &ref, NULL) == 0 && !*ref.digest && *digest && strlen(digest) < sizeof(ref.digest)) {
-        (void)snprintf(ref.digest, sizeof(ref.digest), "%s", digest);
-        reference_familiar(&ref, familiar);
-        tree_put_text(container, "Image", familiar);
-    }
+    if (named && !name.digest && *digest)
+        tree_put_text(container, "Image", arena_printf(&a, "%s@%s", name.familiar, digest));
     put_platforms(spec, answer);
 }
 

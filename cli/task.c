@@ -5,9 +5,9 @@
 
 #include "cli/list.h"
 #include "cli/print.h"
-#include "cli/reference.h"
 #include "cli/task.h"
 #include "cli/tree.h"
+#include "proto/base/image_name.h"
 #include "proto/base/mem.h"
 #include "proto/base/timefmt.h"
 
@@ -40,14 +40,12 @@ static void show_name(const struct row *row, struct buf *out)
 static void show_image(const struct row *row, struct buf *out)
 {
     const char *image = tree_text(row->object, "Spec.ContainerSpec.Image");
-    char familiar[REFERENCE_TEXT];
-    struct reference ref;
+    AUTO_ARENA struct arena a;
+    struct image_name name;
 
-    if (row->list->truncate && reference_parse(image, &ref, NULL) == 0 && *ref.tag) {
-        *ref.digest = '\0';
-        reference_familiar(&ref, familiar);
-        image = familiar;
-    }
+    arena_init(&a);
+    if (row->list->truncate && image_name_parse(image, &a, &name, NULL) == 0 && name.tag && !name.tag_assumed)
+        image = image_name_brief(&name, &a);
     buf_append_str(out, image);
 }
 

@@ -348,11 +348,15 @@ static void close_seccomp(void *ctx)
 static void close_keeper(void *ctx)
 {
     struct engine *en = ctx;
+    struct err ignored;
 
-    if (en->keeper)
-        keeper_close(en->keeper, close_seccomp, en);
-    else
+    if (!en->keeper) {
         close_seccomp(en);
+        return;
+    }
+    /* A keeper without containers ends with us: sent, not waited for. With containers it refuses. */
+    (void)keeper_stop(en->keeper, NULL, NULL, &ignored);
+    keeper_close(en->keeper, close_seccomp, en);
 }
 
 void engine_close(struct engine *en, void (*closed)(void *ctx), void *ctx)

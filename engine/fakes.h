@@ -43,6 +43,7 @@ static struct {
     char forgotten[FAKE_MAX][HEX_ID_TEXT + 1];
     unsigned forgotten_count;
     bool deaf; /* signals find no process */
+    unsigned stops;
     char *cgroup;
 } fake_keeper;
 
@@ -117,6 +118,12 @@ void keeper_forget(struct keeper *k, const char *id)
 {
     assert_true(fake_keeper.forgotten_count < FAKE_MAX);
     memcpy(fake_keeper.forgotten[fake_keeper.forgotten_count++], id, HEX_ID_TEXT);
+}
+
+int keeper_stop(struct keeper *k, void (*stopped)(void *ctx, const struct err *e), void *ctx, struct err *e)
+{
+    fake_keeper.stops++;
+    return 0;
 }
 
 int keeper_terminal(struct keeper *k, const char *id)
@@ -284,15 +291,6 @@ int image_config_json(struct images *s, const char *image_id, struct buf *into, 
 int64_t image_layer_size(struct images *s, const char *diff_id)
 {
     return 1000;
-}
-
-int image_name_parse(const char *ref, struct arena *a, struct image_name *ret, struct err *e)
-{
-    const char *prefix = "docker.io/library/";
-    size_t length = strncmp(ref, prefix, strlen(prefix)) == 0 ? strlen(prefix) : 0;
-
-    *ret = (struct image_name){.full = ref, .familiar = ref + length};
-    return 0;
 }
 
 #define FAKE_REFUSED return err_set(e, ERR_UNSUPPORTED, "the fake does not do that")

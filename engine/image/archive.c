@@ -8,9 +8,9 @@
 
 #include "engine/image/archive.h"
 #include "engine/image/config.h"
-#include "engine/image/name.h"
 #include "proto/base/file.h"
 #include "proto/base/hash.h"
+#include "proto/base/image_name.h"
 #include "proto/base/mem.h"
 
 #define LINKS_MAX       8 /* links between members followed */

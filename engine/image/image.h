@@ -12,10 +12,10 @@
 
 #include <uv.h>
 
-#include "engine/image/name.h"
 #include "proto/base/arena.h"
 #include "proto/base/buf.h"
 #include "proto/base/err.h"
+#include "proto/base/image_name.h"
 #include "proto/base/jwrite.h"
 #include "proto/container.pb-c.h"
 
@@ -73,8 +73,6 @@ void images_holds_done(struct images *s);
 int image_config_json(struct images *s, const char *image_id, struct buf *into, struct err *e);
 /* Bytes of one unpacked layer; -1 when it is unknown. For history and disk usage. */
 int64_t image_layer_size(struct images *s, const char *diff_id);
-
-/* image_name_parse and struct image_name: engine/image/name.h */
 
 /* --- operations: each answers once with `done`; cancel by image_job_cancel ----------------------- */
 

@@ -305,8 +305,9 @@ static const int calls_files[] = {
 
 static const int calls_mark[] = {CALL(openat2), CALL(fsetxattr), CALL(syncfs), CALL(wait4), CALL(waitid)};
 
-static const int calls_remove[] = {CALL(openat),   CALL(openat2), CALL(getdents64),
-                                   CALL(unlinkat), CALL(fcntl),   CALL(fadvise64)};
+/* What tree_remove takes; it renames what lies deeper than it holds descriptors. */
+static const int calls_remove[] = {CALL(openat),    CALL(openat2), CALL(getdents64), CALL(unlinkat),
+                                   CALL(renameat2), CALL(fcntl),   CALL(fadvise64)};
 
 static const int calls_network[] = {
     CALL(openat),

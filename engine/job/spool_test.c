@@ -209,6 +209,32 @@ static void remove_takes_what_is_dead_and_nothing_else(void **state)
     scratch_remove(path);
 }
 
+/* Deeper than the remover holds descriptors, and than any path is long. */
+static void remove_takes_trees_of_any_depth(void **state)
+{
+    char *path = scratch_new("spool-test");
+    int top = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), at = dup(top);
+    unsigned depth = 5000;
+
+    for (unsigned i = 0; i < depth; i++) {
+        const char *name = i == 0 ? "dead-deep" : "d";
+
+        assert_int_equal(mkdirat(at, name, 0700), 0);
+        int next = openat(at, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        assert_true(next >= 0);
+        close(openat(next, ".removing.0", O_WRONLY | O_CREAT | O_CLOEXEC, 0)); /* a name the remover uses itself */
+        close(at);
+        at = next;
+    }
+    close(at);
+    assert_int_equal(job_run("remove", NULL, &top, 1, NULL, NULL), 0);
+    close(top);
+    AUTO_FREE
+    char *tree = tree_describe(path, 0);
+    assert_string_equal(tree, ". dir 0700 0:0\n");
+    scratch_remove(path);
+}
+
 static void unknown_verbs_and_requests_are_refused(void **state)
 {
     UnpackRequest request = UNPACK_REQUEST__INIT; /* no limits */
@@ -230,6 +256,7 @@ int main(void)
         cmocka_unit_test(bad_archives_are_refused),
         cmocka_unit_test(archive_that_is_cut_or_has_too_many_files_is_refused),
         cmocka_unit_test(remove_takes_what_is_dead_and_nothing_else),
+        cmocka_unit_test(remove_takes_trees_of_any_depth),
         cmocka_unit_test(unknown_verbs_and_requests_are_refused),
     };
 

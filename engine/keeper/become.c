@@ -4,11 +4,11 @@
  *
  *     working directory and user are looked up while we are still root, in the container's own root
  *     streams get their owner, limits are set, the keeper's word is awaited
- *     every other descriptor becomes close-on-exec               nothing but 0, 1, 2 survives (CVE-2024-21626)
- *     no_new_privs, bounding set, groups, group, user            with capabilities kept
- *     seccomp                                                    needs CAP_SYS_ADMIN unless no_new_privs is set,
- *                                                                and what follows must be allowed by the profile
- *     capabilities, exec
+ *     nobody may look into us, every other descriptor is closed  nothing but 0, 1, 2 survives (CVE-2024-21626), and
+ *                                                                a container that sees this process (pid host)
+ * finds nothing to take from it once it has no more privileges than that container (CVE-2016-9962) no_new_privs,
+ * bounding set, groups, group, user            with capabilities kept seccomp needs CAP_SYS_ADMIN unless
+ * no_new_privs is set, and what follows must be allowed by the profile capabilities, exec
  *
  * The terminal is made in the sandbox's own devpts, by descriptor: the master from its ptmx, checked to be one, the
  * slave from the master (TIOCGPTPEER) and never from a path, and /dev/console is a mount of that slave on a file of
@@ -17,7 +17,6 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/capability.h>
-#include <linux/close_range.h>
 #include <linux/filter.h>
 #include <linux/magic.h>
 #include <linux/seccomp.h>
@@ -295,7 +294,8 @@ static int change_user(const struct user *u, struct err *e)
     return 0;
 }
 
-static int load_seccomp(struct child *c, struct err *e)
+/* Before its descriptor is closed. The mapping goes with the exec. */
+static int map_seccomp(struct child *c, struct sock_fprog *ret, struct err *e)
 {
     const void *data;
     size_t size;
@@ -305,11 +305,18 @@ static int load_seccomp(struct child *c, struct err *e)
         return err_wrap(e, "seccomp program");
     if (size % sizeof(struct sock_filter) || size / sizeof(struct sock_filter) > BPF_MAXINSNS)
         return err_set(e, ERR_INVALID, "seccomp program of %zu bytes", size);
-    struct sock_fprog program = {.len = (unsigned short)(size / sizeof(struct sock_filter)),
-                                 .filter = (struct sock_filter *)data};
-    if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) < 0)
-        return err_errno(e, "load the seccomp program");
-    return 0; /* the mapping goes with the exec */
+    ret->len = (unsigned short)(size / sizeof(struct sock_filter));
+    ret->filter = (struct sock_filter *)data;
+    return 0;
+}
+
+/* Undumpable until the exec: nobody may trace us or open what /proc shows of us. Only the channel stays, for the
+ * error of the exec; it ends with it. */
+static int withdraw(struct child *c, struct err *e)
+{
+    if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
+        return err_errno(e, "become undumpable");
+    return child_close_others(c, e);
 }
 
 static int raise_ambient(uint64_t ambient, struct err *e)
@@ -320,7 +327,7 @@ static int raise_ambient(uint64_t ambient, struct err *e)
     return 0;
 }
 
-static int change_privileges(struct child *c, const struct user *u, struct err *e)
+static int change_privileges(struct child *c, const struct user *u, const struct sock_fprog *program, struct err *e)
 {
     static const uint64_t loader = 1ull << CAP_SYS_ADMIN;
     const StepCapabilities *s = c->capabilities;
@@ -337,8 +344,8 @@ static int change_privileges(struct child *c, const struct user *u, struct err *
         rc = set_capabilities(effective | loader, effective | loader, inheritable, e);
     if (rc == 0)
         rc = raise_ambient(s ? s->ambient : 0, e);
-    if (rc == 0 && c->seccomp)
-        rc = load_seccomp(c, e);
+    if (rc == 0 && c->seccomp && syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, program) < 0)
+        rc = err_errno(e, "load the seccomp program");
     if (rc == 0)
         rc = set_capabilities(effective, effective, inheritable, e);
     return rc;
@@ -451,6 +458,7 @@ static int announce_exec(struct child *c, struct err *e)
 int child_become(struct child *c, struct err *e)
 {
     static struct user user; /* large, and there is one */
+    struct sock_fprog program = {0};
     int64_t begin_us = clock_mono_us(clock_real());
     int rc = enter_directory(c, e);
 
@@ -466,6 +474,8 @@ int child_become(struct child *c, struct err *e)
     rc = take_streams(c, user.uid, e);
     if (rc == 0)
         rc = set_limits(c, e);
+    if (rc == 0 && c->seccomp)
+        rc = map_seccomp(c, &program, e);
     if (rc == 0)
         rc = await_word(c, e);
     c->times.go = c->times.pivot + (uint32_t)(clock_mono_us(clock_real()) - begin_us);
@@ -474,9 +484,9 @@ int child_become(struct child *c, struct err *e)
     if (rc < 0)
         return rc;
     umask(0022);
-    if (syscall(SYS_close_range, 3, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
-        return err_errno(e, "close what is open");
-    rc = change_privileges(c, &user, e);
+    rc = withdraw(c, e);
+    if (rc == 0)
+        rc = change_privileges(c, &user, &program, e);
     c->executing = rc == 0;
     return rc < 0 ? rc : execute(argv, env, path ? path : DEFAULT_PATH, e);
 }

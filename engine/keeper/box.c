@@ -66,6 +66,7 @@ struct box *box_new(struct server *s, const char *sandbox)
     b->stage = BOX_STAGE__PREPARING_BOX;
     list_init(&b->link);
     list_init(&b->say);
+    list_init(&b->pooled);
     list_init(&b->timer.link);
     b->exit_watch.fd = b->channel_watch.fd = -1;
     for (unsigned i = 0; fd_of(b, i); i++)
@@ -97,6 +98,7 @@ void box_free(struct box *b)
     timer_clear(&b->timer);
     list_remove(&b->link);
     list_remove(&b->say);
+    list_remove(&b->pooled);
     map_remove(&s->by_sandbox, b->sandbox);
     if (b->id)
         map_remove(&s->by_id, b->id);

@@ -5,14 +5,15 @@
  *     planned   a plan came: its steps run, the root is entered
  *     released  CHILD_GO came: exec
  *
- * Whatever fails is said to the keeper in one packet and the child ends. When the keeper dies the channel's end of
- * file ends a child that was not released; one that was goes on, since a record of it has been written.
+ * Whatever fails is said to the keeper in one packet and the child ends. When the keeper dies, a child without a
+ * plan is killed at once, so that it does not go on making groups behind the back of the next keeper, which removes
+ * them. One that has a plan ends by the channel's end of file if it was not released; one that was goes on, since a
+ * record of it has been written.
  *
  * Nothing here needs undoing: mounts, namespaces and memory go with the process, groups and pipes are the keeper's.
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/close_range.h>
 #include <linux/keyctl.h>
 #include <net/if.h>
 #include <sched.h>
@@ -21,6 +22,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -56,14 +58,25 @@ static _Noreturn void fail(struct child *c)
 
 /* --- birth ----------------------------------------------------------------------------------------- */
 
-/* The keeper's descriptors are other containers' terminals and pipes: they end here, before anything else. */
-static int drop_inherited(struct child *c, struct err *e)
+int child_close_others(const struct child *c, struct err *e)
 {
     unsigned keep = (unsigned)c->channel;
 
     if ((keep > 3 && syscall(SYS_close_range, 3, keep - 1, 0) < 0) ||
         syscall(SYS_close_range, keep + 1, ~0U, 0) < 0)
-        return err_errno(e, "close what the keeper holds");
+        return err_errno(e, "close what is open");
+    return 0;
+}
+
+/* Die with the keeper; one that died before we could say so is known by its end of the channel. */
+static int tie_to_keeper(struct child *c, struct err *e)
+{
+    char byte;
+
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
+        return err_errno(e, "tie the child to the keeper");
+    if (recv(c->channel, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0)
+        _exit(0);
     return 0;
 }
 
@@ -152,8 +165,11 @@ static int open_things(struct child *c, struct err *e)
 
 static int born(struct child *c, struct err *e)
 {
-    int rc = drop_inherited(c, e);
+    /* The keeper's descriptors are other containers' terminals and pipes: they end here, before anything else. */
+    int rc = child_close_others(c, e);
 
+    if (rc == 0)
+        rc = tie_to_keeper(c, e);
     if (rc < 0)
         return rc;
     reset_signals();
@@ -355,6 +371,7 @@ static int receive_plan(struct child *c, struct err *e)
         _exit(0); /* the keeper is gone, or has no use for us any more */
     if (got < 0)
         return got;
+    (void)prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0); /* from now on the channel's end or our record decides */
     if ((packet[0] != CHILD_PLAN && packet[0] != CHILD_MEMFD) || count < 2)
         return err_set(e, ERR_INTERNAL, "a packet that is no plan");
     c->client_ns = fds[0];

@@ -75,6 +75,9 @@ struct child {
 /* Never returns. */
 _Noreturn void child_main(const struct child_birth *birth);
 
+/* Close every descriptor but 0, 1, 2 and the channel. */
+int child_close_others(const struct child *c, struct err *e);
+
 /* --- the steps, by file --------------------------------------------------------------------------- */
 
 /* mount.c */

@@ -15,12 +15,6 @@
 #include "proto/base/log.h"
 #include "proto/base/mem.h"
 
-struct answer {
-    struct list link;
-    uint32_t serial;
-    struct err error; /* code 0: done */
-};
-
 static void control_on_event(struct watch *w, uint32_t events);
 
 static void drop_connection(struct server *s)
@@ -152,6 +146,8 @@ static int say_all(struct server *s)
             c->answer_count--;
         }
     }
+    if (rc == 0 && c->client_ns < 0)
+        return 0; /* one that has not said hello gets answers alone */
     while (rc == 0 && !list_empty(&c->say)) {
         struct box *b = list_first(&c->say, struct box, say);
 
@@ -162,6 +158,8 @@ static int say_all(struct server *s)
     if (rc == 0 && c->ready_due && !launches_of_others(s)) {
         rc = say_ready(s);
         c->ready_due = rc != 0;
+        if (rc == 0)
+            janitor_sweep_soon(s);
     }
     return rc;
 }
@@ -181,8 +179,8 @@ static void watch_what_matters(struct server *s, bool writing)
 /* Say what is to be said, as far as the socket takes it. */
 static void pump(struct server *s)
 {
-    if (s->control.fd < 0 || s->control.client_ns < 0)
-        return; /* nobody, or one that has not said hello */
+    if (s->control.fd < 0)
+        return;
     int rc = say_all(s);
     if (rc < 0 && rc != ERR_AGAIN) {
         drop_connection(s); /* it is gone; the next one is told everything */
@@ -307,6 +305,7 @@ static int on_stop(struct server *s, struct err *e)
         if (b->id)
             return err_set(e, ERR_CONFLICT, "container %s is still here", b->id);
     pool_empty(s);
+    janitor_sweep(s);
     logger_quit(s);
     return 0;
 }
@@ -426,6 +425,10 @@ static void listen_on_event(struct watch *w, uint32_t events)
     int fd, rc = packet_accept(s->listener, &fd, &e);
 
     (void)events;
+    if (rc == 0 && s->stop_serial) { /* too late for this keeper: they come back and find, or start, the next one */
+        close(fd);
+        return;
+    }
     if (rc == 0) {
         drop_connection(s);
         rc = take_connection(s, fd, &e);

@@ -296,13 +296,71 @@ int group_remove(const struct cgroup_layout *l, const char *path, struct err *e)
     return rc;
 }
 
+/* Groups below a group of one mount, by their names. NULL: it is not there. */
+static DIR *list_groups(const struct cgroup_mount *m, const char *path)
+{
+    AUTO_FREE
+    char *full = mem_printf("%s%s", m->path, path);
+    int fd = open(full, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+
+    if (!dir && fd >= 0)
+        close(fd);
+    return dir;
+}
+
+static bool is_group(const struct dirent *entry)
+{
+    return entry->d_type == DT_DIR && entry->d_name[0] != '.';
+}
+
+static void walk_mount(const struct cgroup_mount *m, const char *path, int depth,
+                       bool (*visit)(void *ctx, const char *path), void *ctx)
+{
+    DIR *dir = depth > DEPTH_MAX ? NULL : list_groups(m, path);
+    const struct dirent *entry;
+
+    while (dir && (entry = readdir(dir))) {
+        AUTO_FREE
+        char *below = is_group(entry) ? mem_printf("%s/%s", path, entry->d_name) : NULL;
+
+        if (below && visit(ctx, below))
+            walk_mount(m, below, depth + 1, visit, ctx);
+    }
+    if (dir)
+        closedir(dir);
+}
+
+void group_walk(const struct cgroup_layout *l, const char *path, bool (*visit)(void *ctx, const char *path),
+                void *ctx)
+{
+    for (unsigned i = 0; i < l->count; i++)
+        if (used(l, i))
+            walk_mount(&l->mounts[i], path, 0, visit, ctx);
+}
+
+static void remove_empty(const struct cgroup_mount *m, const char *path, int depth)
+{
+    AUTO_FREE
+    char *full = mem_printf("%s%s", m->path, path);
+    DIR *dir = depth > DEPTH_MAX ? NULL : list_groups(m, path);
+    const struct dirent *entry;
+
+    while (dir && (entry = readdir(dir))) {
+        AUTO_FREE
+        char *below = is_group(entry) ? mem_printf("%s/%s", path, entry->d_name) : NULL;
+
+        if (below)
+            remove_empty(m, below, depth + 1);
+    }
+    if (dir)
+        closedir(dir);
+    (void)rmdir(full); /* in use by somebody: then it stays */
+}
+
 void group_base_remove(const struct cgroup_layout *l, const char *path)
 {
-    for (unsigned i = 0; i < l->count; i++) {
-        AUTO_FREE
-        char *full = mem_printf("%s%s", l->mounts[i].path, path);
-
+    for (unsigned i = 0; i < l->count; i++)
         if (used(l, i))
-            (void)rmdir(full); /* in use by somebody: then it stays */
-    }
+            remove_empty(&l->mounts[i], path, 0);
 }

@@ -46,7 +46,12 @@ bool group_oom_killed(const struct cgroup_layout *l, const char *path);
  * call again later. An absent group is fine. Blocks like group_join. */
 int group_remove(const struct cgroup_layout *l, const char *path, struct err *e);
 
-/* Remove a base when nothing is in it; otherwise leave it. */
+/* Show every group below `path`, in each mount, parents first. True from `visit`: show what is below that one too.
+ */
+void group_walk(const struct cgroup_layout *l, const char *path, bool (*visit)(void *ctx, const char *path),
+                void *ctx);
+
+/* Remove a base and the empty groups below it; what is not empty stays, with what is above it. */
 void group_base_remove(const struct cgroup_layout *l, const char *path);
 
 /* The program of a version 2 group for these rules: struct bpf_insn (linux/bpf.h) in an allocated array. */

@@ -3,7 +3,11 @@
  * Removing a control group takes the kernel's one lock for all of them, which a process that joins a group may hold
  * for ten milliseconds and more while it waits for a grace period. The keeper must not wait for that, so a child
  * does. It gets every path known so far; what it could not remove (something in it is still dying) is tried again,
- * ever more slowly. */
+ * ever more slowly.
+ *
+ * The list is in memory, and a keeper that is killed takes it along. So a keeper that follows one looks once at the
+ * groups there are (janitor_sweep) and takes those that belong to no sandbox it knows. Not at once: shoald may
+ * still hand over containers whose records are lost, and their groups must not be emptied before. */
 #include <errno.h>
 #include <linux/sched.h>
 #include <sched.h>
@@ -20,6 +24,7 @@
 
 #define FIRST_US 20000
 #define LAST_US  (10 * 1000000L)
+#define SWEEP_US (5 * 1000000L) /* after shoald was told everything */
 
 static void janitor_on_exit(struct watch *w, uint32_t events);
 
@@ -94,8 +99,66 @@ bool janitor_look(struct server *s, pid_t pid)
     return true;
 }
 
+/* --- what keepers before us left -------------------------------------------------------------------- */
+
+static bool holds_a_box(const struct server *s, const char *path)
+{
+    size_t length = strlen(path);
+    const struct box *b;
+
+    list_each (b, &s->boxes, link)
+        if (b->group && strncmp(b->group, path, length) == 0 && (b->group[length] == '/' || !b->group[length]))
+            return true;
+    return false;
+}
+
+static bool is_taken(const struct janitor *j, const char *path)
+{
+    for (unsigned i = 0; i < j->count; i++)
+        if (strcmp(j->groups[i], path) == 0)
+            return true;
+    return false;
+}
+
+/* A group that is named like a sandbox is one; others are parents that people gave their containers. */
+static bool sweep_group(void *ctx, const char *path)
+{
+    struct server *s = ctx;
+    const char *name = strrchr(path, '/') + 1;
+    const struct box *b = map_get(&s->by_sandbox, name);
+
+    if (b && b->group && strcmp(b->group, path) == 0)
+        return false;
+    if (!box_sandbox_valid(name) || holds_a_box(s, path))
+        return true;
+    if (!is_taken(&s->janitor, path))
+        janitor_take(s, path);
+    return false;
+}
+
+void janitor_sweep(struct server *s)
+{
+    s->janitor.sweep_due = false;
+    timer_clear(&s->janitor.sweep);
+    if (s->has_groups)
+        group_walk(&s->layout, s->group_base, sweep_group, s);
+}
+
+static void janitor_on_sweep(struct timer *t)
+{
+    janitor_sweep(container_of(t, struct server, janitor.sweep));
+}
+
+void janitor_sweep_soon(struct server *s)
+{
+    if (s->janitor.sweep_due)
+        timer_set(&s->loop, &s->janitor.sweep, SWEEP_US);
+}
+
 void janitor_init(struct server *s)
 {
+    s->janitor.sweep_due = true;
+    timer_init(&s->janitor.sweep, janitor_on_sweep);
     s->janitor.pidfd = -1;
     s->janitor.watch.fd = -1;
     timer_init(&s->janitor.timer, janitor_on_timer);

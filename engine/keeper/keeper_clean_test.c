@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include "proto/base/file.h"
 #include "proto/base/mem.h"
 #include "tests/bench/rig.h"
 
@@ -66,28 +67,89 @@ static void expect_census(const struct rig_census *before)
     assert_int_equal(now.logger_fds, before->logger_fds);
 }
 
-static void many_cycles_leave_nothing(void **state)
+/* What there is when a container has come and gone, and everything that is removed a moment later is removed. */
+static struct rig_census settled(void)
 {
     (void)rig_run(rig_case(&rig, "true", NULL)); /* what is made once is made now */
-    struct rig_census before = rig_census(&rig);
-    assert_int_equal(before.boxes, 0);
-    before.groups = 0;
+    (void)rig_await_logger(&rig, 0);
+    struct rig_census now = rig_census(&rig);
+    for (int i = 0; i < 2000 && (now.groups || now.children || now.boxes); i++) {
+        rig_turn(&rig, 5);
+        now = rig_census(&rig);
+    }
+    assert_int_equal(now.groups + now.children + now.boxes, 0);
+    return rig_census(&rig);
+}
 
-    for (int i = 0; i < 200; i++) {
-        struct rig_case *c = i % 3 ? rig_case(&rig, "true", NULL) : a_shell("echo out; echo err >&2");
+/* SHOAL_CYCLES=1000 is the long form. */
+static int cycles(void)
+{
+    const char *wish = getenv("SHOAL_CYCLES");
+    long count = wish ? strtol(wish, NULL, 10) : 100;
+
+    return count > 0 && count <= 1000000 ? (int)count : 100;
+}
+
+static void many_cycles_leave_nothing(void **state)
+{
+    struct rig_census before = settled();
+    unsigned mapped = rig_rss_kib(rig_await_keeper(&rig, 0));
+
+    for (int i = 0, count = cycles(); i < count; i++) {
+        struct rig_case *c = i % 3 ? rig_case(&rig, "sleep", "1000", NULL) : a_shell("echo out; echo err >&2");
 
         c->config.tty = i % 10 == 0;
         c->config.open_stdin = i % 7 == 0;
-        assert_int_equal(rig_run(c), 0);
+        rig_launch(c);
+        assert_int_equal(c->error.code, 0);
+        if (i % 3)
+            assert_int_equal(keeper_signal(rig.keeper, c->id, SIGKILL, NULL), 0);
+        rig_wait(c);
+        assert_int_equal(c->exit.code, i % 3 ? 128 + SIGKILL : 0);
+        rig_forget(c);
+        rig_drop(c);
     }
+    expect_census(&before);
+    unsigned now = rig_rss_kib(rig_await_keeper(&rig, 0));
+    print_message("%d cycles; the keeper's memory: %u KiB before, %u after\n", cycles(), mapped, now);
+    assert_true(now < mapped + 1024);
+}
+
+/* Those of sandboxes whose removal was on the list of a keeper that was killed. */
+static void groups_of_a_dead_keepers_dead_are_removed_by_the_next(void **state)
+{
+    static const char *const left[] = {"0123456789abcdef", "people/0123456789abcdee"};
+    struct rig_census before = settled();
+    struct rig_case *c = a_shell("sleep 1000");
+    int keeper = rig_await_keeper(&rig, 0);
+
+    rig_launch(c);
+    for (unsigned i = 0; i < rig.layout.count; i++)
+        for (size_t k = 0; rig.layout.mounts[i].controllers && k < 2; k++)
+            assert_int_equal(dir_make(arena_printf(&rig.arena, "%s/shoal-%s/%s", rig.layout.mounts[i].path,
+                                                   rig.instance, left[k]),
+                                      0755, NULL),
+                             0);
+    rig_kill(keeper, SIGKILL);
+    (void)rig_await_keeper(&rig, keeper);
+    /* The parent that somebody named stays until the end: each hierarchy has it and the container's group. */
+    for (int i = 0; i < 4000 && rig_census(&rig).groups != 2 * rig_group_mounts(&rig); i++)
+        rig_turn(&rig, 5);
+    assert_int_equal(rig_census(&rig).groups, 2 * rig_group_mounts(&rig));
+    assert_int_equal(
+        access(arena_printf(&rig.arena, "%s/shoal-%s/%s", rig.layout.mounts[0].path, rig.instance, left[1]), F_OK),
+        -1);
+    assert_false(c->ended);
+    (void)keeper_signal(rig.keeper, c->id, SIGKILL, NULL);
+    rig_wait(c);
+    rig_forget(c);
+    before.groups = rig_group_mounts(&rig);
     expect_census(&before);
 }
 
 static void failed_launches_leave_nothing(void **state)
 {
-    (void)rig_run(rig_case(&rig, "true", NULL));
-    struct rig_census before = rig_census(&rig);
-    before.groups = 0;
+    struct rig_census before = settled();
 
     for (int i = 0; i < 30; i++) {
         struct rig_case *c = rig_case(&rig, i % 2 ? "/nowhere" : "true", NULL);
@@ -113,7 +175,7 @@ static void keeper_ends_only_when_nothing_is_in_it(void **state)
     rig_wait(c);
     assert_int_equal(keeper_stop(rig.keeper, NULL, NULL, &e), ERR_CONFLICT); /* its end is not stored */
     rig_forget(c);
-    int keeper = rig_keeper_pid(&rig), logger = rig_logger_pid(&rig);
+    int keeper = rig_await_keeper(&rig, 0), logger = rig_await_logger(&rig, 0);
     rig_close(&rig); /* stops it, or says why not */
     rig_open(&rig, 0, 0);
     for (int i = 0; i < 2000 && (kill(keeper, 0) == 0 || kill(logger, 0) == 0); i++)
@@ -122,14 +184,35 @@ static void keeper_ends_only_when_nothing_is_in_it(void **state)
     assert_int_equal(kill(logger, 0), -1);
 }
 
+/* The next shoald comes while the last one's keeper is still ending. */
+static void next_keeper_follows_at_once(void **state)
+{
+    struct err e;
+
+    for (int i = 0; i < 10; i++) {
+        assert_int_equal(keeper_stop(rig.keeper, NULL, NULL, &e), 0);
+        rig_disconnect(&rig);
+        rig_connect(&rig);
+        assert_int_equal(rig_run(a_shell("echo here; exit 3")), 3);
+    }
+}
+
 /* --- the pool --------------------------------------------------------------------------------------- */
 
 /* Warm sandboxes are the keeper's children. */
 static void wait_for_warm(unsigned count)
 {
-    for (int i = 0; i < 4000 && rig_census(&rig).children != count; i++)
+    struct rig_census now;
+
+    (void)rig_await_logger(&rig, 0);
+    for (int i = 0; i < 4000; i++) {
+        now = rig_census(&rig);
+        if (now.children == count && now.boxes == count)
+            break;
         rig_turn(&rig, 5);
-    assert_int_equal(rig_census(&rig).children, count);
+    }
+    assert_int_equal(now.children, count);
+    assert_int_equal(now.boxes, count);
 }
 
 static void sandboxes_are_kept_warm_and_used_once(void **state)
@@ -179,19 +262,19 @@ static void container_with_other_wishes_gets_a_sandbox_of_its_own(void **state)
 static void warm_sandbox_that_dies_is_replaced(void **state)
 {
     wait_for_warm(2);
-    char *path = arena_printf(&rig.arena, "/proc/%d/task/%d/children", rig_keeper_pid(&rig), rig_keeper_pid(&rig));
-    int logger = rig_logger_pid(&rig), keeper = rig_keeper_pid(&rig), pids[8], count = 0;
+    int logger = rig_await_logger(&rig, 0), keeper = rig_await_keeper(&rig, 0), pids[8], count = 0;
+    char *path = arena_printf(&rig.arena, "/proc/%d/task/%d/children", keeper, keeper);
     FILE *list = fopen(path, "re");
 
     while (count < 8 && fscanf(list, "%d", &pids[count]) == 1)
         count += pids[count] != logger;
     fclose(list);
     assert_int_equal(count, 2);
-    assert_int_equal(kill(keeper, SIGSTOP), 0); /* it is to learn of the deaths and of the launch at once */
+    rig_kill(keeper, SIGSTOP); /* it is to learn of the deaths and of the launch at once */
     for (int i = 0; i < count; i++)
-        assert_int_equal(kill(pids[i], SIGKILL), 0);
+        rig_kill(pids[i], SIGKILL);
     rig_turn(&rig, 100);
-    assert_int_equal(kill(keeper, SIGCONT), 0);
+    rig_kill(keeper, SIGCONT);
     assert_int_equal(rig_run(rig_case(&rig, "true", NULL)), 0);
     wait_for_warm(2);
 }
@@ -199,11 +282,10 @@ static void warm_sandbox_that_dies_is_replaced(void **state)
 static void warm_sandboxes_of_a_dead_keeper_go_with_it(void **state)
 {
     wait_for_warm(2);
-    int pid = rig_keeper_pid(&rig);
+    int pid = rig_await_keeper(&rig, 0);
 
-    assert_int_equal(kill(pid, SIGKILL), 0);
-    for (int i = 0; i < 4000 && (rig_keeper_pid(&rig) == 0 || rig_keeper_pid(&rig) == pid); i++)
-        rig_turn(&rig, 5);
+    rig_kill(pid, SIGKILL);
+    (void)rig_await_keeper(&rig, pid);
     wait_for_warm(2);
     for (int i = 0; i < 2000 && rig_census(&rig).boxes != 2; i++)
         rig_turn(&rig, 5);
@@ -221,8 +303,10 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         COLD(many_cycles_leave_nothing),
+        COLD(groups_of_a_dead_keepers_dead_are_removed_by_the_next),
         COLD(failed_launches_leave_nothing),
         COLD(keeper_ends_only_when_nothing_is_in_it),
+        COLD(next_keeper_follows_at_once),
         WARM(sandboxes_are_kept_warm_and_used_once),
         WARM(pool_grows_when_starts_come_fast_and_only_to_its_maximum),
         WARM(container_with_other_wishes_gets_a_sandbox_of_its_own),

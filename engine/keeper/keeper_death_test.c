@@ -64,14 +64,10 @@ static void let_end(struct rig_case *c)
 
 static void kill_keeper_and_wait_for_the_next(void)
 {
-    int pid = rig_keeper_pid(&rig), next = 0;
+    int pid = rig_await_keeper(&rig, 0);
 
-    assert_int_equal(kill(pid, SIGKILL), 0);
-    for (int i = 0; i < 4000 && (next == 0 || next == pid); i++) {
-        rig_turn(&rig, 5);
-        next = rig_keeper_pid(&rig);
-    }
-    assert_true(next > 0 && next != pid);
+    rig_kill(pid, SIGKILL);
+    (void)rig_await_keeper(&rig, pid);
     /* Until it answers: a container that it launches. */
     assert_int_equal(rig_run(rig_case(&rig, "true", NULL)), 0);
 }
@@ -112,11 +108,11 @@ static void killed_keeper_is_replaced_and_ends_are_still_known(void **state)
 static void end_that_nobody_but_shoald_could_see_is_known_by_its_descriptor(void **state)
 {
     struct rig_case *c = a_waiter();
-    int keeper = rig_keeper_pid(&rig);
+    int keeper = rig_await_keeper(&rig, 0);
 
     rig_launch(c);
     /* The keeper is stopped, so that it cannot see the end, and then killed. */
-    assert_int_equal(kill(keeper, SIGSTOP), 0);
+    rig_kill(keeper, SIGSTOP);
     let_end(c);
     for (int i = 0; i < 1000; i++) {
         AUTO_FREE
@@ -126,7 +122,7 @@ static void end_that_nobody_but_shoald_could_see_is_known_by_its_descriptor(void
             break;
         rig_turn(&rig, 5);
     }
-    assert_int_equal(kill(keeper, SIGKILL), 0);
+    rig_kill(keeper, SIGKILL);
     rig_wait(c);
     if (c->exit.unknown) /* a kernel without PIDFD_GET_INFO, or one whose init was quicker than we */
         print_message("the end is unknown on this kernel\n");
@@ -183,7 +179,7 @@ static void launch_under_way_when_the_keeper_dies_is_answered(void **state)
 
     for (int round = 0; round < 5; round++) {
         struct rig_case *c[4];
-        int pid = rig_keeper_pid(&rig);
+        int pid = rig_await_keeper(&rig, 0);
 
         for (size_t i = 0; i < ARRAY_SIZE(c); i++) {
             c[i] = a_shell("sleep 1000");
@@ -191,7 +187,7 @@ static void launch_under_way_when_the_keeper_dies_is_answered(void **state)
         }
         if (round)
             rig_turn(&rig, (unsigned)(2 * round)); /* later each time: from not begun to just begun */
-        assert_int_equal(kill(pid, SIGKILL), 0);
+        rig_kill(pid, SIGKILL);
         for (size_t i = 0; i < ARRAY_SIZE(c); i++) {
             rig_until(&rig, &c[i]->answered);
             launched += c[i]->error.code == 0;
@@ -275,13 +271,13 @@ static void newer_shoald_takes_the_place_of_an_older_one(void **state)
 static void everybody_dead_containers_are_found_by_their_records(void **state)
 {
     struct rig_case *lives = a_waiter(), *ends = a_waiter();
-    int keeper = rig_keeper_pid(&rig), logger = rig_logger_pid(&rig);
+    int keeper = rig_await_keeper(&rig, 0), logger = rig_await_logger(&rig, 0);
 
     rig_launch(lives);
     rig_launch(ends);
     rig_disconnect(&rig);
-    assert_int_equal(kill(keeper, SIGKILL), 0);
-    assert_int_equal(kill(logger, SIGKILL), 0);
+    rig_kill(keeper, SIGKILL);
+    rig_kill(logger, SIGKILL);
     let_end(ends);
     for (int i = 0; i < 4000 && is_alive(ends->pid); i++) /* until init has taken note: then nobody can know */
         wait_ms(5);
@@ -301,12 +297,12 @@ static void everybody_dead_containers_are_found_by_their_records(void **state)
 static void damaged_record_is_not_believed(void **state)
 {
     struct rig_case *c = a_shell("sleep 1000");
-    int keeper = rig_keeper_pid(&rig);
+    int keeper = rig_await_keeper(&rig, 0);
 
     rig_launch(c);
     char *record = rig_path(&rig, "keeper/box/%s/state", c->sandbox);
     rig_disconnect(&rig);
-    assert_int_equal(kill(keeper, SIGKILL), 0);
+    rig_kill(keeper, SIGKILL);
     AUTO_CLOSE
     int fd = open(record, O_RDWR | O_CLOEXEC);
     unsigned char byte;
@@ -412,7 +408,7 @@ static void keeper_becomes_another_program_and_back_with_launches_under_way(void
 {
     char *other = other_program("other-keeper", SIZE_MAX);
     struct rig_case *waiter = a_waiter(), *terminal = a_shell("read x; echo got $x; exit 3"), *burst[10];
-    int keeper = rig_keeper_pid(&rig);
+    int keeper = rig_await_keeper(&rig, 0);
 
     terminal->config.tty = true;
     rig_launch(waiter);
@@ -498,15 +494,14 @@ static void upgrade_keeps_what_is_written_meanwhile(void **state)
 static void missing_keeper_is_told_and_tried_again(void **state)
 {
     struct rig_case *waiting;
-    int pid = rig_keeper_pid(&rig), logger = rig_logger_pid(&rig);
+    int pid = rig_await_keeper(&rig, 0), logger = rig_await_logger(&rig, 0);
     char *program = rig_path(&rig, "gone-keeper");
     AUTO_BUF struct buf bytes = {0};
 
     assert_int_equal(file_read(AT_FDCWD, rig.keeper_program, 64 << 20, &bytes, NULL), 0);
     rig_disconnect(&rig);
-    assert_int_equal(kill(pid, SIGKILL), 0);
-    if (logger)
-        assert_int_equal(kill(logger, SIGKILL), 0);
+    rig_kill(pid, SIGKILL);
+    rig_kill(logger, SIGKILL);
     (void)snprintf(rig.keeper_program, sizeof(rig.keeper_program), "%s", program);
     waiting = a_shell("exit 6");
     AUTO_CLOSE

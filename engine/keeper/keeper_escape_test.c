@@ -429,6 +429,66 @@ static void garbage_on_the_socket_costs_the_connection_and_nothing_else(void **s
     assert_int_equal(rig_run(rig_case(&rig, "true", NULL)), 0);
 }
 
+/* The code of the next event that answers; 0: the connection is over. */
+static int next_answer(int fd)
+{
+    static char packet[PACKET_BYTES];
+    AUTO_ARENA struct arena a;
+    int fds[PACKET_FDS];
+    unsigned count;
+
+    arena_init(&a);
+    int got = packet_receive(fd, packet, fds, &count, NULL);
+    fds_close(fds, count);
+    const KeeperEvent *event = got > 0 ? arena_unpack(&a, &keeper_event__descriptor, packet, (size_t)got) : NULL;
+    return event && event->error ? event->error->code : 0;
+}
+
+static bool is_asleep(int pid)
+{
+    AUTO_FREE
+    char *path = mem_printf("/proc/%d/stat", pid);
+    AUTO_BUF struct buf text = {0};
+
+    return file_read(AT_FDCWD, path, 4096, &text, NULL) == 0 && strstr(buf_str(&text), ") S ");
+}
+
+static void who_says_no_hello_is_told_so_and_gets_nothing_else(void **state)
+{
+    AUTO_CLOSE
+    int dir = open(rig_path(&rig, "keeper"), O_PATH | O_DIRECTORY | O_CLOEXEC);
+    struct rig_case *c = a_shell("sleep 1000");
+    int keeper = rig_keeper_pid(&rig);
+
+    rig_launch(c);
+    for (int kind = 0; kind < 2; kind++) {
+        KeeperRequest r = KEEPER_REQUEST__INIT;
+        KeeperHello hello = KEEPER_HELLO__INIT;
+        AUTO_CLOSE
+        int fd = -1;
+
+        assert_int_equal(packet_connect(dir, "control", &fd, NULL), 0);
+        assert_int_equal(fcntl(fd, F_SETFL, 0), 0);
+        r.serial = 1;
+        hello.protocol = 4711;
+        if (kind == 0)
+            r.hello = &hello; /* of another age */
+        else
+            r.has_stop = r.stop = true;
+        assert_int_equal(packet_send_message(fd, &r.base, &dir, 1, NULL), 0);
+        assert_int_equal(packet_send_message(fd, &r.base, &dir, 1, NULL), 0);
+        assert_int_equal(next_answer(fd), ERR_INVALID);
+        assert_int_equal(next_answer(fd), ERR_INVALID);
+    }
+    for (int i = 0; i < 2000 && !is_asleep(keeper); i++) /* and not busy with a connection that is over */
+        rig_turn(&rig, 5);
+    assert_true(is_asleep(keeper));
+    assert_false(c->ended);
+    (void)keeper_signal(rig.keeper, c->id, SIGKILL, NULL);
+    rig_wait(c);
+    rig_forget(c);
+}
+
 #define TEST(f) cmocka_unit_test_setup(f, need_rig)
 
 int main(int argc, char **argv)
@@ -451,6 +511,7 @@ int main(int argc, char **argv)
         TEST(keepers_socket_is_in_a_closed_directory),
         TEST(anybody_else_is_refused_at_the_socket),
         TEST(garbage_on_the_socket_costs_the_connection_and_nothing_else),
+        TEST(who_says_no_hello_is_told_so_and_gets_nothing_else),
     };
 
     (void)argc;

@@ -224,22 +224,6 @@ static void wait_for_lines(struct rig_case *c, unsigned more)
         rig_turn(&rig, 5);
 }
 
-static void wait_for_logger(void)
-{
-    for (int i = 0; i < 4000 && rig_logger_pid(&rig) == 0; i++)
-        rig_turn(&rig, 5);
-    assert_true(rig_logger_pid(&rig) > 0);
-}
-
-static void wait_for_keeper(int other_than)
-{
-    int pid;
-
-    for (int i = 0; i < 4000 && ((pid = rig_keeper_pid(&rig)) == 0 || pid == other_than); i++)
-        rig_turn(&rig, 5);
-    assert_true(rig_keeper_pid(&rig) > 0);
-}
-
 static void killed_logger_loses_no_line(void **state)
 {
     static const char *const blocks[] = {"1", "4096"};
@@ -251,10 +235,9 @@ static void killed_logger_loses_no_line(void **state)
         rig_launch(c);
         while (!c->ended && kills < 5) {
             wait_for_lines(c, 5000);
-            wait_for_logger();
-            int pid = rig_logger_pid(&rig);
-            if (pid && !c->ended) {
-                assert_int_equal(kill(pid, SIGKILL), 0);
+            int pid = rig_await_logger(&rig, 0);
+            if (!c->ended) {
+                rig_kill(pid, SIGKILL);
                 kills++;
             }
         }
@@ -275,18 +258,17 @@ static void killed_keeper_loses_and_repeats_no_line(void **state)
 {
     struct rig_case *c = a_writer("1");
     unsigned kills = 0;
-    int pid = c->rig ? rig_keeper_pid(&rig) : 0;
 
     rig_launch(c);
     int writer = c->pid;
     while (!c->ended && kills < 5) {
         wait_for_lines(c, 5000);
-        pid = rig_keeper_pid(&rig);
-        if (c->ended || pid == 0)
+        int pid = rig_await_keeper(&rig, 0);
+        if (c->ended)
             break;
-        assert_int_equal(kill(pid, SIGKILL), 0);
+        rig_kill(pid, SIGKILL);
         kills++;
-        wait_for_keeper(pid);
+        (void)rig_await_keeper(&rig, pid);
         assert_int_equal(c->pid, writer);
     }
     rig_wait(c);
@@ -307,17 +289,17 @@ static void everybody_killed_in_turn_loses_no_line(void **state)
     rig_launch(c);
     for (unsigned i = 0; i < 6 && !c->ended; i++) {
         wait_for_lines(c, 4000);
-        int keeper = rig_keeper_pid(&rig), logger = rig_logger_pid(&rig);
+        int keeper = rig_await_keeper(&rig, 0), logger = rig_await_logger(&rig, 0);
 
         if (i % 3 == 0) { /* shoald's side goes and comes back */
             rig_disconnect(&rig);
             rig_connect(&rig);
-        } else if (i % 3 == 1 && logger) {
-            assert_int_equal(kill(logger, SIGKILL), 0);
-        } else if (keeper && logger) { /* both at once */
-            assert_int_equal(kill(logger, SIGKILL), 0);
-            assert_int_equal(kill(keeper, SIGKILL), 0);
-            wait_for_keeper(keeper);
+        } else if (i % 3 == 1) {
+            rig_kill(logger, SIGKILL);
+        } else { /* both at once */
+            rig_kill(logger, SIGKILL);
+            rig_kill(keeper, SIGKILL);
+            (void)rig_await_keeper(&rig, keeper);
         }
     }
     rig_wait(c);
@@ -331,14 +313,14 @@ static void everybody_killed_in_turn_loses_no_line(void **state)
 static void writer_goes_on_while_nobody_reads(void **state)
 {
     struct rig_case *c = rig_case(&rig, "/bin/inside", "lines", "3000", "1000", "100", NULL);
-    int keeper = rig_keeper_pid(&rig);
+    int keeper = rig_await_keeper(&rig, 0);
 
     rig_launch(c);
     wait_for_lines(c, 200);
-    int logger = rig_logger_pid(&rig);
+    int logger = rig_await_logger(&rig, 0);
     rig_disconnect(&rig); /* nobody is left who would start another */
-    assert_int_equal(kill(keeper, SIGKILL), 0);
-    assert_int_equal(kill(logger, SIGKILL), 0);
+    rig_kill(keeper, SIGKILL);
+    rig_kill(logger, SIGKILL);
     rig_turn(&rig, 300);
     assert_int_equal(kill(c->pid, 0), 0); /* neither a signal nor an error reached it */
     rig_connect(&rig);

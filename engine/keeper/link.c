@@ -247,12 +247,34 @@ static int spawn(struct keeper *k, int output, struct err *e)
     return err_number(e, -rc, "start %s", k->program);
 }
 
+/* The directory by its path, made when it is missing: a keeper that ended properly takes its own with it. */
+static int open_run(struct keeper *k, struct err *e)
+{
+    AUTO_FREE
+    char *path = mem_printf("%s/keeper", k->run_dir);
+    int fd;
+    int rc = dir_make(path, 0700, e);
+
+    if (rc == 0)
+        rc = dir_open(path, &fd, e);
+    if (rc < 0)
+        return rc;
+    if (k->run >= 0)
+        close(k->run);
+    k->run = fd;
+    return 0;
+}
+
 static void start_keeper(struct keeper *k)
 {
     int output[2];
     struct err e;
 
     k->state = LINK_STARTING;
+    if (open_run(k, &e) < 0) {
+        trouble(k, &e);
+        return;
+    }
     if (pipe2(output, O_CLOEXEC | O_NONBLOCK) < 0) {
         err_errno(&e, "make a pipe");
         trouble(k, &e);
@@ -274,15 +296,16 @@ static void try_connect(struct keeper *k)
     int fd;
     int rc = packet_connect(k->run, KEEPER_SOCKET, &fd, &e);
 
-    if (rc == 0) {
-        if (greet(k, fd, &e) < 0)
-            trouble(k, &e);
+    if (rc < 0 && rc != ERR_AGAIN) { /* there is none */
+        start_keeper(k);
         return;
     }
-    if (rc == ERR_AGAIN) /* it does not accept quickly enough */
+    if (rc == 0)
+        rc = greet(k, fd, &e);
+    if (rc == ERR_AGAIN || rc == ERR_CLOSED) /* it does not accept quickly enough, or it is ending */
         retry_later(k);
-    else
-        start_keeper(k);
+    else if (rc < 0)
+        trouble(k, &e);
 }
 
 static void link_on_timer(uv_timer_t *t)
@@ -306,13 +329,8 @@ static void link_on_first(uv_timer_t *t)
 
 int link_open(struct keeper *k, struct err *e)
 {
-    AUTO_FREE
-    char *path = mem_printf("%s/keeper", k->run_dir);
-    int rc = dir_make(path, 0700, e);
-
     k->socket = k->child_output = k->run = -1;
-    if (rc == 0)
-        rc = dir_open(path, &k->run, e);
+    int rc = open_run(k, e);
     if (rc < 0)
         return rc;
     rc = uv_timer_init(k->loop, &k->timer);

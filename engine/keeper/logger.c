@@ -7,10 +7,16 @@
  * Nothing is taken out of a pipe before it is in the file: a turn looks at the pipe's contents (tee(2) into a pipe
  * of our own, which copies references), writes the whole lines, and only then removes them. What is not yet a line
  * stays in the pipe. So when this process is killed, the next one finds everything that was not written; at worst
- * it writes the last turn again. There are two exceptions, in which an unfinished line is held in memory, and would
- * be lost: terminals, which cannot be looked at without reading, and an unfinished line that is older than
- * LINGER_US. The latter must leave the pipe, since the kernel does not wake a reader when a writer fills a pipe
- * that was not empty.
+ * it writes the last turn again: at most 64 KiB of a container's stream. There are two exceptions, in which bytes
+ * are held in memory and would be lost with it:
+ *
+ *     terminals, which cannot be looked at without reading: the turn that is being written and the unfinished line
+ *     before it, at most WORK_BYTES (80 KiB), usually nothing
+ *     an unfinished line that is older than LINGER_US, at most LOG_TEXT_MAX (16 KiB) per stream: it must leave the
+ *     pipe, since the kernel does not wake a reader when a writer fills a pipe that was not empty
+ *
+ * The death of shoald or of the keeper loses and repeats nothing: this process does not notice either. While no
+ * logger runs, pipes and terminals keep what fits and then make the program wait.
  *
  * Where somebody may be attached (a terminal, or a client that asked for it), what lingers is written as a part of
  * a line, so that a prompt can be read in the file.
@@ -548,7 +554,7 @@ static void listen_on_event(struct watch *w, uint32_t events)
 {
     struct logger *l = container_of(w, struct logger, listen_watch);
     struct err e;
-    int fd, rc = packet_accept(l->listener, &fd, &e);
+    int fd, rc = l->quit ? ERR_AGAIN : packet_accept(l->listener, &fd, &e); /* told to end: the next one serves */
 
     (void)events;
     if (rc == 0)

@@ -160,8 +160,8 @@ static void on_found(struct server *s, const Box *m, int *fds, unsigned fd_count
     take_if_missing(&b->out, fds, fd_count, m->has_stdout_fd, m->stdout_fd);
     take_if_missing(&b->err, fds, fd_count, m->has_stderr_fd, m->stderr_fd);
     take_if_missing(&b->log, fds, fd_count, m->has_log_fd, m->log_fd);
-    if (b->stage == BOX_STAGE__DRAINING_BOX)
-        logger_drain(b);
+    if (b->stage >= BOX_STAGE__DRAINING_BOX)
+        logger_drain(b); /* the word to do so was lost with the connection before */
 }
 
 /* It has said what it has; give it the rest. */
@@ -244,9 +244,8 @@ static _Noreturn void exec_logger(struct server *s, int program, int channel)
     _exit(127);
 }
 
-/* Start one from our own sealed program. It is reaped when its socket closes: by whoever is init (it is a
- * grandchild).
- */
+/* Start one from our own sealed program. It is our child, reaped with the orphans (main.c); its socket tells us of
+ * its end. */
 static int start(struct server *s, struct err *e)
 {
     AUTO_CLOSE

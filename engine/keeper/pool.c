@@ -20,7 +20,8 @@
 #define CHECK_US  (10 * 1000000L)  /* between looks at what is not used */
 #define LOWER_US  (30 * 1000000L)  /* without a miss: one less */
 #define UNUSED_US (300 * 1000000L) /* a recipe that is not the last used one is given up */
-#define RETRY_US  (10 * 1000000L)  /* after a failure */
+#define RETRY_US  (10 * 1000000L)  /* after one could not be built */
+#define DIED_US   (1000 * 1000L)   /* after one died without a word: somebody killed it */
 
 static int64_t now_us(void)
 {
@@ -43,23 +44,21 @@ static unsigned within(const struct pool *p, unsigned target)
 }
 
 /* Give up warm boxes of a recipe until `keep` are left. */
-static void shrink(struct server *s, struct recipe *r, unsigned keep)
+static void shrink(struct recipe *r, unsigned keep)
 {
     struct box *b, *after;
 
-    list_each_safe (b, after, &s->boxes, link)
-        if (b->recipe == r && b->stage == BOX_STAGE__WARM_BOX && r->warm > keep)
+    list_each_safe (b, after, &r->boxes, pooled)
+        if (b->stage == BOX_STAGE__WARM_BOX && r->warm > keep)
             launch_give_up(b);
 }
 
-static void drop(struct server *s, struct recipe *r)
+static void drop(struct recipe *r)
 {
     struct box *b, *after;
 
-    shrink(s, r, 0);
-    list_each_safe (b, after, &s->boxes, link) /* those still being prepared */
-        if (b->recipe == r)
-            launch_give_up(b);
+    list_each_safe (b, after, &r->boxes, pooled)
+        launch_give_up(b);
     list_remove(&r->link);
     arena_fini(&r->arena);
     free(r->data);
@@ -78,10 +77,11 @@ int pool_add(struct server *s, const void *data, size_t size, struct err *e)
         list_each (other, &p->recipes, link)
             count++;
         if (count >= RECIPES_MAX)
-            drop(s, list_last(&p->recipes, struct recipe, link));
+            drop(list_last(&p->recipes, struct recipe, link));
         r = mem_alloc(sizeof(*r));
         arena_init(&r->arena);
         list_init(&r->link);
+        list_init(&r->boxes);
         r->message = plan_recipe(&r->arena, data, size, e);
         if (!r->message) {
             arena_fini(&r->arena);
@@ -100,6 +100,13 @@ int pool_add(struct server *s, const void *data, size_t size, struct err *e)
     return 0;
 }
 
+static void leave(struct box *b)
+{
+    list_remove(&b->pooled);
+    b->recipe->warm--;
+    b->recipe = NULL;
+}
+
 struct box *pool_take(struct server *s, const void *data, size_t size)
 {
     struct recipe *r = find(s, data, size);
@@ -110,14 +117,13 @@ struct box *pool_take(struct server *s, const void *data, size_t size)
     r->used_us = now_us();
     list_remove(&r->link);
     list_push_front(&s->pool.recipes, &r->link);
-    list_each (b, &s->boxes, link)
-        if (b->recipe == r && b->stage == BOX_STAGE__WARM_BOX) {
+    list_each (b, &r->boxes, pooled)
+        if (b->stage == BOX_STAGE__WARM_BOX) {
             found = b;
             break;
         }
     if (found) {
-        found->recipe = NULL;
-        r->warm--;
+        leave(found);
     } else {
         r->target = within(&s->pool, r->target + r->target / 2 + 1);
         r->changed_us = r->used_us;
@@ -132,19 +138,20 @@ void pool_left(struct box *b, bool failed)
 
     if (!r)
         return;
-    b->recipe = NULL;
-    r->warm--;
+    leave(b);
     if (failed)
-        r->retry_us = now_us() + RETRY_US;
+        r->retry_us = now_us() + (b->error ? RETRY_US : DIED_US);
 }
 
 static bool preparing(struct server *s)
 {
+    const struct recipe *r;
     const struct box *b;
 
-    list_each (b, &s->boxes, link)
-        if (b->stage == BOX_STAGE__PREPARING_BOX)
-            return true;
+    list_each (r, &s->pool.recipes, link)
+        list_each (b, &r->boxes, pooled)
+            if (b->stage == BOX_STAGE__PREPARING_BOX)
+                return true;
     return false;
 }
 
@@ -155,14 +162,14 @@ static void age(struct server *s, int64_t now)
 
     list_each_safe (r, after, &s->pool.recipes, link) {
         if (r != first && now - r->used_us > UNUSED_US) {
-            drop(s, r);
+            drop(r);
             continue;
         }
         if (now - r->changed_us > LOWER_US) {
             r->target = within(&s->pool, r->target ? r->target - 1 : 0);
             r->changed_us = now;
         }
-        shrink(s, r, r->target);
+        shrink(r, r->target);
     }
 }
 
@@ -182,9 +189,22 @@ static void refill(struct server *s, int64_t now)
             continue;
         }
         b->recipe = r;
+        list_push(&r->boxes, &b->pooled);
         r->warm++;
         return; /* the next when this one is ready */
     }
+}
+
+/* When there is something to do next by time alone. */
+static int64_t next_look(const struct server *s, int64_t now)
+{
+    const struct recipe *r;
+    int64_t next = CHECK_US;
+
+    list_each (r, &s->pool.recipes, link)
+        if (r->warm < r->target && r->retry_us > now)
+            next = MIN(next, r->retry_us - now);
+    return next;
 }
 
 static void pool_on_timer(struct timer *t)
@@ -196,7 +216,7 @@ static void pool_on_timer(struct timer *t)
     if (s->launching == 0 && !preparing(s))
         refill(s, now);
     if (!timer_is_set(t) && !list_empty(&s->pool.recipes))
-        timer_set(&s->loop, t, CHECK_US);
+        timer_set(&s->loop, t, next_look(s, now));
 }
 
 void pool_wake(struct server *s)
@@ -229,6 +249,6 @@ void pool_empty(struct server *s)
     struct recipe *r;
 
     while ((r = list_first(&s->pool.recipes, struct recipe, link)))
-        drop(s, r);
+        drop(r);
     timer_clear(&s->pool.timer);
 }

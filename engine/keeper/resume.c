@@ -192,7 +192,17 @@ int resume_adopt(struct server *s, const Box *m, int *fds, unsigned fd_count, st
 
 /* --- by state -------------------------------------------------------------------------------------- */
 
-static void describe_rest(const struct box *b, Box *m, const struct server *s)
+static KeeperError *describe_error(struct arena *a, const struct err *e)
+{
+    KeeperError *m = ARENA_NEW(a, KeeperError);
+
+    keeper_error__init(m);
+    m->code = e->code;
+    m->text = (char *)e->text;
+    return m;
+}
+
+static void describe_rest(const struct box *b, Box *m, const struct server *s, struct arena *a)
 {
     m->has_serial = b->serial != 0 && b->generation == s->control.generation;
     m->serial = b->serial;
@@ -205,6 +215,23 @@ static void describe_rest(const struct box *b, Box *m, const struct server *s)
         m->has_recipe = true;
         m->recipe.data = b->recipe->data;
         m->recipe.len = b->recipe->size;
+    }
+    m->error = b->error ? describe_error(a, b->error) : NULL;
+}
+
+static void describe_answers(const struct server *s, KeeperState *state, struct arena *a)
+{
+    const struct answer *answer;
+
+    state->answers = arena_array(a, s->control.answer_count, sizeof(*state->answers));
+    list_each (answer, &s->control.answers, link) {
+        KeeperEvent *m = ARENA_NEW(a, KeeperEvent);
+
+        keeper_event__init(m);
+        m->has_serial = true;
+        m->serial = answer->serial;
+        m->error = answer->error.code ? describe_error(a, &answer->error) : NULL;
+        state->answers[state->n_answers++] = m;
     }
 }
 
@@ -223,7 +250,7 @@ static int write_state(struct server *s, int *ret_fd, struct err *e)
         struct box_message *m = ARENA_NEW(&a, struct box_message);
 
         box_describe(b, m, NULL, NULL);
-        describe_rest(b, &m->box, s);
+        describe_rest(b, &m->box, s, &a);
         state.boxes[count++] = &m->box;
     }
     state.n_boxes = count;
@@ -247,6 +274,7 @@ static int write_state(struct server *s, int *ret_fd, struct err *e)
     state.files_soft = s->files.rlim_cur;
     state.has_ready_due = true;
     state.ready_due = s->control.ready_due;
+    describe_answers(s, &state, &a);
 
     size_t size = keeper_state__get_packed_size(&state);
     uint8_t *data = arena_alloc(&a, MAGIC_BYTES + size);
@@ -304,6 +332,12 @@ static void own_all(const Box *m, struct box *b)
     b->channel = own(m->has_channel_fd, m->channel_fd);
 }
 
+/* What another program's code means to us. */
+static void take_error(const KeeperError *m, struct err *ret)
+{
+    err_set(ret, m->code < 0 && m->code >= ERR_INTERNAL ? m->code : ERR_INTERNAL, "%s", m->text);
+}
+
 static int restore_box(struct server *s, const Box *m, struct err *e)
 {
     struct box *b = box_sandbox_valid(m->sandbox) ? box_new(s, m->sandbox) : NULL;
@@ -317,6 +351,10 @@ static int restore_box(struct server *s, const Box *m, struct err *e)
     b->executes = m->released;
     b->announced = m->announced;
     b->reported = m->reported;
+    if (m->error) {
+        b->error = mem_alloc(sizeof(*b->error));
+        take_error(m->error, b->error);
+    }
     s->launching += b->stage == BOX_STAGE__LAUNCHING_BOX;
     if (m->has_serial) {
         b->serial = m->serial;
@@ -362,6 +400,14 @@ int resume_state(struct server *s, int state_fd, struct err *e)
     if (rc < 0)
         return rc;
     s->control.ready_due = state->ready_due;
+    for (size_t i = 0; i < state->n_answers; i++) {
+        const KeeperError *error = state->answers[i]->error;
+        struct err why;
+
+        if (error)
+            take_error(error, &why);
+        control_answer(s, state->answers[i]->serial, error ? &why : NULL);
+    }
     struct box *b;
     list_each (b, &s->boxes, link)
         if (b->id && b->stage >= BOX_STAGE__RUNNING_BOX && (!b->announced || !b->reported))

@@ -44,6 +44,7 @@ struct recipe { /* one that is kept warm */
     size_t size;
     Recipe *message; /* in arena */
     struct arena arena;
+    struct list boxes;  /* warm, or being prepared */
     unsigned target;    /* how many should be warm */
     unsigned warm;      /* how many are, or are being prepared */
     int64_t used_us;    /* last take, monotonic */
@@ -73,6 +74,7 @@ struct box {
     uint32_t log_files_max;
     bool log_discard, log_live;
     struct recipe *recipe; /* while preparing or warm for one */
+    struct list pooled;    /* recipe->boxes */
     uint32_t serial;       /* of the request that launches it */
     uint32_t generation;   /* of the connection that asked */
     bool released;         /* it was told to execute */
@@ -89,7 +91,11 @@ struct box {
     struct timer timer; /* retry of the exit, limit of draining */
 };
 
-struct answer;
+struct answer { /* to a request that has no box */
+    struct list link;
+    uint32_t serial;
+    struct err error; /* code 0: done */
+};
 
 struct control { /* shoald's connection */
     int fd;      /* -1: nobody is connected */
@@ -126,6 +132,8 @@ struct janitor {
     unsigned failures;
     struct watch watch;
     struct timer timer;
+    bool sweep_due; /* nobody has looked yet at what keepers before us left */
+    struct timer sweep;
 };
 
 struct upgrade {        /* another program that is being looked at */
@@ -239,6 +247,8 @@ void logger_quit(struct server *s);
 void janitor_init(struct server *s);
 void janitor_take(struct server *s, const char *group); /* a copy is made */
 bool janitor_idle(const struct server *s);
+void janitor_sweep(struct server *s);           /* take every group of ours that belongs to no box */
+void janitor_sweep_soon(struct server *s);      /* the same a moment later, once per keeper */
 bool janitor_look(struct server *s, pid_t pid); /* whether that is its child, which may have ended */
 
 /* --- resume.c -------------------------------------------------------------------------------------- */

@@ -4,6 +4,7 @@
 
 #include "manager/api/spec.h"
 #include "proto/base/jread.h"
+#include "proto/base/mem.h"
 
 #define END \
     {       \
@@ -76,7 +77,11 @@ static const struct jmap_field bind_options[] = {{"Propagation", "propagation"},
                                                  END};
 static const struct jmap bind_map = {&mount__descriptor, bind_options};
 
-static const struct jmap_field tmpfs_options[] = {{"SizeBytes", "tmpfs_size_bytes"}, {"Mode", "tmpfs_mode"}, END};
+static const struct jmap_field tmpfs_options[] = {
+    {"SizeBytes", "tmpfs_size_bytes"},
+    {"Mode", "tmpfs_mode"},
+    {"Options", .refuse = LATER("an option of a tmpfs mount of a service")},
+    END};
 static const struct jmap tmpfs_map = {&mount__descriptor, tmpfs_options};
 
 static int read_bind_options(const json_t *member, const char *path, struct arena *a, ProtobufCMessage *message,
@@ -139,8 +144,6 @@ static int read_driver(const json_t *member, const char *path, struct arena *a, 
 {
     Mount *mount = (Mount *)message, *read;
 
-    if (!json_is_object(member))
-        return err_set(e, ERR_INVALID, "invalid %s: expected an object", path);
     int rc = jmap_read(member, &driver_map, path, a, (ProtobufCMessage **)&read, e);
     if (rc < 0)
         return rc;
@@ -202,6 +205,7 @@ static const struct jmap_field mount_fields[] = {
     {"BindOptions", .read = read_bind_options, .write = write_bind_options},
     {"VolumeOptions", .read = read_volume_options, .write = write_volume_options},
     {"TmpfsOptions", .read = read_tmpfs_options, .write = write_tmpfs_options},
+    {"ImageOptions", .refuse = LATER("an image mount")},
     {"ClusterOptions", .refuse = LATER("a cluster (CSI) volume")},
     END};
 static const struct jmap mount_map = {&mount__descriptor, mount_fields};
@@ -216,22 +220,36 @@ static const struct jmap_field ulimit_fields[] = {
     {"Name", "name", .always = true}, {"Hard", "hard", .always = true}, {"Soft", "soft", .always = true}, END};
 static const struct jmap ulimit_map = {&ulimit__descriptor, ulimit_fields};
 
+static int expect_object(const json_t *member, const char *path, struct err *e)
+{
+    if (json_is_object(member))
+        return 0;
+    char *shown = json_dumps(member, JSON_ENCODE_ANY | JSON_COMPACT);
+    err_set(e, ERR_INVALID, "invalid %s: expected an object, got %.120s", path, shown ? shown : "?");
+    free(shown);
+    return ERR_INVALID;
+}
+
 static int read_seccomp(const json_t *member, const char *path, struct arena *a, ProtobufCMessage *message,
                         struct err *e)
 {
     Privileges *privileges = (Privileges *)message;
     char *mode = NULL;
     json_t *profile = jread_get(member, "Profile");
-    int rc = jread_string(member, path, "Mode", a, &mode, e);
+    int rc = expect_object(member, path, e);
 
+    if (rc == 0)
+        rc = jread_string(member, path, "Mode", a, &mode, e);
     if (rc < 0)
         return rc;
+    if (profile && !json_is_string(profile))
+        return err_set(e, ERR_INVALID, "invalid %s.Profile: expected a string in base 64", path);
     if (mode && *mode && strcmp(mode, "default") != 0 && strcmp(mode, "unconfined") != 0)
         return strcmp(mode, "custom") == 0
                    ? err_set(e, ERR_UNSUPPORTED, "%s.Mode: " LATER("a custom seccomp profile of a service"), path)
                    : err_set(e, ERR_INVALID, "invalid %s.Mode: expected default, unconfined or custom, got \"%s\"",
                              path, mode);
-    if (profile && json_is_string(profile) && json_string_length(profile))
+    if (profile && json_string_length(profile))
         return err_set(e, ERR_UNSUPPORTED, "%s.Profile: " LATER("a custom seccomp profile of a service"), path);
     privileges->seccomp_mode = mode;
     return 0;
@@ -253,8 +271,10 @@ static int read_apparmor(const json_t *member, const char *path, struct arena *a
 {
     Privileges *privileges = (Privileges *)message;
     char *mode = NULL;
-    int rc = jread_string(member, path, "Mode", a, &mode, e);
+    int rc = expect_object(member, path, e);
 
+    if (rc == 0)
+        rc = jread_string(member, path, "Mode", a, &mode, e);
     if (rc == 0 && mode && *mode && strcmp(mode, "default") != 0 && strcmp(mode, "disabled") != 0)
         rc = err_set(e, ERR_INVALID, "invalid %s.Mode: expected default or disabled, got \"%s\"", path, mode);
     privileges->apparmor_mode = mode;
@@ -325,13 +345,19 @@ static int read_generic(const json_t *member, const char *path, struct arena *a,
         return err_set(e, ERR_INVALID, "invalid %s: expected an array", path);
     resources->generic = arena_array(a, count, sizeof(*resources->generic));
     for (size_t i = 0; i < count; i++) {
-        json_t *discrete = jread_get(json_array_get(member, i), "DiscreteResourceSpec");
-        json_t *named = jread_get(json_array_get(member, i), "NamedResourceSpec");
+        const json_t *element = json_array_get(member, i);
+        json_t *discrete = NULL, *named = NULL;
         const char *way = arena_printf(a, "%s[%zu]", path, i);
         GenericResource *resource = ARENA_NEW(a, GenericResource);
         char *kind = NULL;
-        int rc;
+        int rc = expect_object(element, way, e);
 
+        if (rc == 0)
+            rc = jread_object(element, way, "DiscreteResourceSpec", &discrete, e);
+        if (rc == 0)
+            rc = jread_object(element, way, "NamedResourceSpec", &named, e);
+        if (rc < 0)
+            return rc;
         generic_resource__init(resource);
         if (!!discrete == !!named)
             return err_set(e, ERR_INVALID, "invalid %s: expected DiscreteResourceSpec or NamedResourceSpec", way);
@@ -432,11 +458,16 @@ static int read_preferences(const json_t *member, const char *path, struct arena
         return err_set(e, ERR_INVALID, "invalid %s: expected an array", path);
     placement->spread_descriptors = arena_array(a, count, sizeof(char *));
     for (size_t i = 0; i < count; i++) {
-        json_t *spread = jread_get(json_array_get(member, i), "Spread");
-        const char *way = arena_printf(a, "%s[%zu].Spread", path, i);
+        const char *place = arena_printf(a, "%s[%zu]", path, i), *way = arena_printf(a, "%s.Spread", place);
+        const json_t *element = json_array_get(member, i);
+        json_t *spread = NULL;
         char *descriptor = NULL;
-        int rc = jread_string(spread, way, "SpreadDescriptor", a, &descriptor, e);
+        int rc = expect_object(element, place, e);
 
+        if (rc == 0)
+            rc = jread_object(element, place, "Spread", &spread, e);
+        if (rc == 0)
+            rc = jread_string(spread, way, "SpreadDescriptor", a, &descriptor, e);
         if (rc == 0 && (!descriptor || !*descriptor))
             rc = err_set(e, ERR_INVALID, "invalid %s: expected a SpreadDescriptor", way);
         if (rc < 0)
@@ -501,18 +532,25 @@ static int read_mode(const json_t *member, const char *path, struct arena *a, Pr
                      struct err *e)
 {
     ServiceSpec *spec = (ServiceSpec *)message;
-    json_t *replicated = jread_get(member, "Replicated"), *global = jread_get(member, "Global");
-    int count = !!replicated + !!global + !!jread_get(member, "ReplicatedJob") + !!jread_get(member, "GlobalJob");
-    int rc = 0;
+    static const char *const names[] = {"Replicated", "Global", "ReplicatedJob", "GlobalJob"};
+    json_t *modes[ARRAY_SIZE(names)] = {NULL};
+    size_t count = 0, which = 0;
+    int rc = expect_object(member, path, e);
 
+    for (size_t i = 0; i < ARRAY_SIZE(names) && rc == 0; i++) {
+        rc = jread_object(member, path, names[i], &modes[i], e);
+        which = modes[i] ? i : which;
+        count += modes[i] != NULL;
+    }
+    if (rc < 0 || count == 0)
+        return rc;
     if (count > 1)
         return err_set(e, ERR_INVALID, "invalid %s: more than one mode was given", path);
-    if (jread_get(member, "ReplicatedJob") || jread_get(member, "GlobalJob"))
-        return err_set(e, ERR_UNSUPPORTED, "%s: " LATER("a job"), path);
-    if (!count)
-        return 0;
+    if (which >= 2)
+        return err_set(e, ERR_UNSUPPORTED, "%s.%s: " LATER("a job"), path, names[which]);
+    const json_t *replicated = modes[0];
     spec->has_mode = true;
-    spec->mode = global ? SERVICE_MODE__GLOBAL : SERVICE_MODE__REPLICATED;
+    spec->mode = modes[1] ? SERVICE_MODE__GLOBAL : SERVICE_MODE__REPLICATED;
     if (replicated && jread_get(replicated, "Replicas")) {
         spec->has_replicas = true;
         rc = jread_uint(replicated, arena_printf(a, "%s.Replicated", path), "Replicas", &spec->replicas, e);
@@ -544,13 +582,10 @@ static int read_old_networks(const json_t *member, const char *path, struct aren
 {
     ServiceSpec *spec = (ServiceSpec *)message;
     TaskSpec *read;
-
-    if (!spec->task || spec->task->n_networks || json_array_size(member) == 0)
-        return 0;
     json_t *holder = json_pack("{s:O}", "Networks", member);
     int rc = jmap_read(holder, &old_networks_map, "", a, (ProtobufCMessage **)&read, e);
     json_decref(holder);
-    if (rc < 0)
+    if (rc < 0 || !spec->task || spec->task->n_networks)
         return rc;
     spec->task->n_networks = read->n_networks;
     spec->task->networks = read->networks;

@@ -5,6 +5,7 @@
 #include "manager/api/validate.h"
 #include "manager/scheduler/constraint.h"
 #include "proto/base/ident.h"
+#include "proto/base/image_name.h"
 #include "proto/base/map.h"
 #include "proto/base/mem.h"
 
@@ -121,6 +122,33 @@ static int check_env(const ContainerSpec *spec, struct err *e)
     return rc;
 }
 
+static int check_image(const char *image, struct err *e)
+{
+    AUTO_ARENA
+    struct arena a;
+    struct image_name name;
+
+    arena_init(&a);
+    if (image_name_parse(image, &a, &name, e) == 0)
+        return 0;
+    return err_wrap(e, "ContainerSpec: \"%.100s\" is not a valid repository/tag", image);
+}
+
+/* "address name alias..." */
+static int check_hosts(const ContainerSpec *spec, struct err *e)
+{
+    int rc = check_texts("ContainerSpec.Hosts", spec->hosts, spec->n_hosts, e);
+
+    for (size_t i = 0; i < spec->n_hosts && rc == 0; i++) {
+        size_t address = strcspn(spec->hosts[i], " \t");
+
+        if (!address || !spec->hosts[i][address + strspn(spec->hosts[i] + address, " \t")])
+            rc = err_set(e, ERR_INVALID, "invalid ContainerSpec.Hosts[%zu]: \"%.80s\" is not \"ADDRESS NAME\"", i,
+                         spec->hosts[i]);
+    }
+    return rc;
+}
+
 static int check_container(const ContainerSpec *spec, struct err *e)
 {
     int rc = 0;
@@ -129,6 +157,9 @@ static int check_container(const ContainerSpec *spec, struct err *e)
         return err_set(e, ERR_INVALID, "TaskSpec: missing runtime");
     if (!spec->image || !*spec->image)
         return err_set(e, ERR_INVALID, "ContainerSpec: image reference must be provided");
+    rc = check_image(spec->image, e);
+    if (rc < 0)
+        return rc;
     if (spec->isolation && *spec->isolation && strcmp(spec->isolation, "default") != 0)
         return err_set(e, ERR_INVALID, "ContainerSpec: isolation \"%s\" exists on Windows only", spec->isolation);
     if (spec->hostname && strlen(spec->hostname) > 63)
@@ -137,6 +168,10 @@ static int check_container(const ContainerSpec *spec, struct err *e)
     rc = check_no_template("ContainerSpec.Hostname", spec->hostname, e);
     if (rc == 0)
         rc = check_env(spec, e);
+    if (rc == 0 && spec->init)
+        rc = err_set(e, ERR_UNSUPPORTED, "ContainerSpec.Init (true): " LATER("an init process"));
+    if (rc == 0)
+        rc = check_hosts(spec, e);
     if (rc == 0)
         rc = check_texts("ContainerSpec.Command", spec->command, spec->n_command, e);
     if (rc == 0)
@@ -166,10 +201,25 @@ static int check_resources(const Resources *resources, const char *what, struct 
     if (resources->pids < 0)
         return err_set(e, ERR_INVALID, "invalid pids value %lld in %s: must be 0 (no limit) or more",
                        (long long)resources->pids, what);
-    for (size_t i = 0; i < resources->n_generic; i++)
-        if (!resources->generic[i]->named && resources->generic[i]->discrete < 1)
-            return err_set(e, ERR_INVALID, "invalid generic resource %s in %s: %lld must be 1 or more",
-                           resources->generic[i]->kind, what, (long long)resources->generic[i]->discrete);
+    if (resources->n_generic) /* no node of this version can declare any, so the task would wait for ever */
+        return err_set(e, ERR_UNSUPPORTED, "%s.GenericResources (%.60s): " LATER("a generic resource"), what,
+                       resources->generic[0]->kind);
+    return 0;
+}
+
+static int check_preferences(const Placement *placement, struct err *e)
+{
+    enum constraint_key key;
+    const char *label;
+
+    if (placement->n_spread_descriptors > LIST_MOST)
+        return err_set(e, ERR_INVALID, "Placement.Preferences: more than %d", LIST_MOST);
+    for (size_t i = 0; i < placement->n_spread_descriptors; i++)
+        if (!constraint_descriptor(placement->spread_descriptors[i], &key, &label))
+            return err_set(e, ERR_INVALID,
+                           "invalid Placement.Preferences[%zu].Spread.SpreadDescriptor: \"%.80s\" is neither "
+                           "node.labels.NAME nor engine.labels.NAME",
+                           i, placement->spread_descriptors[i]);
     return 0;
 }
 
@@ -183,13 +233,26 @@ static int check_placement(const Placement *placement, struct err *e)
         return err_set(e, ERR_INVALID, "Placement.Constraints: more than %d", LIST_MOST);
     for (size_t i = 0; i < placement->n_constraints && rc == 0; i++)
         rc = constraint_check(placement->constraints[i], e);
-    return rc;
+    return rc < 0 ? rc : check_preferences(placement, e);
 }
 
 static int check_networks(const TaskSpec *task, struct err *e)
 {
     if (task->n_networks > 1)
-        return err_set(e, ERR_UNSUPPORTED, "TaskTemplate.Networks: " LATER("more than one network of a service"));
+        return err_set(e, ERR_UNSUPPORTED,
+                       "TaskTemplate.Networks (%zu of them): " LATER("more than one network of a service"),
+                       task->n_networks);
+    for (size_t i = 0; i < task->n_networks; i++) {
+        const NetworkAttachmentConfig *network = task->networks[i];
+
+        if (network->n_aliases)
+            return err_set(e, ERR_UNSUPPORTED, "TaskTemplate.Networks[%zu].Aliases (%.60s): " LATER("an alias"), i,
+                           network->aliases[0]);
+        if (network->n_driver_options)
+            return err_set(e, ERR_UNSUPPORTED,
+                           "TaskTemplate.Networks[%zu].DriverOpts (%.60s): " LATER("an option of a network"), i,
+                           network->driver_options[0]->key);
+    }
     return 0; /* which networks there are is known to the store: manager/api/service */
 }
 
@@ -258,8 +321,9 @@ static int check_endpoint(const EndpointSpec *endpoint, struct err *e)
 {
     if (endpoint && endpoint->n_ports)
         return err_set(e, ERR_UNSUPPORTED,
-                       "EndpointSpec.Ports: " LATER("publishing a port") "; a service on network host "
-                                                                         "serves on its nodes' ports");
+                       "EndpointSpec.Ports (%u): " LATER("publishing a port") "; a service on network host serves "
+                                                                              "on its nodes' ports",
+                       endpoint->ports[0]->target_port);
     return 0;
 }
 

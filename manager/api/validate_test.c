@@ -72,6 +72,12 @@ static void senseless_specs_are_refused_with_their_reason(void **state)
         {"{\"Name\":\"web\",\"TaskTemplate\":{}}", "missing runtime", ERR_INVALID},
         {"{\"Name\":\"web\",\"TaskTemplate\":{\"ContainerSpec\":{}}}", "image reference must be provided",
          ERR_INVALID},
+        {"{\"Name\":\"web\",\"TaskTemplate\":{\"ContainerSpec\":{\"Image\":\"Web:1\"}}}",
+         "ContainerSpec: \"Web:1\" is not a valid repository/tag: invalid reference format: repository name "
+         "(library/Web) must be lowercase",
+         ERR_INVALID},
+        {"{\"Name\":\"web\",\"TaskTemplate\":{\"ContainerSpec\":{\"Image\":\"a b\"}}}",
+         "ContainerSpec: \"a b\" is not a valid repository/tag", ERR_INVALID},
         {CONTAINER("\"Env\":[\"=1\"]"), "=1", ERR_INVALID},
         {CONTAINER("\"Env\":[\"A={{.Node.Hostname}}\"]"), "template", ERR_UNSUPPORTED},
         {CONTAINER("\"Hostname\":\"{{.Task.Slot}}\""), "template", ERR_UNSUPPORTED},

@@ -115,8 +115,8 @@ static void post(struct replica_env *base, enum env_lane which, struct env_job *
     env->under_way++;
     pthread_mutex_lock(&lane->lock);
     list_push(&lane->jobs, &job->link);
-    pthread_cond_signal(&lane->more);
     pthread_mutex_unlock(&lane->lock);
+    pthread_cond_signal(&lane->more); /* behind the lock, or whoever wakes would wait for it at once */
     if (lane->started)
         return;
     if (pthread_create(&lane->thread, NULL, lane_run, lane) != 0)

@@ -222,11 +222,25 @@ static bool asks_for_nothing(const json_t *value)
            (json_is_object(value) && json_object_size(value) == 0);
 }
 
+/* Names the value too, unless it is a text of several lines: that is a key or a certificate. */
+static int refused(const json_t *member, const char *path, const char *why, struct err *e)
+{
+    char *shown = json_dumps(member, JSON_ENCODE_ANY | JSON_COMPACT);
+    bool is_long = json_is_string(member) && strchr(json_string_value(member), '\n');
+
+    if (!shown || is_long)
+        err_set(e, ERR_UNSUPPORTED, "%s: %s", path, why);
+    else
+        err_set(e, ERR_UNSUPPORTED, "%s (%.60s%s): %s", path, shown, strlen(shown) > 60 ? "..." : "", why);
+    free(shown);
+    return ERR_UNSUPPORTED;
+}
+
 int jmap_read(const json_t *object, const struct jmap *map, const char *path, struct arena *a,
               ProtobufCMessage **ret, struct err *e)
 {
     ProtobufCMessage *message = arena_alloc(a, map->type->sizeof_message);
-    int rc = 0;
+    int rc = json_is_object(object) ? 0 : wrong(object, *path ? path : "request", "an object", e);
 
     protobuf_c_message_init(map->type, message);
     for (const struct jmap_field *f = map->fields; f->json && rc == 0; f++) {
@@ -237,7 +251,7 @@ int jmap_read(const json_t *object, const struct jmap *map, const char *path, st
         const char *way = *path ? arena_printf(a, "%s.%s", path, f->json) : f->json;
         if (f->refuse) {
             if (!asks_for_nothing(member))
-                rc = err_set(e, ERR_UNSUPPORTED, "%s: %s", way, f->refuse);
+                rc = refused(member, way, f->refuse, e);
         } else if (f->read) {
             rc = f->read(member, way, a, message, e);
         } else {

@@ -140,7 +140,8 @@ struct rpc_conn *rpc_stream_conn(struct rpc_stream *s);
 /* Queue one message; copied. ERR_AGAIN: no credit, nothing was queued, on_writable will come. */
 int rpc_send(struct rpc_stream *s, const void *message, size_t size);
 
-/* End the stream, after what is queued: e NULL or code 0 for success. on_end comes later. */
+/* End the stream, after what is queued: e NULL or code 0 for success. With a failure what is queued is dropped, but
+ * for the message that opens the stream. on_end comes later. */
 void rpc_end(struct rpc_stream *s, const struct err *e);
 
 /* Stop and go on receiving: while paused the peer gets no new credit. */

@@ -100,12 +100,24 @@ void rpc_streams_end(struct rpc_conn *c, const struct err *e)
         tell_end(list_first(&c->all, struct rpc_stream, by_conn), e);
 }
 
+/* A failure does not wait for credit. But a stream that ends before it began begins all the same, where the first
+ * credit suffices: else the peer would never learn what it was that failed. */
+static void drop_unsent(struct rpc_stream *s)
+{
+    size_t first = s->open_sent ? 0 : LENGTH_BYTES + (size_t)frame_u32((const uint8_t *)buf_bytes(&s->out));
+
+    if (first == 0 || first > RPC_CREDIT_BYTES)
+        buf_fini(&s->out);
+    else
+        s->out.length = first;
+}
+
 static void set_end(struct rpc_stream *s, const struct err *e)
 {
     s->ending = true; /* what is in `in` may just be looked at by a callback: it is dropped by look_after */
     if (e && e->code != 0) {
         s->end = mem_dup(e, sizeof(*e));
-        buf_fini(&s->out); /* a failure does not wait for credit */
+        drop_unsent(s);
     }
     mark_ready(s);
 }

@@ -308,6 +308,18 @@ static void case_free(struct rig_case *c)
     free(c);
 }
 
+/* A keeper that was told to end leaves no group, whatever died before it. */
+static void check_groups(const struct rig *r)
+{
+    for (unsigned i = 0; i < r->layout.count; i++) {
+        AUTO_FREE
+        char *path = mem_printf("%s/shoal-%s", r->layout.mounts[i].path, r->instance);
+
+        if (access(path, F_OK) == 0)
+            broken("%s is left", path);
+    }
+}
+
 void rig_close(struct rig *r)
 {
     struct rig_case *c;
@@ -325,6 +337,7 @@ void rig_close(struct rig *r)
     check(keeper_stop(r->keeper, on_stopped, r, &e), &e);
     rig_until(r, &r->stopped);
     check(r->error.code, &r->error);
+    check_groups(r);
     rig_disconnect(r);
     uv_close((uv_handle_t *)&r->alarm, NULL);
     (void)uv_run(&r->loop, UV_RUN_DEFAULT);
@@ -485,6 +498,18 @@ void rig_forget(struct rig_case *c)
     c->forgotten = true;
 }
 
+void rig_drop(struct rig_case *c)
+{
+    struct rig *r = c->rig;
+    AUTO_CLOSE
+    int above = -1;
+    struct err e;
+
+    check(dir_open(rig_path(r, "c"), &above, &e), &e);
+    check(tree_remove(above, c->id, &e), &e);
+    case_free(c);
+}
+
 int rig_run(struct rig_case *c)
 {
     rig_launch(c);
@@ -557,6 +582,34 @@ int rig_logger_pid(struct rig *r)
     return lock_holder(r, "log.lock");
 }
 
+static int await_holder(struct rig *r, const char *name, int other)
+{
+    for (int i = 0; i < RIG_SECONDS * 200; i++) {
+        int pid = lock_holder(r, name);
+
+        if (pid > 0 && pid != other)
+            return pid;
+        rig_turn(r, 5);
+    }
+    broken("nobody takes the lock %s", name);
+}
+
+int rig_await_keeper(struct rig *r, int other)
+{
+    return await_holder(r, "lock", other);
+}
+
+int rig_await_logger(struct rig *r, int other)
+{
+    return await_holder(r, "log.lock", other);
+}
+
+void rig_kill(int pid, int signal)
+{
+    if (pid <= 1 || kill(pid, signal) < 0)
+        broken("signal %d to process %d: %s", signal, pid, pid <= 1 ? "it is none of ours" : strerror(errno));
+}
+
 static unsigned count_entries(const char *path, unsigned char type)
 {
     DIR *dir = opendir(path);
@@ -570,7 +623,8 @@ static unsigned count_entries(const char *path, unsigned char type)
     return count;
 }
 
-static unsigned count_children(int parent)
+/* Not the logger, which is a child of the keeper that started it. */
+static unsigned count_children(int parent, int logger)
 {
     AUTO_FREE
     char *path = mem_printf("/proc/%d/task/%d/children", parent, parent);
@@ -579,8 +633,9 @@ static unsigned count_children(int parent)
 
     if (file_read(AT_FDCWD, path, 1 << 20, &text, NULL) < 0)
         return 0;
-    for (const char *at = buf_str(&text); (at = strchr(at, ' ')); at++)
-        count++;
+    char *rest = (char *)buf_str(&text), *number;
+    while ((number = strsep(&rest, " ")))
+        count += *number && strtol(number, NULL, 10) != logger;
     return count;
 }
 
@@ -596,6 +651,18 @@ static unsigned count_mounts(struct rig *r)
     return count;
 }
 
+unsigned rig_rss_kib(int pid)
+{
+    AUTO_FREE
+    char *path = mem_printf("/proc/%d/status", pid);
+    AUTO_BUF struct buf text = {0};
+    const char *line = NULL;
+
+    if (file_read(AT_FDCWD, path, 65536, &text, NULL) == 0)
+        line = strstr(buf_str(&text), "VmRSS:");
+    return line ? (unsigned)strtoul(line + 6, NULL, 10) : 0;
+}
+
 unsigned rig_group_mounts(const struct rig *r)
 {
     unsigned count = 0;
@@ -609,7 +676,7 @@ struct rig_census rig_census(struct rig *r)
 {
     int keeper = rig_keeper_pid(r), logger = rig_logger_pid(r);
     struct rig_census c = {.mounts = count_mounts(r),
-                           .children = count_children(keeper) - (logger != 0),
+                           .children = count_children(keeper, logger),
                            .boxes = count_entries(rig_path(r, "keeper/box"), DT_UNKNOWN),
                            .keeper_fds = count_entries(arena_printf(&r->arena, "/proc/%d/fd", keeper), DT_UNKNOWN),
                            .logger_fds = count_entries(arena_printf(&r->arena, "/proc/%d/fd", logger), DT_UNKNOWN)};

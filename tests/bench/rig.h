@@ -74,7 +74,8 @@ void rig_send(struct rig_case *c);   /* launch without waiting */
 void rig_launch(struct rig_case *c); /* and wait for the answer */
 void rig_wait(struct rig_case *c);   /* for its end */
 void rig_forget(struct rig_case *c);
-int rig_run(struct rig_case *c); /* launch, wait, forget: the exit code */
+void rig_drop(struct rig_case *c); /* one that is forgotten: remove its directory, free it */
+int rig_run(struct rig_case *c);   /* launch, wait, forget: the exit code */
 
 /* Turn the loop until *flag. Aborts after RIG_SECONDS. */
 void rig_until(struct rig *r, const bool *flag);
@@ -89,10 +90,16 @@ char *rig_path(struct rig *r, const char *fmt, ...) __attribute__((format(printf
 /* Processes of this rig: the keeper, its logger; 0: none. */
 int rig_keeper_pid(struct rig *r);
 int rig_logger_pid(struct rig *r);
+/* The same, waiting until there is one (other than `other`, the one that was killed). */
+int rig_await_keeper(struct rig *r, int other);
+int rig_await_logger(struct rig *r, int other);
+/* Send a signal to one process; aborts when there is none of that number, and for numbers that name many. */
+void rig_kill(int pid, int signal);
 /* What of this rig there is on the machine: lines in the mount table, control groups, children of the keeper
  * (logger excepted), descriptors of keeper and logger, directories of sandboxes. */
 struct rig_census {
     unsigned mounts, groups, children, keeper_fds, logger_fds, boxes;
 };
 struct rig_census rig_census(struct rig *r);
+unsigned rig_rss_kib(int pid);                  /* memory of a process; 0 when it is gone */
 unsigned rig_group_mounts(const struct rig *r); /* hierarchies in which each sandbox has a group */

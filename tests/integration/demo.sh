@@ -93,7 +93,7 @@ run shoal inspect --format 'memory={{.HostConfig.Memory}} pid={{.State.Pid}} sta
 
 chapter "Killed with SIGKILL and started again: the containers never notice"
 before=$(shoal ps --quiet --no-trunc | sort)
-printf '%s$ kill -9 %s; shoald ... &%s\n' "$bold" "${node_pid[a]}" "$plain"
+printf '%s$ kill -9 %s; shoald ... &%s\n' "$bold" "$(node_pid a)" "$plain"
 node_kill a
 began=$(milliseconds)
 node_start a || exit 1

@@ -42,10 +42,16 @@ all_there() { # every service that was acknowledged, and none that was refused
 }
 
 reason() { contains "$(api a GET /services)" "No space left"; }
-alive() { kill -0 "${node_pid[a]}"; }
+alive() { kill -0 "$(node_pid a)"; }
+
+init() { api a POST /swarm/init '{"ListenAddr":"127.0.0.1:2377","AdvertiseAddr":"127.0.0.1:2377"}'; }
+init_is_refused() { ! init >"$work/answer" && contains "$(cat "$work/answer")" "No space left"; }
 
 node_start a || finish
-api a POST /swarm/init '{"ListenAddr":"127.0.0.1:2377","AdvertiseAddr":"127.0.0.1:2377"}' >/dev/null
+fill
+check "a swarm cannot be founded on a full disk" init_is_refused
+make_room
+check "with room it can" init
 check "a service is created while there is room" create first
 
 fill

@@ -107,9 +107,9 @@ image_busybox() { # DIR NAME [CONFIG] [gzip|zstd|plain]
     return $rc
 }
 
-# Three layers, gzip, zstd and plain: the second hides a file and a directory's contents of the first and brings a capability, a hard link and
-# owners, the third removes what the second brought.
-image_layers() { # DIR NAME
+# Three layers, gzip, zstd (or SECOND: docker's own formats know none) and plain: the second hides a file and a directory's contents of the first
+# and brings a capability, a hard link and owners, the third removes what the second brought.
+image_layers() { # DIR NAME [SECOND]
     local root
     root=$(mktemp -d) || return 1
     (
@@ -133,7 +133,7 @@ image_layers() { # DIR NAME
         setcap cap_net_raw=ep "$root/2/owned/capable"
         setfattr -n user.note -v kept "$root/2/owned/file"
         tar --sort=name --mtime=@1000 --numeric-owner --xattrs --xattrs-include='*' -C "$root/2" -cf "$1/.tar" .
-        oci_layer_tar "$1" "$1/.tar" zstd
+        oci_layer_tar "$1" "$1/.tar" "${3:-zstd}"
         mkdir -p "$root/3/owned"
         : >"$root/3/owned/.wh.link"
         echo three >"$root/3/last"
@@ -179,8 +179,8 @@ registry_auth_header() { # the value of X-Registry-Auth for that user
     printf '{"username":"%s","password":"%s"}' "$images_user" "$images_password" | base64url
 }
 
-registry_certificate() { # DIR NAME...: key.pem and cert.pem for an address or name, signed by itself
-    openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj "/CN=shoal test" -addext "subjectAltName=IP:127.0.0.1,DNS:localhost" \
+registry_certificate() { # DIR: key.pem and cert.pem for the loopback and the name registry.test, signed by itself
+    openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj "/CN=shoal test" -addext "subjectAltName=IP:127.0.0.1,DNS:localhost,DNS:registry.test" \
         -keyout "$1/key.pem" -out "$1/cert.pem" 2>/dev/null
 }
 

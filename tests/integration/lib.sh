@@ -23,7 +23,7 @@ skip_all() { # REASON: nothing here can be tested on this machine
     exit 0
 }
 
-pause() { read -r -t "$1" <> <(:); } # SECONDS; only between two looks at something
+pause() { read -r -t "$1" <> <(:) || :; } # SECONDS; only between two looks at something
 
 [ "$(id -u)" -eq 0 ] || skip_all "needs root"
 
@@ -129,16 +129,17 @@ fails_with() { # STATUS TEXT COMMAND...
 
 # --- nodes -----------------------------------------------------------------------------------------------------------
 
-declare -A node_pid
+# A node's process id is in a file, since checks run in shells of their own.
+node_pid() { cat "$work/$1/pid"; }
 
 node_start() { # NODE [shoald's options...]: start it and wait until it serves
-    local node=$1 pid
+    local node=$1
     shift
     mkdir -p "$work/$node"
     shoald --data-dir "$work/$node/data" --run-dir "$work/$node/run" --host "unix://$work/$node/api.sock" \
         --cgroup-parent "$cgroup/$node" "$@" >>"$work/$node/log" 2>&1 &
-    pid=$!
-    node_pid[$node]=$pid
+    echo $! >"$work/$node/pid"
+    disown $! # its end is no news of the shell's
     eventually 20 api "$node" GET /_ping >/dev/null || {
         echo "node $node does not serve:"
         tail -n 20 "$work/$node/log"
@@ -147,14 +148,19 @@ node_start() { # NODE [shoald's options...]: start it and wait until it serves
 }
 
 node_kill() { # NODE [SIGNAL]: end shoald alone; keeper and containers go on
-    kill "-${2:-KILL}" "${node_pid[$1]}" 2>/dev/null
-    wait "${node_pid[$1]}" 2>/dev/null
-    unset "node_pid[$1]"
+    local pid
+    pid=$(node_pid "$1")
+    kill "-${2:-KILL}" "$pid" 2>/dev/null
+    eventually 20 process_ended "$pid"
 }
+
+process_ended() { ! grep -qs '^State:[[:space:]]*[^ZX]' "/proc/$1/status"; }
 
 node_stop() { node_kill "$1" TERM; }
 
-keeper_pid() { cat "$work/$1/run/keeper/keeper.pid"; }
+keeper_pid() { # NODE: who holds the lock of its keeper
+    awk -v inode="$(stat -c %i "$work/$1/run/keeper/lock")" '$6 ~ ":" inode "$" { print $5; exit }' /proc/locks
+}
 
 api() { # NODE METHOD PATH [BODY]: the answer's body; fails on 4xx and 5xx, printing it
     local node=$1 method=$2 path=$3 out code

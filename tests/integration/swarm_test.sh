@@ -157,7 +157,7 @@ shoal_ service rm none fine fails any slow loop window >/dev/null
 # --- what does not work says why ---------------------------------------------------------------------------------------------
 
 check "a bad name" fails_with 1 "bad_name_" create --name bad_name_ busy:1
-check "a bad constraint" fails_with 1 "node.colour" create --name bad --constraint node.colour==red busy:1
+check "a bad constraint" fails_with 1 "node.role=manager" create --name bad --constraint node.role=manager busy:1
 check "a negative delay" fails_with 1 "RestartPolicy.Delay: -1000000000" create --name bad --restart-delay=-1s busy:1
 check "too little memory" fails_with 1 "1024" create --name bad --limit-memory 1024b busy:1
 check "nothing of it was made" equals "$(shoal_ service ls -q)" ""

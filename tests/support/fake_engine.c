@@ -56,7 +56,7 @@ struct engine {
     struct list logs; /* newest first */
     bool resumed;
     struct engine_log_options log_options;
-    unsigned requests;
+    unsigned requests, events;
     char path[256];
 };
 
@@ -412,6 +412,15 @@ NodeDescription *engine_describe(struct engine *en, struct arena *a)
     return d;
 }
 
+void engine_swarm_event(struct engine *en, const char *type, const char *action, const char *id,
+                        const char *const *pairs, size_t count)
+{
+    assert(count <= ENGINE_EVENT_PAIRS);
+    for (size_t i = 0; i < 2 * count; i++)
+        assert(pairs[i]);
+    en->events++;
+}
+
 bool engine_http(struct engine *en, struct http_exchange *x, const char *path, unsigned api_minor)
 {
     AUTO_BUF struct buf body = {0};
@@ -595,6 +604,11 @@ bool fake_engine_resumed(struct engine *en)
 const struct engine_log_options *fake_engine_log_options(const struct engine *en)
 {
     return &en->log_options;
+}
+
+unsigned fake_engine_events(const struct engine *en)
+{
+    return en->events;
 }
 
 unsigned fake_engine_requests(const struct engine *en)

@@ -8,8 +8,8 @@
 
 #include <cmocka.h>
 
-#include "engine/image/name.h"
 #include "proto/base/entropy.h"
+#include "proto/base/image_name.h"
 #include "proto/base/mem.h"
 
 #define HEX64  "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
@@ -128,6 +128,10 @@ static void references_are_normalised(void **state)
         assert_string_equal(n.tag ? n.tag : "-", good[i].tag ? good[i].tag : "-");
         assert_string_equal(n.digest ? n.digest : "-", good[i].digest ? good[i].digest : "-");
         assert_string_equal(n.familiar, good[i].familiar);
+        assert_int_equal(strncmp(n.full, n.repository, strlen(n.repository)), 0);
+        assert_int_equal(image_name_repository(n.full), strlen(n.repository));
+        const char *last = strrchr(good[i].ref, '/');
+        assert_int_equal(n.tag_assumed, !n.digest && !strchr(last ? last : good[i].ref, ':'));
     }
 }
 
@@ -218,6 +222,41 @@ static void normal_form_is_its_own_normal_form(void **state)
     assert_in_range(accepted, 1000, 200000);
 }
 
+static void whole_ids_are_no_names(void **state)
+{
+    assert_true(image_name_is_id(HEX64));
+    assert_true(image_name_is_id(DIGEST));
+    assert_false(image_name_is_id(HEX64 "0"));
+    assert_false(image_name_is_id("0123"));
+    assert_false(image_name_is_id("web"));
+    assert_false(image_name_is_id("sha256:" DIGEST));
+}
+
+static void brief_names_show_what_was_given(void **state)
+{
+    static const struct {
+        const char *ref, *brief;
+    } rows[] = {
+        {"web", "web"},
+        {"docker.io/library/web", "web"},
+        {"web:latest", "web:latest"},
+        {"web@" DIGEST, "web"},
+        {"team/web:1@" DIGEST, "team/web:1"},
+        {"localhost:5000/web:1", "localhost:5000/web:1"},
+        {"localhost:5000/web", "localhost:5000/web"},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        AUTO_ARENA
+        struct arena a;
+        struct image_name n;
+
+        arena_init(&a);
+        assert_int_equal(image_name_parse(rows[i].ref, &a, &n, NULL), 0);
+        assert_string_equal(image_name_brief(&n, &a), rows[i].brief);
+    }
+}
+
 static void loopback_registries_are_told_apart(void **state)
 {
     static const char *const yes[] = {"localhost",      "localhost:5000", "127.0.0.1",  "127.0.0.1:5000",
@@ -241,6 +280,8 @@ int main(void)
         cmocka_unit_test(other_digest_algorithms_are_unsupported),
         cmocka_unit_test(lengths_are_bounded),
         cmocka_unit_test(normal_form_is_its_own_normal_form),
+        cmocka_unit_test(whole_ids_are_no_names),
+        cmocka_unit_test(brief_names_show_what_was_given),
         cmocka_unit_test(loopback_registries_are_told_apart),
     };
 

@@ -3,7 +3,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "engine/image/name.h"
+#include "proto/base/image_name.h"
 #include "proto/base/mem.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

@@ -1,11 +1,13 @@
-/* Names of images (name.h).
+/* Names of images (image_name.h).
  *
  * The grammar, as the clients have it:
  *
  *     reference := [domain "/"] path [":" tag] ["@" digest]
- *     domain    := host [":" digits]             host: labels of letters, digits and inner hyphens with dots
- * between, or an IPv6 address in brackets path      := word ("/" word)*              word: lower-case letters and
- * digits, in it single "." or "_", "__", or any number of "-" tag       := [A-Za-z0-9_] [A-Za-z0-9_.-]{0,127}
+ *     domain    := host [":" digits]      host: labels of letters, digits and inner hyphens with dots between,
+ *                                         or an IPv6 address in brackets
+ *     path      := word ("/" word)*       word: lower-case letters and digits, between them a single "." or "_",
+ *                                         "__", or any number of "-"
+ *     tag       := [A-Za-z0-9_] [A-Za-z0-9_.-]{0,127}
  *     digest    := "sha256:" 64 hex digits
  *
  * The part before the first slash is a domain when it could not be a user's name: it holds a dot or a colon, an
@@ -14,7 +16,7 @@
  * "5000". */
 #include <string.h>
 
-#include "engine/image/name.h"
+#include "proto/base/image_name.h"
 
 #define DEFAULT_DOMAIN "docker.io"
 #define LEGACY_DOMAIN  "index.docker.io"
@@ -203,7 +205,7 @@ int image_name_parse(const char *ref, struct arena *a, struct image_name *ret, s
         return bad(ref, "it is empty", e);
     if (length > IMAGE_NAME_MAX + IMAGE_TAG_MAX + 80)
         return bad(ref, "it is too long", e);
-    if (length == 64 && all_hex(ref, 64))
+    if (length == 64 && image_name_is_id(ref))
         return err_set(e, ERR_INVALID, "invalid repository name (%s), cannot specify 64-byte hexadecimal strings",
                        ref);
     char *name = arena_strdup(a, ref), *at = strchr(name, '@');
@@ -231,13 +233,22 @@ int image_name_parse(const char *ref, struct arena *a, struct image_name *ret, s
     int rc = n.digest ? digest_check(ref, n.digest, e) : 0;
     if (rc < 0)
         return rc;
-    if (!n.tag && !n.digest)
+    n.tag_assumed = !n.tag && !n.digest;
+    if (n.tag_assumed)
         n.tag = DEFAULT_TAG;
-    n.full = arena_printf(a, "%s/%s%s%s%s%s", n.domain, n.path, n.tag ? ":" : "", n.tag ? n.tag : "",
-                          n.digest ? "@" : "", n.digest ? n.digest : "");
+    n.repository = arena_printf(a, "%s/%s", n.domain, n.path);
+    n.full = arena_printf(a, "%s%s%s%s%s", n.repository, n.tag ? ":" : "", n.tag ? n.tag : "", n.digest ? "@" : "",
+                          n.digest ? n.digest : "");
     n.familiar = image_name_familiar(n.full);
     *ret = n;
     return 0;
+}
+
+bool image_name_is_id(const char *text)
+{
+    if (strncmp(text, "sha256:", 7) == 0)
+        text += 7;
+    return strlen(text) == 64 && all_hex(text, 64);
 }
 
 const char *image_name_familiar(const char *repository)
@@ -253,6 +264,13 @@ const char *image_name_familiar(const char *repository)
     if (strncmp(path, official, strlen(official)) != 0 || strchr(name, '/'))
         return path;
     return name;
+}
+
+const char *image_name_brief(const struct image_name *n, struct arena *a)
+{
+    const char *repository = image_name_familiar(n->repository);
+
+    return n->tag && !n->tag_assumed ? arena_printf(a, "%s:%s", repository, n->tag) : repository;
 }
 
 size_t image_name_repository(const char *full)
