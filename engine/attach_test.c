@@ -210,12 +210,15 @@ static void run_shows_both_streams_and_has_its_code(void **state)
     assert_string_equal(client("docker ps -aq --filter status=created", 0), "");
     says(client("docker run --rm --network none box:1 /nothing", 127), "executable file not found");
     says(client("docker run --rm --network none box:1 /etc/text", 126), "permission denied");
+    /* The client looks once more whether it runs after it has attached: only then it may end. */
     assert_string_equal(
-        client("mkdir $HOME/go; docker run -d --name back -v $HOME/go:/go --network none box:1 sh -c "
-               "'while [ ! -e /go/now ]; do sleep 0.05; done; echo late' >/dev/null; "
-               "docker attach back >$HOME/late & until docker events --since 1m --until $(date +%s.%N) "
-               "-f event=attach | grep -q .; do sleep 0.1; done; touch $HOME/go/now; wait; cat $HOME/late",
-               0),
+        client(
+            "mkdir $HOME/go; docker run -d --name back -v $HOME/go:/go --network none box:1 sh -c "
+            "'while [ ! -e /go/now ]; do sleep 0.05; done; echo late; while [ ! -e /go/end ]; do sleep 0.05; done' "
+            ">/dev/null; docker attach back >$HOME/late & until docker events --since 1m --until $(date +%s.%N) "
+            "-f event=attach | grep -q .; do sleep 0.1; done; touch $HOME/go/now; "
+            "until grep -q late $HOME/late; do sleep 0.1; done; touch $HOME/go/end; wait; cat $HOME/late",
+            0),
         "late\n");
     assert_string_equal(client("docker start -a back", 0), "late\n"); /* and not what it wrote the first time */
     assert_string_equal(client("docker logs back", 0), "late\nlate\n");
