@@ -69,6 +69,13 @@ static void open_agents(struct stage *s, unsigned count)
         s->agents[i].mute = true;
 }
 
+static void beat(struct stage *s)
+{
+    for (unsigned i = 0; i < s->agent_count; i++)
+        if (!s->agents[i].unsent.length)
+            puppet_heartbeat(&s->agents[i]);
+}
+
 static size_t assigned(const struct stage *s)
 {
     size_t count = 0;
@@ -88,6 +95,7 @@ static void open_stage(struct stage *s, unsigned tasks)
     for (unsigned made = 0; made < s->services;) {
         unsigned count = 0;
 
+        beat(s);
         for (; count < AT_ONCE && made < s->services; count++)
             create(s, &answers[count], made++);
         for (unsigned i = 0; i < count; i++) {
@@ -130,6 +138,7 @@ static void look(struct stage *s, const char *fmt, struct samples *took)
     char path[128];
 
     *took = (struct samples){0};
+    beat(s);
     for (unsigned i = 0; i < LOOKS; i++) {
         (void)snprintf(path, sizeof(path), "%s%u%s", fmt, i * 7919 % s->services,
                        strchr(fmt, '[') ? "\"]}" : ""); /* fits */
@@ -146,6 +155,7 @@ static void list_all(struct stage *s, const char *what, const char *path, unsign
     struct answer all;
     unsigned asked = 0;
 
+    beat(s);
     cluster_ask(&s->c, &all, "GET", path, NULL);
     while (!all.done) {
         double took = ask(s, "/swarm", NULL);
