@@ -60,7 +60,7 @@ run node_bench
 run raft_bench "$TMPDIR"
 run scheduler_bench 1000 10000
 run control_bench
-run list_bench 100000
+run list_bench 30000
 run restart_bench "$TMPDIR"
 run wire_bench
 run store_bench 100000
