@@ -152,6 +152,15 @@ asan: deps ## the whole suite under the address and undefined-behaviour sanitize
 	@$(MAKE) --no-print-directory MODE=asan all unit-programs sim-programs tool-programs
 	@SHOAL_SLOW=4 tests/run.sh build/asan unit sim integration
 
+# What shares memory between threads: mailboxes, the manager's loop beside the node's, libuv's pool. (Not where sockets
+# and the pool's files take turns in the same descriptor numbers: libuv closes behind the sanitizer's back.)
+tsan_UNIT = $(patsubst %.c,build/tsan/%,proto/wire/mailbox_test.c proto/base/record_test.c \
+	$(shell grep -lE 'tests/support/(cluster|puppet)\.h' $(UNIT_SRC)))
+.PHONY: tsan
+tsan: deps ## the tests of what runs in several threads, under the thread sanitizer
+	@$(MAKE) --no-print-directory MODE=tsan $(tsan_UNIT)
+	@tests/run.sh build/tsan unit
+
 .PHONY: lint
 lint: $(GEN) ## format, include rules, banned calls, and that the pure objects link alone
 	@tests/lint/lint.sh $(B)
