@@ -266,7 +266,8 @@ $(B)/agent/logs_test: $(FAKE_ENGINE)
 $(B)/agent/front_test: $(FAKE_ENGINE) $(FAKE_SESSION) $(B)/tests/support/fake_manager.o
 $(B)/agent/agent_test $(B)/tests/simulation/agent_sim: $(FAKE_ENGINE) $(FAKE_SESSION)
 $(B)/agent/session_test: $(B)/agent/session.o # engine/job has a session of its own
-$(B)/tests/simulation/agent_sim: LDFLAGS += -Wl,--wrap=records_put,--wrap=records_remove
+$(B)/tests/fuzz/agent_fuzz: $(FAKE_ENGINE) $(FAKE_SESSION)
+$(B)/tests/simulation/agent_sim $(B)/tests/fuzz/agent_fuzz: LDFLAGS += -Wl,--wrap=records_put,--wrap=records_remove
 # Tests that start the programs beside them.
 $(B)/engine/container/seccomp_test: | $(B)/shoal-job
 $(B)/engine/engine_test $(B)/engine/create_test $(B)/engine/attach_test $(B)/engine/engine_crash_test: | $(B)/shoal-keeper $(B)/shoal-job
