@@ -19,6 +19,7 @@ struct dispatcher_log {
     struct rpc_stream *stream; /* NULL: not yet, or not any more */
     int64_t deadline_ms;       /* for the stream */
     struct dispatcher_log_events events;
+    bool is_ending;   /* its stream is, by us: on_end is on the way */
     bool paused;      /* by its reader, maybe before there is a stream */
     bool is_ended;    /* on_end is due in the next turn */
     bool is_closed;   /* by its reader: freed when the stream has ended */
@@ -38,6 +39,14 @@ static void log_ended(struct dispatcher_log *l, const struct err *e)
     l->is_ended = true;
     l->error = *e;
     dispatcher_wake(l->dispatcher);
+}
+
+static void end_stream(struct dispatcher_log *l, const struct err *e)
+{
+    if (l->is_ending)
+        return;
+    l->is_ending = true;
+    rpc_end(l->stream, e);
 }
 
 static void tell_stop(struct dispatcher_log *l)
@@ -72,7 +81,7 @@ static void on_message(void *ctx, struct rpc_stream *stream, const void *data, s
         l->events.on_lines(l->events.ctx, chunk);
     } else {
         err_set(&e, ERR_INVALID, "malformed log");
-        rpc_end(stream, &e);
+        end_stream(l, &e);
     }
 }
 
@@ -129,6 +138,16 @@ void dispatcher_on_logs(void *ctx, struct rpc_stream *stream, const struct rpc_i
 
 /* --- asking ---------------------------------------------------------------------------------------- */
 
+static unsigned count_of_node(const struct dispatcher *d, uint64_t node)
+{
+    const struct dispatcher_log *l;
+    unsigned count = 0;
+
+    list_each (l, &d->logs, link)
+        count += l->node == node && (l->stream || !l->is_ended);
+    return count;
+}
+
 struct dispatcher_log *dispatcher_log_open(struct dispatcher *d, uint64_t task, const LogRequest *request,
                                            const struct dispatcher_log_events *events)
 {
@@ -144,12 +163,16 @@ struct dispatcher_log *dispatcher_log_open(struct dispatcher *d, uint64_t task, 
     l->events = *events;
     l->number = ++d->subscriptions;
     l->deadline_ms = dispatcher_now_ms(d) + STREAM_MS;
+    unsigned others = node ? count_of_node(d, node->number) : 0;
     list_push(&d->logs, &l->link);
     if (!node) {
         err_set(&e, ERR_NOT_FOUND, "the task has not been scheduled");
         log_ended(l, &e);
     } else if (!s || node_session_blocked(s)) {
         err_set(&e, ERR_UNAVAILABLE, "node %s is not available", node->id_text);
+        log_ended(l, &e);
+    } else if (others >= DISPATCHER_LOGS_PER_NODE) {
+        err_set(&e, ERR_UNAVAILABLE, "node %s sends %u logs already", node->id_text, others);
         log_ended(l, &e);
     } else {
         l->node = node->number;
@@ -174,7 +197,7 @@ void dispatcher_log_close(struct dispatcher_log *l)
     l->is_closed = true;
     tell_stop(l);
     if (l->stream)
-        rpc_end(l->stream, NULL); /* on_end frees it */
+        end_stream(l, NULL); /* on_end frees it */
     else
         log_free(l);
 }
@@ -191,7 +214,7 @@ void dispatcher_logs_session_ended(struct dispatcher *d, uint64_t node)
         if (l->node != node || l->is_closed)
             continue;
         if (l->stream)
-            rpc_end(l->stream, &e); /* on_end tells */
+            end_stream(l, &e); /* on_end tells */
         else
             log_ended(l, &e);
     }
