@@ -45,6 +45,7 @@ size() { # P13: all programs together, stripped as they are installed
 echo "# $(date -u +%Y-%m-%dT%H:%MZ), $(nproc) processors, load $(cut -d' ' -f1-3 /proc/loadavg), kernel $(uname -r)"
 [[ size == *"$only"* ]] && size
 run node_bench 150
+run keeper_bench 60
 run raft_bench 30 "$TMPDIR"
 run restart_bench 60 "$TMPDIR"
 run wire_bench 30
