@@ -136,6 +136,10 @@ ONLY ?=
 integration: all tool-programs ## the stories with the real programs: ONLY=name runs one
 	@ONLY=$(ONLY) tests/run.sh $(B) integration
 
+.PHONY: hygiene
+hygiene: all tool-programs ## 1,000 cycles of containers and 100 kills of the daemon leave the machine as it was
+	@tests/run.sh $(B) hygiene
+
 .PHONY: bench
 bench: all bench-programs tool-programs ## print the figures of GOALS.md beside their floors
 	@tests/bench/run.sh $(B)

@@ -37,6 +37,7 @@ struct agent {
     struct session *session; /* NULL before agent_connect */
     struct logs *logs;
     uv_timer_t flush;       /* end of turn: ledger and report */
+    bool is_asking;         /* for the full set: what comes before it begins does not fit, as is known */
     bool is_unflushed;      /* something changed in this turn, and is said once it is remembered */
     bool is_restoring;      /* the ledger is being read: what is set is on the disk already */
     const Status *restored; /* meanwhile: the status that belongs to the item being set */
@@ -99,6 +100,9 @@ static void ask_for_everything(struct agent *a)
 {
     AgentMessage message = AGENT_MESSAGE__INIT;
 
+    if (a->is_asking)
+        return;
+    a->is_asking = true;
     message.has_resync = true;
     message.resync = assignment_sequence(a->assignment);
     if (session_send(a->session, &message, NULL) < 0)
@@ -111,6 +115,7 @@ static void on_assignment(struct agent *a, const Assignment *message)
     struct err e;
     int rc = assignment_apply(a->assignment, message, &e);
 
+    a->is_asking = a->is_asking && !message->begin;
     if (rc == ERR_SEQUENCE) {
         log_warn("assignment does not fit", "error=\"%s\"", e.text);
         ask_for_everything(a);
@@ -148,6 +153,7 @@ static void on_ready(void *ctx)
 {
     struct agent *a = ctx;
 
+    a->is_asking = false;
     assignment_new_session(a->assignment);
     report_new_session(a->report);
     send_reports(a);

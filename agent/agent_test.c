@@ -443,8 +443,17 @@ static void gap_asks_for_the_full_set_and_nothing_of_it_is_used(void **state)
     turn();
     assert_int_equal(fake_session.resyncs, 1);
     assert_int_equal(fake_engine_pending(engine), 0);
+    message->assignment->sequence++;
+    fake_session_deliver(message); /* what was on its way meanwhile: asked for once is enough */
+    turn();
+    assert_int_equal(fake_session.resyncs, 1);
     send_full();
     assert_string_equal(fake_engine_what(engine, 0), "stop");
+    assigner_find(&manager, 1)->desired = TASK_STATE__REMOVE;
+    ManagerMessage *next = assigner_changes(&manager, &a);
+    next->assignment->sequence++;
+    fake_session_deliver(next);
+    assert_int_equal(fake_session.resyncs, 2); /* another gap */
 }
 
 static void increment_before_the_full_set_is_a_stale_sessions(void **state)

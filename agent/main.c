@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -301,6 +302,16 @@ static int read_command_line(struct node *node, int argc, char **argv)
     return fflush(stdout) == 0 ? 0 : 1;
 }
 
+/* A node's memory stays small for months: large buffers go back to the kernel when they are freed instead of
+ * raising the size from which on they would (the C library's own rule), and our threads share two heaps, not eight
+ * by processor. Without this ten times of init and leave cost 4 MiB for good. */
+static void keep_memory_small(void)
+{
+    (void)mallopt(M_MMAP_THRESHOLD, 512 << 10);
+    (void)mallopt(M_TRIM_THRESHOLD, 128 << 10);
+    (void)mallopt(M_ARENA_MAX, 2);
+}
+
 int main(int argc, char **argv)
 {
     static struct node node;
@@ -310,6 +321,7 @@ int main(int argc, char **argv)
     if (status >= 0)
         return status;
     log_set_level(node.options.log_level);
+    keep_memory_small();
     map_seed(entropy_u64(entropy_real()));
     signal(SIGPIPE, SIG_IGN);
     umask(022);

@@ -195,7 +195,8 @@ static const struct rpc_method methods[] = {
     {METHOD_ROOT, "root", RPC_ROLE_NONE | NODES, METHOD_JOIN_BYTES_MAX, .on_open = on_root},
     {METHOD_ISSUE, "issue", RPC_ROLE_NONE | NODES, METHOD_JOIN_BYTES_MAX, .on_open = on_issue},
     {METHOD_SESSION, "session", NODES, METHOD_SESSION_BYTES_MAX, .streams_max = 1, .on_open = on_session},
-    {METHOD_LOGS, "logs", NODES, METHOD_LOGS_BYTES_MAX, .streams_max = 256, .on_open = on_logs},
+    {METHOD_LOGS, "logs", NODES, METHOD_LOGS_BYTES_MAX, .streams_max = DISPATCHER_LOGS_PER_NODE,
+     .on_open = on_logs},
 };
 
 /* --- the door ------------------------------------------------------------------------------------------ */

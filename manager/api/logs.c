@@ -23,7 +23,8 @@
 
 #define WAITING_MOST  (256 * 1024) /* bytes for a client that reads slowly, until its nodes are paused */
 #define OPEN_MOST     64           /* sources at once, of an ask that does not follow */
-#define FOLLOWED_MOST 1024         /* of one that does */
+#define FOLLOWED_MOST 512          /* of one that does */
+#define ALL_MOST      512          /* of all asks, but for one each: each may hold back the credit of a stream */
 #define REASONS_MOST  8
 #define RETRY_MS      1000
 
@@ -63,7 +64,8 @@ struct logs_hub {
     struct asks *asks;
     struct list following; /* of log_work */
     struct control_watch watch;
-    uint64_t fed; /* index up to which changes were looked at */
+    uint64_t fed;        /* index up to which changes were looked at */
+    unsigned open_count; /* sources of all asks */
 };
 
 static int64_t now_ms(const struct ask *k)
@@ -165,6 +167,12 @@ static void on_more(struct ask *k)
 
 static void open_sources(struct log_work *w);
 
+static void count_open(struct log_work *w, int change)
+{
+    w->open_count += (unsigned)change;
+    asks_logs(w->ask->asks)->open_count += (unsigned)change;
+}
+
 static void note_reason(struct log_work *w, const struct err *e)
 {
     if (w->reason_count < REASONS_MOST && (!w->reason_count || !strstr(buf_str(&w->reasons), e->text)))
@@ -203,7 +211,7 @@ static void on_log_end(void *ctx, const struct err *e)
     struct log_work *w = s->work;
 
     s->log = NULL;
-    w->open_count--;
+    count_open(w, -1);
     list_remove(&s->link);
     if (e->code && will_come_back(s, e)) {
         s->retry_ms = now_ms(w->ask) + RETRY_MS;
@@ -247,7 +255,7 @@ static void open_source(struct source *s)
     events.ctx = s;
     list_remove(&s->link);
     list_push(&w->open, &s->link);
-    w->open_count++;
+    count_open(w, 1);
     s->log = dispatcher_log_open(asks_config(w->ask->asks)->dispatcher, s->task, &request, &events);
     if (w->paused)
         dispatcher_log_pause(s->log, true);
@@ -256,15 +264,22 @@ static void open_source(struct source *s)
 static void open_sources(struct log_work *w)
 {
     const struct log_args *args = w->ask->args;
+    const struct logs_hub *hub = asks_logs(w->ask->asks);
     unsigned most = args->follow ? FOLLOWED_MOST : OPEN_MOST;
     int64_t now = now_ms(w->ask);
     struct source *s, *after;
 
     list_each_safe (s, after, &w->waiting, link) {
-        if (w->open_count >= most)
-            break;
-        if (s->retry_ms <= now)
+        bool may = w->open_count < most && (hub->open_count < ALL_MOST || !w->open_count);
+
+        if (!may && !args->follow)
+            break; /* its own that end make room */
+        if (s->retry_ms > now)
+            continue;
+        if (may)
             open_source(s);
+        else
+            s->retry_ms = now + RETRY_MS;
     }
 }
 
@@ -310,8 +325,10 @@ static void on_end(struct ask *k)
     size_t at = 0;
 
     while ((s = map64_next(&w->sources, &at))) {
-        if (s->log)
+        if (s->log) {
+            count_open(w, -1);
             dispatcher_log_close(s->log);
+        }
         free(s->details);
         free(s);
     }
@@ -386,6 +403,8 @@ static void service_logs(struct ask *k)
         rc = err_set(&e, ERR_INVALID,
                      "service %.200s has %llu tasks: the logs of at most %d can be followed at once", k->id,
                      (unsigned long long)s->held, FOLLOWED_MOST);
+    if (rc == 0 && args->follow && s && asks_logs(k->asks)->open_count + s->held > ALL_MOST)
+        rc = err_set(&e, ERR_UNAVAILABLE, "too many logs are followed at once; try again later");
     if (rc < 0) {
         ask_fail(k, &e);
         return;

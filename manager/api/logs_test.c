@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "manager/dispatcher/dispatcher.h"
 #include "proto/base/ident.h"
 #include "proto/base/mem.h"
 #include "tests/support/puppet.h"
@@ -382,6 +383,65 @@ static void many_tasks_are_read_a_few_at_a_time(void **state)
     answer_fini(&a);
 }
 
+static void client_that_leaves_ends_what_its_nodes_send(void **state)
+{
+    struct answer first, second;
+
+    run("web", 3, "");
+    cluster_ask(&c, &first, "GET", "/services/web/logs?stdout=1&follow=1", NULL);
+    cluster_ask(&c, &second, "GET", "/services/web/logs?stdout=1&follow=1", NULL);
+    cluster_until(&c, log_count(&agent) == 6 && nth(&agent, 5)->stream);
+    manager_drop(first.request);
+    for (size_t i = 0; i < 3; i++)
+        cluster_until(&c, !nth(&agent, i)->stream && nth(&agent, i)->stopped);
+    assert_true(puppet_log_line(nth(&agent, 3), 1, 1, "x\n"));
+    cluster_until(&c, second.body.length == 10); /* nobody else is concerned */
+    manager_drop(second.request);
+    for (size_t i = 3; i < 6; i++)
+        cluster_until(&c, !nth(&agent, i)->stream);
+    answer_fini(&first);
+    answer_fini(&second);
+}
+
+static size_t streams(void)
+{
+    struct puppet_log *l;
+    size_t open = 0;
+
+    list_each (l, &agent.logs, link)
+        open += l->stream != NULL;
+    return open;
+}
+
+static void logs_that_are_read_at_once_are_bounded(void **state)
+{
+    enum { TASKS = 240 };
+    struct answer first, second, third;
+
+    run("web", TASKS, "");
+    cluster_ask(&c, &first, "GET", "/services/web/logs?stdout=1&follow=1", NULL);
+    cluster_until(&c, streams() == TASKS);
+    cluster_ask(&c, &second, "GET", "/services/web/logs?stdout=1&follow=1", NULL);
+    cluster_until(&c, streams() == DISPATCHER_LOGS_PER_NODE); /* the rest are asked for again and again */
+    cluster_rest(&c, 1200);
+    assert_int_equal(streams(), DISPATCHER_LOGS_PER_NODE);
+    cluster_until(&c, first.pages && second.pages);
+    create("many", 280, ""); /* with what is open more than are read at once: refused before any is asked for */
+    cluster_until(&c, puppet_running(&agent) == TASKS + 280);
+    cluster_ask(&c, &third, "GET", "/services/many/logs?stdout=1&follow=1", NULL);
+    cluster_until(&c, third.done);
+    assert_int_equal(third.status, 503);
+    assert_non_null(strstr(buf_str(&third.body), "too many logs are followed at once"));
+    assert_false(first.done || second.done);
+    manager_drop(first.request);
+    cluster_until(&c, streams() == TASKS); /* the second has all of them now */
+    manager_drop(second.request);
+    cluster_until(&c, streams() == 0);
+    answer_fini(&first);
+    answer_fini(&second);
+    answer_fini(&third);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -400,6 +460,8 @@ int main(void)
         TEST(following_goes_on_where_it_was_when_the_node_comes_back),
         TEST(client_that_reads_slowly_slows_the_node_and_misses_nothing),
         TEST(many_tasks_are_read_a_few_at_a_time),
+        TEST(client_that_leaves_ends_what_its_nodes_send),
+        TEST(logs_that_are_read_at_once_are_bounded),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -41,14 +41,16 @@ int64_t dispatcher_turn(struct dispatcher *d);
 
 /* --- logs of tasks --------------------------------------------------------------------------------- */
 
+#define DISPATCHER_LOGS_PER_NODE 256 /* at once: streams on its connection */
+
 struct dispatcher_log; /* one task's log, as its node sends it */
 
 struct dispatcher_log_events {
     void *ctx;
     /* Lines, in order; borrowed for the call. */
     void (*on_lines)(void *ctx, const LogChunk *chunk);
-    /* It has ended: code 0, or why it could not be read (its node has no session, the session was lost, no
-     * container). Last call. */
+    /* It has ended: code 0, or why it could not be read (its node has no session or sends too many logs already,
+     * the session was lost, no container). Last call. */
     void (*on_end)(void *ctx, const struct err *e);
 };
 

@@ -129,6 +129,16 @@ void dispatcher_on_logs(void *ctx, struct rpc_stream *stream, const struct rpc_i
 
 /* --- asking ---------------------------------------------------------------------------------------- */
 
+static unsigned count_of_node(const struct dispatcher *d, uint64_t node)
+{
+    const struct dispatcher_log *l;
+    unsigned count = 0;
+
+    list_each (l, &d->logs, link)
+        count += l->node == node && (l->stream || !l->is_ended);
+    return count;
+}
+
 struct dispatcher_log *dispatcher_log_open(struct dispatcher *d, uint64_t task, const LogRequest *request,
                                            const struct dispatcher_log_events *events)
 {
@@ -144,12 +154,16 @@ struct dispatcher_log *dispatcher_log_open(struct dispatcher *d, uint64_t task, 
     l->events = *events;
     l->number = ++d->subscriptions;
     l->deadline_ms = dispatcher_now_ms(d) + STREAM_MS;
+    unsigned others = node ? count_of_node(d, node->number) : 0;
     list_push(&d->logs, &l->link);
     if (!node) {
         err_set(&e, ERR_NOT_FOUND, "the task has not been scheduled");
         log_ended(l, &e);
     } else if (!s || node_session_blocked(s)) {
         err_set(&e, ERR_UNAVAILABLE, "node %s is not available", node->id_text);
+        log_ended(l, &e);
+    } else if (others >= DISPATCHER_LOGS_PER_NODE) {
+        err_set(&e, ERR_UNAVAILABLE, "node %s sends %u logs already", node->id_text, others);
         log_ended(l, &e);
     } else {
         l->node = node->number;

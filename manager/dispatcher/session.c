@@ -10,13 +10,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "manager/dispatcher/check.h"
 #include "manager/dispatcher/internal.h"
 #include "manager/orchestrator/intent.h"
 #include "proto/base/log.h"
 #include "proto/base/mem.h"
 #include "proto/base/message.h"
 
-#define REPORT_TASKS_MAX 4096
+#define WRITES_MAX 16 /* of one session under way: an agent must not fill our queue */
 
 struct session_write { /* a write on behalf of a session */
     struct control_write write;
@@ -327,30 +328,21 @@ static void on_report_done(struct control_write *w, const struct err *e, uint64_
         node_session_end(s, e); /* it comes back and sends the report again */
     } else if (s->stream) {
         s->acknowledge = MAX(s->acknowledge, write->message->report->sequence);
+        if (s->node) /* its heartbeats may have waited behind the pause */
+            liveness_heard(s->dispatcher->liveness, s->node, dispatcher_now_ms(s->dispatcher));
+        rpc_pause(s->stream, false);
         flush_soon(s);
     }
     write_free(write);
     session_release(s);
 }
 
-static bool report_is_sound(const StatusReport *report)
-{
-    if (report->n_tasks > REPORT_TASKS_MAX)
-        return false;
-    for (size_t i = 0; i < report->n_tasks; i++)
-        if (report->tasks[i]->task_id.len != IDENT_BYTES)
-            return false;
-    return true;
-}
-
 static void on_report(struct node_session *s, AgentMessage *message)
 {
     struct session_write *write;
+    struct err e;
 
-    if (!report_is_sound(message->report)) {
-        struct err e;
-
-        err_set(&e, ERR_INVALID, "malformed status report");
+    if (check_report(message->report, &e) < 0) {
         message_free(message);
         node_session_end(s, &e);
         return;
@@ -360,6 +352,8 @@ static void on_report(struct node_session *s, AgentMessage *message)
     write->write.execute = execute_report;
     write->write.done = on_report_done;
     control_submit(s->dispatcher->config.control, &write->write);
+    if (s->writes >= WRITES_MAX) /* it reads on when one of them is done */
+        rpc_pause(s->stream, true);
 }
 
 static void on_message(void *ctx, struct rpc_stream *stream, const void *data, size_t size)
@@ -433,7 +427,7 @@ static int check_open(struct dispatcher *d, const struct rpc_identity *peer, con
         return err_set(e, ERR_UNAVAILABLE, "this manager is not the leader");
     if (!ident_valid(peer->node_id))
         return err_set(e, ERR_DENIED, "no node's certificate");
-    return 0;
+    return check_description(message->open->description, e);
 }
 
 void dispatcher_on_session(void *ctx, struct rpc_stream *stream, const struct rpc_identity *peer, const void *data,

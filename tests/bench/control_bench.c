@@ -8,8 +8,9 @@
  *     report   all of them run, as agents report it (statuses per second)
  *     small    one more service of one replica, until its task is assigned (median, microseconds)
  *     roll     a rolling update of all, 100 at a time (GOALS P17: simulated tasks per second)
- *     turn     the longest turn of each part and the longest apply (milliseconds): no more than 5 is allowed
- *              (DESIGN.md section 1)
+ *     node     memory of the manager's loop by node, task (with its status, and what has been the feed of late):
+ * growth of task     the process's PSS, with the store's pages (GOALS P12) turn     the longest turn of each part
+ * and the longest apply (milliseconds): no more than 5 is allowed (DESIGN.md section 1)
  *
  * Rates by the wall clock, turns in CPU time of the one thread; the store lies in $TMPDIR (default /tmp). */
 #include <fcntl.h>
@@ -17,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "manager/control.h"
 #include "manager/orchestrator/intent.h"
@@ -24,6 +26,7 @@
 #include "proto/base/file.h"
 #include "proto/base/log.h"
 #include "proto/base/mem.h"
+#include "tests/bench/figure.h"
 
 enum { REPORTS = 500, SMALL = 200 };
 
@@ -332,10 +335,12 @@ static void expect(struct bench *b, uint64_t service, uint64_t tasks)
 
 static void measure(struct bench *b, uint64_t tasks, uint64_t nodes)
 {
-    double us[SMALL];
+    double us[SMALL], empty = bench_pss_kib(getpid());
 
     for (uint64_t made = 0; made < nodes; made += 500)
         (void)ask(b, &(struct ask){.base.execute = make_nodes, .nodes = MIN(nodes - made, (uint64_t)500)});
+    double with_nodes = bench_pss_kib(getpid());
+    figure("P12", "node", (with_nodes - empty) / (double)nodes, "KiB", (unsigned)nodes, 0, "%s", "");
     struct ask create = {.base.execute = put_service, .name = "large", .image = "image:1", .replicas = tasks};
     double took = ask(b, &create);
     print(b, "control", "create", (double)tasks / took * 1e6, "/s", tasks);
@@ -349,6 +354,8 @@ static void measure(struct bench *b, uint64_t tasks, uint64_t nodes)
     run(b);
     print(b, "control", "report", (double)tasks / (double)(clock_mono_us(clock_real()) - from) * 1e6, "/s", tasks);
     expect(b, create.number, tasks);
+    figure("P12", "task", (bench_pss_kib(getpid()) - with_nodes) / (double)tasks, "KiB", (unsigned)tasks, 0, "%s",
+           "");
 
     int64_t longest = 0;
     for (int i = 0; i < SMALL; i++) {

@@ -50,6 +50,7 @@ run raft_bench 30 "$TMPDIR"
 run restart_bench 60 "$TMPDIR"
 run wire_bench 30
 run control_bench 60
+run list_bench 60 100000
 run store_bench 60 100000
 run scheduler_bench 60 1000 10000
 echo "# everything took $SECONDS s, load $(cut -d' ' -f1-3 /proc/loadavg)"
