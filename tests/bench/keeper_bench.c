@@ -204,6 +204,7 @@ int main(int argc, char **argv)
         printf("# keeper_bench: %s\n", missing);
         return 0;
     }
+    rig_run_in_memory();
     rig_open(&rig, 0, 0);
     (void)snprintf(group, sizeof(group), "shoal-floor-%d", (int)getpid());
     floor_open(&plain, rig_path(&rig, "floor"), group);
