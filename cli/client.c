@@ -45,6 +45,8 @@ struct call {
     struct buf out, in;
     struct buf sent; /* a copy of a request that may be sent again: one that changes nothing */
     int body_fd;     /* -1: none, or sent */
+    bool passes;     /* body_fd goes out as it is, after the answer's head */
+    bool half_close; /* when `out` is sent */
     struct response response;
 };
 
@@ -239,7 +241,7 @@ static int connect_call(struct call *call, struct err *e)
 /* --- sending and receiving --------------------------------------------------------------------------------------
  */
 
-/* One piece of the streamed body as a chunk, or the end of it. */
+/* One piece of the streamed body as a chunk (or as it is), or the end of it. */
 static int read_body(struct call *call, struct err *e)
 {
     char *piece = mem_alloc(PIECE);
@@ -248,7 +250,12 @@ static int read_body(struct call *call, struct err *e)
 
     if (got < 0 && errno != EINTR && errno != EAGAIN)
         rc = err_errno(e, "read the file to send");
-    if (got > 0) {
+    if (got > 0 && call->passes) {
+        buf_append(&call->out, piece, (size_t)got);
+    } else if (got == 0 && call->passes) {
+        call->half_close = true;
+        call->body_fd = -1;
+    } else if (got > 0) {
         buf_printf(&call->out, "%zx\r\n", (size_t)got);
         buf_append(&call->out, piece, (size_t)got);
         buf_append_str(&call->out, "\r\n");
@@ -283,6 +290,10 @@ static ssize_t wait_bytes(struct call *call, struct err *e)
 
         if (call->client->stop && *call->client->stop)
             return err_set(e, ERR_CANCELED, "interrupted");
+        if (call->half_close && call->out.length == 0) {
+            call->half_close = false;
+            (void)shutdown(call->fd, SHUT_WR); /* fails when the other side is gone: reading tells */
+        }
         if (poll(pollers, ARRAY_SIZE(pollers), -1) < 0) {
             if (errno == EINTR)
                 continue;
@@ -357,6 +368,12 @@ static int read_head(struct call *call, struct err *e)
             return rc;
     }
     return 0;
+}
+
+void call_pass(struct call *call, int fd)
+{
+    call->passes = true;
+    call->body_fd = fd;
 }
 
 ssize_t call_read(struct call *call, void *data, size_t size, struct err *e)

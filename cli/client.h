@@ -50,6 +50,10 @@ int call_answer(struct call *call, struct err *e);
 int call_status(const struct call *call);
 const char *call_content_type(const struct call *call);
 
+/* For an answer that took the connection over (attach): what `fd` gives goes to the other side as it is, while
+ * call_read waits; its end closes our half. Borrowed until the call ends. */
+void call_pass(struct call *call, int fd);
+
 /* Up to `size` bytes of the answer's body; 0 at its end, or a code. Sends the rest of a streamed body meanwhile. */
 ssize_t call_read(struct call *call, void *data, size_t size, struct err *e);
 

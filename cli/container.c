@@ -179,7 +179,7 @@ static const struct option rm_options[] = {
 
 static const struct option start_options[] = {
     {.name = "attach", .letter = 'a', .type = &option_switch, .help = "Show the container's output until it exits"},
-    {.name = "interactive", .letter = 'i', .type = &option_switch, .help = "Pass on input", .hidden = true},
+    {.name = "interactive", .letter = 'i', .type = &option_switch, .help = "Pass on input"},
     {0}};
 
 static int start_one(struct cli *cli, const char *name, struct err *e)
@@ -190,44 +190,15 @@ static int start_one(struct cli *cli, const char *name, struct err *e)
     return cli_post(cli, &path, NULL, NULL, e);
 }
 
-/* Its exit code becomes the client's. */
-static int start_attached(struct cli *cli, const char *name, struct err *e)
-{
-    AUTO_BUF struct buf path = {0};
-    AUTO_JSON json_t *container = NULL;
-    struct foreground f = {0};
-    int status = 0;
-
-    path_add(&path, "/containers/%s/json", name + (*name == '/'));
-    int rc = cli_get(cli, &path, &container, e);
-    if (rc < 0)
-        return rc;
-    const struct foreground_options options = {
-        .standard_out = true,
-        .standard_error = true,
-        .has_terminal = tree_bool(container, "Config.Tty"),
-        .until_removed = tree_bool(container, "HostConfig.AutoRemove"),
-        .passes_signals = true,
-    };
-    rc = foreground_begin(cli, tree_text(container, "Id"), &options, &f, e);
-    if (rc == 0)
-        rc = start_one(cli, name, e);
-    if (rc == 0)
-        rc = foreground_follow(cli, &f, &status, e);
-    foreground_end(&f);
-    return rc == 0 && status ? cli_status(cli, status, ERR_INTERNAL) : rc;
-}
-
 static int run_start(struct cli *cli, const struct args *args, struct err *e)
 {
     AUTO_BUF struct buf failed = {0};
+    bool attach = args_switch(args, "attach") || args_switch(args, "interactive");
 
-    if (args_switch(args, "interactive"))
-        return err_set(e, ERR_UNSUPPORTED, "passing input on to a container (--interactive) is not supported yet");
-    if (args_switch(args, "attach") && args->words_count > 1)
+    if (attach && args->words_count > 1)
         return err_set(e, ERR_INVALID, "you cannot start and attach multiple containers at once");
-    if (args_switch(args, "attach"))
-        return start_attached(cli, args->words[0], e);
+    if (attach)
+        return foreground_start(cli, args->words[0], args_switch(args, "interactive"), e);
     for (size_t i = 0; i < args->words_count; i++) {
         struct err why = {0};
 
@@ -393,9 +364,9 @@ static const struct command inner_prune = {.name = "prune",
                                            .run = run_prune};
 
 static const struct command *const children[] = {
-    &command_create, &inner_inspect, &inner_kill,    &command_logs, &command_container_ls,
-    &inner_prune,    &inner_rename,  &inner_restart, &inner_rm,     &command_run_container,
-    &inner_start,    &inner_stop,    &inner_wait,    NULL};
+    &command_attach,        &command_create, &inner_inspect, &inner_kill,    &command_logs,
+    &command_container_ls,  &inner_prune,    &inner_rename,  &inner_restart, &inner_rm,
+    &command_run_container, &inner_start,    &inner_stop,    &inner_wait,    NULL};
 
 const struct command command_container = {.name = "container",
                                           .summary = "Manage containers",

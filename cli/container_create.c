@@ -184,18 +184,20 @@ static int run_detached(struct cli *cli, const struct args *args, json_t *body, 
 static int run_in_foreground(struct cli *cli, const struct args *args, const json_t *body, struct err *e)
 {
     const struct foreground_options options = {
+        .standard_in = tree_bool(body, "AttachStdin"),
         .standard_out = tree_bool(body, "AttachStdout"),
         .standard_error = tree_bool(body, "AttachStderr"),
         .has_terminal = tree_bool(body, "Tty"),
         .until_removed = args_switch(args, "rm"),
-        .passes_signals = true,
     };
     struct foreground f = {0};
     AUTO_FREE
     char *id = NULL;
     int status = 0;
-    int rc = create_container(cli, args, body, &id, e);
 
+    if (options.standard_in && options.has_terminal && !isatty(STDIN_FILENO))
+        return err_set(e, ERR_INVALID, "the input device is not a TTY");
+    int rc = create_container(cli, args, body, &id, e);
     if (rc == 0)
         rc = foreground_begin(cli, id, &options, &f, e);
     if (rc < 0)
@@ -223,9 +225,6 @@ static int run_run(struct cli *cli, const struct args *args, struct err *e)
 
     if (rc == 0 && detach && args_has(args, "attach"))
         rc = err_set(e, ERR_INVALID, "conflicting options: cannot specify both --attach and --detach");
-    if (rc == 0 && !detach && tree_bool(body, "AttachStdin"))
-        rc = err_set(e, ERR_UNSUPPORTED,
-                     "passing input on to a container (--interactive) is not supported yet: run it without -i");
     if (rc < 0)
         return with_help(cli, "run", 125, e);
     return detach ? run_detached(cli, args, body, e) : run_in_foreground(cli, args, body, e);

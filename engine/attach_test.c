@@ -210,10 +210,15 @@ static void run_shows_both_streams_and_has_its_code(void **state)
     assert_string_equal(client("docker ps -aq --filter status=created", 0), "");
     says(client("docker run --rm --network none box:1 /nothing", 127), "executable file not found");
     says(client("docker run --rm --network none box:1 /etc/text", 126), "permission denied");
+    /* The client looks once more whether it runs after it has attached: only then it may end. */
     assert_string_equal(
-        client("docker run -d --name back --network none box:1 sh -c 'sleep 0.2; echo late' >/dev/null; "
-               "docker attach back",
-               0),
+        client(
+            "mkdir $HOME/go; docker run -d --name back -v $HOME/go:/go --network none box:1 sh -c "
+            "'while [ ! -e /go/now ]; do sleep 0.05; done; echo late; while [ ! -e /go/end ]; do sleep 0.05; done' "
+            ">/dev/null; docker attach back >$HOME/late & until docker events --since 1m --until $(date +%s.%N) "
+            "-f event=attach | grep -q .; do sleep 0.1; done; touch $HOME/go/now; "
+            "until grep -q late $HOME/late; do sleep 0.1; done; touch $HOME/go/end; wait; cat $HOME/late",
+            0),
         "late\n");
     assert_string_equal(client("docker start -a back", 0), "late\n"); /* and not what it wrote the first time */
     assert_string_equal(client("docker logs back", 0), "late\nlate\n");
@@ -223,8 +228,11 @@ static void run_takes_input(void **state)
 {
     need_client();
     assert_string_equal(client("printf 'a\\nb' | docker run --rm -i --network none box:1 cat", 0), "a\nb");
-    assert_string_equal(client("head -c 300000 /dev/urandom >$HOME/in; docker run --rm -i --network none box:1 cat "
-                               "<$HOME/in >$HOME/out; cmp $HOME/in $HOME/out && echo same",
+    /* Bytes that are no text, and lines longer than an entry of the log, come back as they were; from the log too.
+     */
+    assert_string_equal(client("head -c 300000 /dev/urandom >$HOME/in; head -c 100000 /dev/zero >>$HOME/in; "
+                               "docker run --name whole -i --network none box:1 cat <$HOME/in >$HOME/out; "
+                               "cmp $HOME/in $HOME/out && docker logs whole | cmp - $HOME/in && echo same",
                                0),
                         "same\n");
     says(client(
@@ -234,6 +242,12 @@ static void run_takes_input(void **state)
          "x\ny\n");
 }
 
+/* The beginning of a shell script that waits until the terminal of that container was given its size. */
+#define SIZED(name)                                                                             \
+    "(until docker events --since 1m --until $(date +%s.%N) -f event=resize -f container=" name \
+    " | grep -q .; do "                                                                         \
+    "sleep 0.1; done"
+
 static void terminal_is_one(void **state)
 {
     need_client();
@@ -241,19 +255,21 @@ static void terminal_is_one(void **state)
         print_message("needs script\n");
         skip();
     }
-    /* A prompt is seen before its line is complete, what is typed is echoed, and the exit code comes back. */
-    const char *text =
-        client("(sleep 1; echo 'echo $((40+2)); stty size; exit 5'; sleep 1) | "
-               "script -qec 'stty rows 33 cols 99; docker run --rm -it --network none box:1 sh' /dev/null",
-               5);
+    /* The client tells the size of its terminal once it has made that raw: then somebody types. A prompt is seen
+     * before its line is complete, what is typed is echoed, and the exit code comes back. */
+    const char *text = client(
+        SIZED("seen") "; echo 'echo $((40+2)); until [ \"$(stty size)\" != \"0 0\" ]; do sleep 0.1; done; stty "
+                      "size; exit 5'; sleep 1) | script -qec 'stty rows 33 cols 99; docker run --rm -it --name "
+                      "seen --network none box:1 sh' /dev/null",
+        5);
     says(text, "/ # ");
     says(text, "echo $((40+2))");
     says(text, "\n42\r\n");
     says(text, "33 99\r\n");
     /* The keys that let go of it leave it running. */
-    says(client("(sleep 1; printf '\\020\\021'; sleep 1) | "
-                "script -qec 'docker run --name kept -it --network none box:1 sh' /dev/null; "
-                "docker inspect -f '{{.State.Status}}' kept; docker rm -f kept",
+    says(client(SIZED("kept") "; printf '\\020\\021'; sleep 1) | script -qec 'stty rows 20 cols 80; docker run "
+                              "--name kept -it --network none "
+                              "box:1 sh' /dev/null; docker inspect -f '{{.State.Status}}' kept; docker rm -f kept",
                 0),
          "running");
 }

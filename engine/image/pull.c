@@ -541,7 +541,7 @@ static int pull_new(struct images *s, const char *ref, const char *platform, con
         goto failed; /* not needed: another is joined */
     rc = store_draft(s, "pull", &p->draft, &p->draft_fd, e);
     if (rc == 0)
-        rc = remote_open(s, &p->name, auth, p->draft_fd, &events, &p->remote, e);
+        rc = remote_open(s, &p->name, auth, 0, p->draft_fd, &events, &p->remote, e);
     if (rc < 0)
         goto failed;
     store_busy(s);

@@ -50,7 +50,7 @@ static bool is_insecure(const struct images *s, const char *domain)
     return false;
 }
 
-int remote_open(struct images *s, const struct image_name *name, const char *auth, int dir_fd,
+int remote_open(struct images *s, const struct image_name *name, const char *auth, unsigned patience_s, int dir_fd,
                 const struct remote_events *events, struct remote **ret, struct err *e)
 {
     AUTO_ARENA
@@ -74,9 +74,10 @@ int remote_open(struct images *s, const struct image_name *name, const char *aut
     }
     request.host = (char *)(strcmp(name->domain, "docker.io") == 0 ? DOCKER_HUB : name->domain);
     request.repository = (char *)name->path;
-    request.has_insecure = request.has_parallel = true;
+    request.has_insecure = request.has_parallel = request.has_patience_s = true;
     request.insecure = is_insecure(s, name->domain);
     request.parallel = s->config.parallel;
+    request.patience_s = patience_s;
     request.user = (char *)credentials.user;
     request.password = (char *)credentials.password;
     request.identity_token = (char *)credentials.identity_token;

@@ -15,8 +15,9 @@ struct remote_events {
 };
 
 /* Start a job for the repository of `name`, with the credentials of an X-Registry-Auth header (NULL: none). Blobs
- * come into dir_fd (borrowed). */
-int remote_open(struct images *s, const struct image_name *name, const char *auth, int dir_fd,
+ * come into dir_fd (borrowed). With patience_s no answer is waited for longer than that, and a registry that cannot
+ * be reached is not tried again; 0: as long as it takes. */
+int remote_open(struct images *s, const struct image_name *name, const char *auth, unsigned patience_s, int dir_fd,
                 const struct remote_events *events, struct remote **ret, struct err *e);
 void remote_close(struct remote *r); /* no more events; on_end comes */
 

@@ -9,6 +9,8 @@
 #include "engine/later.h"
 #include "proto/base/mem.h"
 
+#define PATIENCE_S 8 /* who creates a service waits, and can do without a digest */
+
 enum { COMMAND_MANIFEST = 1, COMMAND_CONFIG };
 
 struct resolve {
@@ -142,7 +144,7 @@ int image_resolve(struct images *s, const char *ref, const char *auth,
     if (rc == 0)
         rc = store_draft(s, "resolve", &r->draft, &r->draft_fd, e);
     if (rc == 0)
-        rc = remote_open(s, &r->name, auth, r->draft_fd, &events, &r->remote, e);
+        rc = remote_open(s, &r->name, auth, PATIENCE_S, r->draft_fd, &events, &r->remote, e);
     if (rc < 0) {
         resolve_free(r);
         return rc;

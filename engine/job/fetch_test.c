@@ -8,6 +8,8 @@
 
 #include <cmocka.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -53,6 +55,7 @@ struct ask { /* what to send */
     const char *host;
     const char *user, *password, *identity_token, *registry_token;
     bool secure; /* plain HTTP is not allowed */
+    unsigned patience_s;
     FetchCommand commands[3];
     unsigned count;
 };
@@ -112,7 +115,8 @@ static void fetch(const struct ask *ask, struct fetched *f)
     request.password = (char *)ask->password;
     request.identity_token = (char *)ask->identity_token;
     request.registry_token = (char *)ask->registry_token;
-    request.has_insecure = request.has_parallel = true;
+    request.has_insecure = request.has_parallel = request.has_patience_s = true;
+    request.patience_s = ask->patience_s;
     request.insecure = !ask->secure;
     request.parallel = 3;
     int fd = open(f->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -248,6 +252,30 @@ static void nobody_listening_is_told_after_some_attempts(void **state)
 
     fetch(&(struct ask){.host = "127.0.0.1:1", .commands = {a_manifest("latest")}, .count = 1}, &f);
     assert_failed(&f, 1, ERR_UNAVAILABLE, "after 5 attempts: Get \"http://127.0.0.1:1/v2/\"");
+    fetched_fini(&f);
+}
+
+static void who_waits_is_answered_after_one_attempt(void **state)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t length = sizeof(address);
+    int silent = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0); /* takes connections and never answers */
+    struct fetched f;
+    char host[32];
+
+    assert_int_equal(bind(silent, (struct sockaddr *)&address, length), 0);
+    assert_int_equal(listen(silent, 16), 0);
+    assert_int_equal(getsockname(silent, (struct sockaddr *)&address, &length), 0);
+    snprintf(host, sizeof(host), "127.0.0.1:%u", ntohs(address.sin_port));
+    fetch(&(struct ask){.host = host, .patience_s = 1, .commands = {a_manifest("latest")}, .count = 1}, &f);
+    assert_failed(&f, 1, ERR_TIMEOUT, "timed out after");
+    assert_null(strstr(f.errors[1].text, "attempts"));
+    fetched_fini(&f);
+    close(silent);
+    fetch(&(struct ask){.host = "127.0.0.1:1", .patience_s = 1, .commands = {a_manifest("latest")}, .count = 1},
+          &f);
+    assert_failed(&f, 1, ERR_UNAVAILABLE, "Get \"http://127.0.0.1:1/v2/\"");
+    assert_null(strstr(f.errors[1].text, "attempts"));
     fetched_fini(&f);
 }
 
@@ -897,6 +925,7 @@ int main(void)
         cmocka_unit_test(absent_manifest_is_not_found_in_the_registrys_words),
         cmocka_unit_test(plain_http_is_only_spoken_where_it_is_allowed),
         cmocka_unit_test(nobody_listening_is_told_after_some_attempts),
+        cmocka_unit_test(who_waits_is_answered_after_one_attempt),
         cmocka_unit_test(blob_with_another_digest_is_refused),
         cmocka_unit_test(blob_larger_or_smaller_than_announced_is_refused),
         cmocka_unit_test(manifest_that_is_not_what_was_asked_for_is_refused),

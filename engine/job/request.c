@@ -38,6 +38,7 @@
 #define CONNECT_S       15
 #define STALL_S         60 /* without a byte */
 #define SMALL_ANSWER_S  60 /* for everything but blobs */
+#define HURRY_ATTEMPTS  2  /* where somebody waits who can do without */
 
 static const char accept_manifests[] = "Accept: application/vnd.oci.image.index.v1+json, "
                                        "application/vnd.docker.distribution.manifest.list.v2+json, "
@@ -268,6 +269,13 @@ static void set_url(struct request *r)
                             r->kind == REQUEST_BLOB ? r->command->blob : r->command->manifest);
 }
 
+static long patience(const struct request *r, long usual_s)
+{
+    uint32_t wanted = r->fetch->request->patience_s;
+
+    return wanted ? MIN((long)wanted, usual_s) : usual_s;
+}
+
 static void set_options(struct request *r)
 {
     CURL *c = r->easy;
@@ -282,11 +290,12 @@ static void set_options(struct request *r)
     curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_data);
     curl_easy_setopt(c, CURLOPT_WRITEDATA, r);
     curl_easy_setopt(c, CURLOPT_BUFFERSIZE, 256L << 10);
-    curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT, (long)CONNECT_S);
+    curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT, patience(r, CONNECT_S));
+    curl_easy_setopt(c, CURLOPT_QUICK_EXIT, 1L); /* never wait for a name server that was given up */
     curl_easy_setopt(c, CURLOPT_LOW_SPEED_LIMIT, 1L);
     curl_easy_setopt(c, CURLOPT_LOW_SPEED_TIME, (long)STALL_S);
     if (r->kind != REQUEST_BLOB)
-        curl_easy_setopt(c, CURLOPT_TIMEOUT, (long)SMALL_ANSWER_S);
+        curl_easy_setopt(c, CURLOPT_TIMEOUT, patience(r, SMALL_ANSWER_S));
     if (r->post)
         curl_easy_setopt(c, CURLOPT_POSTFIELDS, r->post);
     if (r->authorize) {
@@ -361,9 +370,10 @@ static void go_home(struct request *r)
 static enum request_end try_again(struct request *r, int64_t now, int64_t pause_ms, struct err *e)
 {
     FetchEvent event = FETCH_EVENT__INIT;
+    unsigned attempts_max = r->fetch->request->patience_s ? HURRY_ATTEMPTS : REQUEST_ATTEMPTS;
 
-    if (++r->attempts >= REQUEST_ATTEMPTS) {
-        err_wrap(e, "after %d attempts", REQUEST_ATTEMPTS);
+    if (++r->attempts >= attempts_max) {
+        err_wrap(e, "after %u attempts", attempts_max);
         return REQUEST_HOPELESS;
     }
     if (pause_ms < 0) {
@@ -467,6 +477,25 @@ static enum request_end judge(struct request *r, int64_t now, struct err *e)
     return REQUEST_HOPELESS;
 }
 
+/* A failure that the next attempt would only repeat. */
+static bool is_hopeless(const struct request *r, CURLcode result)
+{
+    switch (result) {
+    case CURLE_PEER_FAILED_VERIFICATION:
+    case CURLE_UNSUPPORTED_PROTOCOL:
+    case CURLE_URL_MALFORMAT:
+    case CURLE_SSL_CERTPROBLEM:
+        return true;
+    case CURLE_COULDNT_RESOLVE_HOST:
+    case CURLE_COULDNT_CONNECT:
+        return r->fetch->request->patience_s > 0;
+    case CURLE_OPERATION_TIMEDOUT: /* long enough was waited for a registry's first answer */
+        return r->fetch->request->patience_s > 0 || r->kind == REQUEST_PING;
+    default:
+        return false;
+    }
+}
+
 enum request_end request_finish(struct request *r, CURLcode result, int64_t now, struct err *e)
 {
     enum request_end end;
@@ -486,9 +515,7 @@ enum request_end request_finish(struct request *r, CURLcode result, int64_t now,
     } else {
         err_set(e, result == CURLE_OPERATION_TIMEDOUT ? ERR_TIMEOUT : ERR_UNAVAILABLE, "Get \"%.300s\": %s", r->url,
                 r->error[0] ? r->error : curl_easy_strerror(result));
-        bool hopeless = result == CURLE_PEER_FAILED_VERIFICATION || result == CURLE_UNSUPPORTED_PROTOCOL ||
-                        result == CURLE_URL_MALFORMAT || result == CURLE_SSL_CERTPROBLEM;
-        end = hopeless ? REQUEST_HOPELESS : try_again(r, now, -1, e);
+        end = is_hopeless(r, result) ? REQUEST_HOPELESS : try_again(r, now, -1, e);
     }
     if (end == REQUEST_AGAIN)
         request_rest(r); /* at any other end its headers are still asked for */

@@ -240,6 +240,46 @@ static void newer_session_of_a_node_ends_the_older(void **state)
     puppet_end(&twin);
 }
 
+/* Its acknowledgements are due in the very turn in which it is ended. */
+static void session_is_ended_with_much_under_way(void **state)
+{
+    struct puppet twin;
+
+    create("web", 1, "");
+    cluster_until(&c, puppet_running(&first) == 1 && first.acknowledged == first.reports);
+    for (int round = 0; round < 10; round++) {
+        struct puppet *old = round % 2 ? &twin : &first, *new = round % 2 ? &first : &twin;
+
+        if (round == 0)
+            puppet_prepare(&twin, &c);
+        puppet_connect(new);
+        while (old->stream) {
+            if (!old->unsent.length)
+                puppet_report(old, puppet_find(old, "web."), TASK_STATE__RUNNING, format("%d", round));
+            uv_run(&c.loop, UV_RUN_NOWAIT);
+        }
+        assert_int_equal(old->ended.code, ERR_CONFLICT);
+        cluster_until(&c, new->ready &&puppet_find(new, "web."));
+        puppet_disconnect(old);
+    }
+    puppet_end(&twin);
+}
+
+static void silent_node_with_something_to_send_is_just_ended(void **state)
+{
+    unsigned made = 0;
+
+    first.mute = true;
+    for (int round = 0; round < 3; round++) {
+        while (first.stream) /* what it is assigned goes on until it is found to be silent */
+            create(format("s%u", made++), 1, "");
+        assert_int_equal(first.ended.code, ERR_TIMEOUT);
+        puppet_disconnect(&first);
+        puppet_connect(&first);
+        cluster_until(&c, first.ready);
+    }
+}
+
 static void tasks_of_a_node_that_went_away_run_elsewhere(void **state)
 {
     struct puppet worker;
@@ -438,6 +478,25 @@ static void only_the_node_that_was_asked_may_send_a_log_and_only_once(void **sta
     puppet_end(&worker);
 }
 
+static void log_that_ends_for_several_reasons_at_once_ends_once(void **state)
+{
+    struct answer a;
+
+    create("web", 1, "");
+    cluster_until(&c, puppet_running(&first) == 1 && first.acknowledged == first.reports);
+    cluster_ask(&c, &a, "GET", "/services/web/logs?stdout=1", NULL);
+    cluster_until(&c, !list_empty(&first.logs) && list_first(&first.logs, struct puppet_log, link)->stream);
+    cluster_rest(&c, 20);
+    struct puppet_log *l = list_first(&first.logs, struct puppet_log, link);
+    assert_int_equal(rpc_send(l->stream, "\xff\xff", 2), 0);
+    rpc_end(first.stream, NULL); /* in the same breath */
+    cluster_until(&c, a.done && !l->stream);
+    puppet_disconnect(&first);
+    puppet_connect(&first);
+    cluster_until(&c, first.ready);
+    answer_fini(&a);
+}
+
 #define TEST(name)  cmocka_unit_test_setup_teardown(name, setup, teardown)
 #define QUICK(name) cmocka_unit_test_setup_teardown(name, setup_quick, teardown)
 
@@ -453,6 +512,8 @@ int main(void)
         TEST(reports_about_other_nodes_tasks_count_for_nothing),
         TEST(malformed_messages_end_the_session),
         TEST(newer_session_of_a_node_ends_the_older),
+        TEST(session_is_ended_with_much_under_way),
+        QUICK(silent_node_with_something_to_send_is_just_ended),
         TEST(tasks_of_a_node_that_went_away_run_elsewhere),
         TEST(node_that_comes_back_at_once_keeps_its_tasks),
         QUICK(silent_node_is_down_after_its_grace),
@@ -462,6 +523,7 @@ int main(void)
         QUICK(nodes_are_expected_back_after_the_manager_restarted),
         TEST(description_of_a_machine_is_kept_up_to_date),
         TEST(only_the_node_that_was_asked_may_send_a_log_and_only_once),
+        TEST(log_that_ends_for_several_reasons_at_once_ends_once),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -31,6 +31,7 @@ struct node_session {
     struct buf unsent; /* one packed message for which there was no credit */
     uint8_t session_id[16];
     bool ready_due;       /* it is to be told the heartbeat period */
+    bool is_ending;       /* by us: nothing is sent any more, its on_end is on the way */
     uint64_t acknowledge; /* report sequence to be acknowledged; 0: none */
     unsigned writes;      /* control_writes that point here */
 };

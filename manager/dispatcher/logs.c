@@ -19,6 +19,7 @@ struct dispatcher_log {
     struct rpc_stream *stream; /* NULL: not yet, or not any more */
     int64_t deadline_ms;       /* for the stream */
     struct dispatcher_log_events events;
+    bool is_ending;   /* its stream is, by us: on_end is on the way */
     bool paused;      /* by its reader, maybe before there is a stream */
     bool is_ended;    /* on_end is due in the next turn */
     bool is_closed;   /* by its reader: freed when the stream has ended */
@@ -38,6 +39,14 @@ static void log_ended(struct dispatcher_log *l, const struct err *e)
     l->is_ended = true;
     l->error = *e;
     dispatcher_wake(l->dispatcher);
+}
+
+static void end_stream(struct dispatcher_log *l, const struct err *e)
+{
+    if (l->is_ending)
+        return;
+    l->is_ending = true;
+    rpc_end(l->stream, e);
 }
 
 static void tell_stop(struct dispatcher_log *l)
@@ -72,7 +81,7 @@ static void on_message(void *ctx, struct rpc_stream *stream, const void *data, s
         l->events.on_lines(l->events.ctx, chunk);
     } else {
         err_set(&e, ERR_INVALID, "malformed log");
-        rpc_end(stream, &e);
+        end_stream(l, &e);
     }
 }
 
@@ -188,7 +197,7 @@ void dispatcher_log_close(struct dispatcher_log *l)
     l->is_closed = true;
     tell_stop(l);
     if (l->stream)
-        rpc_end(l->stream, NULL); /* on_end frees it */
+        end_stream(l, NULL); /* on_end frees it */
     else
         log_free(l);
 }
@@ -205,7 +214,7 @@ void dispatcher_logs_session_ended(struct dispatcher *d, uint64_t node)
         if (l->node != node || l->is_closed)
             continue;
         if (l->stream)
-            rpc_end(l->stream, &e); /* on_end tells */
+            end_stream(l, &e); /* on_end tells */
         else
             log_ended(l, &e);
     }

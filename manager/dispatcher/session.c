@@ -46,8 +46,11 @@ static void session_release(struct node_session *s)
 
 void node_session_end(struct node_session *s, const struct err *e)
 {
-    if (s->stream)
-        rpc_end(s->stream, e); /* on_end comes */
+    if (!s->stream || s->is_ending)
+        return;
+    s->is_ending = true;
+    list_remove(&s->flush);
+    rpc_end(s->stream, e); /* on_end comes */
 }
 
 bool node_session_blocked(const struct node_session *s)
@@ -60,7 +63,7 @@ void node_session_send(struct node_session *s, const ManagerMessage *message)
     size_t size = manager_message__get_packed_size(message);
 
     assert(!node_session_blocked(s));
-    if (!s->stream)
+    if (!s->stream || s->is_ending)
         return;
     manager_message__pack(message, (uint8_t *)buf_reserve(&s->unsent, size));
     buf_added(&s->unsent, size);
@@ -70,7 +73,7 @@ void node_session_send(struct node_session *s, const ManagerMessage *message)
 
 static void flush_soon(struct node_session *s)
 {
-    if (!list_empty(&s->flush) || node_session_blocked(s))
+    if (s->is_ending || !list_empty(&s->flush) || node_session_blocked(s))
         return;
     list_push(&s->dispatcher->to_flush, &s->flush);
     dispatcher_wake(s->dispatcher);
@@ -161,7 +164,8 @@ void node_session_flush(struct node_session *s, struct view *v, struct arena *a)
 {
     Assignment assignment;
 
-    if (s->stream && s->node && s->ready_due && !node_session_blocked(s)) /* node 0: it is being ended */
+    assert(!s->is_ending);
+    if (s->stream && s->ready_due && !node_session_blocked(s))
         tell_ready(s);
     if (s->stream && s->acknowledge && !node_session_blocked(s)) {
         ManagerMessage out = MANAGER_MESSAGE__INIT;
@@ -191,6 +195,8 @@ static void on_writable(void *ctx, struct rpc_stream *stream)
 {
     struct node_session *s = ctx;
 
+    if (s->is_ending)
+        return;
     if (node_session_blocked(s) && rpc_send(stream, buf_bytes(&s->unsent), s->unsent.length) != ERR_AGAIN)
         buf_clear(&s->unsent);
     flush_soon(s);
@@ -267,7 +273,7 @@ static void on_registration_done(struct control_write *w, const struct err *e, u
     struct dispatcher *d = s->dispatcher;
 
     s->writes--;
-    if (e->code == 0 && s->stream && d->leads) {
+    if (e->code == 0 && s->stream && !s->is_ending && d->leads) {
         registered(s);
     } else {
         if (e->code == 0 && d->leads && !dispatcher_session_of(d, s->node)) /* it went away meanwhile */
@@ -326,7 +332,7 @@ static void on_report_done(struct control_write *w, const struct err *e, uint64_
     s->writes--;
     if (e->code) {
         node_session_end(s, e); /* it comes back and sends the report again */
-    } else if (s->stream) {
+    } else if (s->stream && !s->is_ending) {
         s->acknowledge = MAX(s->acknowledge, write->message->report->sequence);
         if (s->node) /* its heartbeats may have waited behind the pause */
             liveness_heard(s->dispatcher->liveness, s->node, dispatcher_now_ms(s->dispatcher));

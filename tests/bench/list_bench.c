@@ -26,11 +26,12 @@
 #include "tests/bench/figure.h"
 #include "tests/support/puppet.h"
 
-enum { PER_SERVICE = 100, AT_ONCE = 200, LOOKS = 200 };
+enum { PER_SERVICE = 100, AT_ONCE = 200, LOOKS = 200, PER_AGENT = 40000, AGENTS_MOST = 32 };
 
 struct stage {
     struct cluster c;
-    struct puppet agent;
+    struct puppet agents[AGENTS_MOST]; /* mute: that tasks are assigned is enough */
+    unsigned agent_count;
     unsigned services;
 };
 
@@ -52,17 +53,49 @@ static void create(struct stage *s, struct answer *a, unsigned n)
     cluster_ask(&s->c, a, "POST", "/services/create", body);
 }
 
+static void open_agents(struct stage *s, unsigned count)
+{
+    char name[16];
+
+    if (count > AGENTS_MOST)
+        bench_die("more than %d agents", AGENTS_MOST);
+    puppet_start(&s->agents[0], &s->c);
+    for (unsigned i = 1; i < count; i++) {
+        (void)snprintf(name, sizeof(name), "w%u", i); /* fits */
+        puppet_join(&s->agents[i], &s->c, name);
+    }
+    s->agent_count = count;
+    for (unsigned i = 0; i < count; i++)
+        s->agents[i].mute = true;
+}
+
+static void beat(struct stage *s)
+{
+    for (unsigned i = 0; i < s->agent_count; i++)
+        if (!s->agents[i].unsent.length)
+            puppet_heartbeat(&s->agents[i]);
+}
+
+static size_t assigned(const struct stage *s)
+{
+    size_t count = 0;
+
+    for (unsigned i = 0; i < s->agent_count; i++)
+        count += s->agents[i].tasks.count;
+    return count;
+}
+
 static void open_stage(struct stage *s, unsigned tasks)
 {
     static struct answer answers[AT_ONCE];
 
     cluster_found(&s->c, base(), NULL);
-    puppet_start(&s->agent, &s->c);
-    s->agent.mute = true; /* assigned is enough */
+    open_agents(s, tasks / PER_AGENT + 1);
     s->services = tasks / PER_SERVICE;
     for (unsigned made = 0; made < s->services;) {
         unsigned count = 0;
 
+        beat(s);
         for (; count < AT_ONCE && made < s->services; count++)
             create(s, &answers[count], made++);
         for (unsigned i = 0; i < count; i++) {
@@ -72,13 +105,14 @@ static void open_stage(struct stage *s, unsigned tasks)
             answer_fini(&answers[i]);
         }
         /* The agent keeps up, so that the patience of the next wait is for the next services alone. */
-        cluster_until(&s->c, s->agent.tasks.count >= (size_t)made * PER_SERVICE);
+        cluster_until(&s->c, assigned(s) >= (size_t)made * PER_SERVICE);
     }
 }
 
 static void close_stage(struct stage *s)
 {
-    puppet_end(&s->agent);
+    for (unsigned i = 0; i < s->agent_count; i++)
+        puppet_end(&s->agents[i]);
     cluster_end(&s->c);
 }
 
@@ -104,6 +138,7 @@ static void look(struct stage *s, const char *fmt, struct samples *took)
     char path[128];
 
     *took = (struct samples){0};
+    beat(s);
     for (unsigned i = 0; i < LOOKS; i++) {
         (void)snprintf(path, sizeof(path), "%s%u%s", fmt, i * 7919 % s->services,
                        strchr(fmt, '[') ? "\"]}" : ""); /* fits */
@@ -120,6 +155,7 @@ static void list_all(struct stage *s, const char *what, const char *path, unsign
     struct answer all;
     unsigned asked = 0;
 
+    beat(s);
     cluster_ask(&s->c, &all, "GET", path, NULL);
     while (!all.done) {
         double took = ask(s, "/swarm", NULL);

@@ -852,6 +852,36 @@ static void snapshot_waits_for_a_core_that_began_again(struct world *w)
     raftsim_converge(w, LONG_MS);
 }
 
+/* A leader that does not know yet that it was replaced must not answer from what it has. */
+static void cut_off_leader_answers_no_read(struct world *w)
+{
+    uint64_t old, next = 0, reads;
+
+    begin(w, 48, 3, 3, 1 << 20);
+    old = await_leader(w, LONG_MS);
+    propose(w, old, 3);
+    raftsim_run(w, 200);
+    for (uint64_t id = 1; id <= 3; id++) /* the others replace it long before it gives up */
+        raft_set_election_timeout(&replica(w, id)->guard.core, id == old ? 5000 : 100);
+    cut_off(w, old, true);
+    for (int i = 0; i < 200 && (!next || next == old); i++) {
+        raftsim_run(w, 10);
+        next = raftsim_leader(w);
+    }
+    expect(w, next && next != old && replica_state(replica(w, old)) == REPLICA_LEADER);
+    propose(w, next, 3);
+    raftsim_run(w, 200);
+    expect(w, w->acked_top > replica(w, old)->applied);
+    reads = w->counts.reads;
+    expect(w, raftsim_read(w, old));
+    raftsim_run(w, 300);
+    expect(w, w->counts.reads == reads);
+    for (uint64_t id = 1; id <= 3; id++)
+        raft_set_election_timeout(&replica(w, id)->guard.core, 300);
+    raftsim_heal(w);
+    raftsim_converge(w, LONG_MS);
+}
+
 /* --- disks ---------------------------------------------------------------------------------------- */
 
 static void full_disk_hands_over_and_comes_back(struct world *w)
@@ -1060,6 +1090,7 @@ const struct directed directed[] = {
      g15_transfer_under_load_waits_until_the_target_is_level, FAULT_G15},
     {"g16_refused_pre_vote_tells_our_term", g16_refused_pre_vote_tells_our_term, FAULT_G16},
     {"g17_no_change_before_an_entry_of_the_own_term", g17_no_change_before_an_entry_of_the_own_term, FAULT_G17},
+    {"cut_off_leader_answers_no_read", cut_off_leader_answers_no_read, FAULT_READ_STALE},
     {"many_snapshots_while_a_member_pulls", many_snapshots_while_a_member_pulls, 0},
     {"cut_reaches_before_the_oldest_segment", cut_reaches_before_the_oldest_segment, 0},
     {"empty_standby_is_not_promoted", empty_standby_is_not_promoted, 0},

@@ -439,7 +439,7 @@ static void begin(struct puppet *a, struct cluster *c, const char *hostname)
     a->assignment = assignment_new(&events);
 }
 
-void puppet_start(struct puppet *a, struct cluster *c)
+void puppet_prepare(struct puppet *a, struct cluster *c)
 {
     struct err e;
 
@@ -447,6 +447,11 @@ void puppet_start(struct puppet *a, struct cluster *c)
     (void)snprintf(a->node_id, sizeof(a->node_id), "%s", c->founding.node_id); /* an id */
     if (tls_new(c->founding.certificate_pem, c->founding.key_pem, c->founding.root_pem, &a->tls, &e) < 0)
         FAIL("%s", e.text);
+}
+
+void puppet_start(struct puppet *a, struct cluster *c)
+{
+    puppet_prepare(a, c);
     puppet_connect(a);
     cluster_until(c, a->ready || a->ends);
     if (!a->ready)

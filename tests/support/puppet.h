@@ -54,6 +54,8 @@ struct puppet {
 
 /* An agent of the first node (its certificate is the manager's). Connects and registers. */
 void puppet_start(struct puppet *a, struct cluster *c);
+/* The same, not yet connected. */
+void puppet_prepare(struct puppet *a, struct cluster *c);
 /* A worker that joins with the cluster's token first. */
 void puppet_join(struct puppet *a, struct cluster *c, const char *hostname);
 /* Only ask for a certificate with this token; a needs its cluster. Returns the code. */
