@@ -275,6 +275,7 @@ static void everybody_dead_containers_are_found_by_their_records(void **state)
 
     rig_launch(lives);
     rig_launch(ends);
+    int64_t started_ns = lives->started_ns;
     rig_disconnect(&rig);
     rig_kill(keeper, SIGKILL);
     rig_kill(logger, SIGKILL);
@@ -283,6 +284,7 @@ static void everybody_dead_containers_are_found_by_their_records(void **state)
         wait_ms(5);
     rig_connect(&rig);
     assert_true(lives->found && lives->running);
+    assert_int_equal(lives->started_ns, started_ns);
     rig_wait(ends);
     assert_true(ends->exit.unknown); /* and not 0, nor 7 by luck */
     assert_true(ends->exit.code != 0);

@@ -347,8 +347,15 @@ void rig_close(struct rig *r)
             keeper_forget(r->keeper, c->id);
         case_free(c);
     }
-    check(keeper_stop(r->keeper, on_stopped, r, &e), &e);
-    rig_until(r, &r->stopped);
+    for (unsigned tries = 0;; tries++) {
+        r->stopped = false;
+        check(keeper_stop(r->keeper, on_stopped, r, &e), &e);
+        rig_until(r, &r->stopped);
+        if (r->error.code != ERR_CONFLICT || tries == 2000)
+            break;
+        rig_turn(r,
+                 5); /* a new keeper has not yet seen an end that we saw, and keeps what is forgotten until then */
+    }
     check(r->error.code, &r->error);
     check_groups(r);
     rig_disconnect(r);

@@ -44,7 +44,7 @@ look() {
     find /sys/fs/cgroup -type d -path "*/$cgroup*" | sed -E 's/[0-9a-f]{12,}/ID/g' | sort | uniq -c
     echo "files:"
     # Each life of a manager begins a segment of Raft's log; those go with the next snapshot, so they are counted in bytes, below.
-    find "$work/a/data" "$work/a/run" /dev/shm /dev/mqueue -not -path '*/raft/log/*' 2>/dev/null | sed -E 's/[0-9a-f]{12,}/ID/g' | sort | uniq -c
+    find "$work/a/data" "$work/a/run" -not -path '*/raft/log/*' 2>/dev/null | sed -E 's/[0-9a-f]{12,}/ID/g' | sort | uniq -c
 }
 
 settle() { # until nothing changes any more: two looks are the same
@@ -125,14 +125,14 @@ kills_of() { # COUNT: the daemon is killed at some moment of a cycle, every tent
         node_kill a
         [ $((i % 10)) -ne 9 ] || kill -KILL "$(keeper_pid a)"
         wait $!
-        node_start a || return 1
+        node_start a --warm 2:2 || return 1
         tidy || return 1
     done
 }
 
 # --- told ----------------------------------------------------------------------------------------------------------------
 
-node_start a || exit 1
+node_start a --warm 2:2 || exit 1 # a pool of one size
 node_image a busy:1 || exit 1
 shoal_ swarm init --advertise-addr 127.0.0.1 >/dev/null
 shoal_ service create -d --no-resolve-image --name steady busy:1 sleep 100000 >/dev/null
