@@ -149,9 +149,15 @@ memory=$(pss "$(node_pid a)")
 check "$cycles cycles" cycles_of "$cycles"
 check "services come and go" services_of $((cycles / 10))
 check "the machine is as it was" as_before "$work/before"
-now=$(pss "$(node_pid a)")
-say "shoald PSS $memory KiB before, $now KiB after $cycles cycles"
-check "the daemon's memory is as it was, to 1 MiB" [ $((now - memory)) -le 1024 ]
+# Freed memory goes back to the kernel when the daemon has a quiet moment.
+memory_as_before() {
+    local now
+    now=$(pss "$(node_pid a)")
+    echo "$memory KiB before, $now KiB now"
+    [ $((now - memory)) -le 1024 ]
+}
+check "the daemon's memory is as it was, to 1 MiB" eventually 60 memory_as_before
+say "shoald PSS $memory KiB before, $(pss "$(node_pid a)") KiB after $cycles cycles, of it $(awk '/^Pss_Anon:/ { print $2 }' "/proc/$(node_pid a)/smaps_rollup") KiB its own"
 check "$kills kills of the daemon" kills_of "$kills"
 check "the machine is as it was after the kills" as_before "$work/before"
 check "Raft's log is within its bounds" [ "$(du -sk "$work/a/data/swarm/manager/raft/log" | cut -f1)" -le 131072 ]
