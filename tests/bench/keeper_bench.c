@@ -9,7 +9,9 @@
  *     P12 keeper_idle, keeper_container     PSS of keeper and logger; its growth per container that runs
  *
  * The floor (floor.h) is taken beside each start, so that what else the machine does slows both. It builds its
- * sandbox cold every time: a warm start should be far below it, a cold one near it. */
+ * sandbox cold every time: a warm start should be far below it, a cold one near it.
+ *
+ * Told to end (SIGTERM) it says nothing more, but still ends its containers and its keeper. */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,11 +23,11 @@
 #include "tests/bench/rig.h"
 
 enum {
-    STARTS = 80,
+    STARTS = 50,
     STARTS_EACH_SECOND = 6,
-    COLD = 60,
-    ALIVE = 200,
-    AMONG = 40,
+    COLD = 30,
+    ALIVE = 100,
+    AMONG = 30,
     UNDER_WAY = 8,
     RATE_SECONDS = 3,
     MEMORY = 100, /* containers */
@@ -35,6 +37,21 @@ static struct rig rig;
 static struct floor plain;
 
 static const char *const sleeper[] = {"/bin/busybox", "sleep", "1000", NULL};
+
+static volatile sig_atomic_t is_over; /* it was told to end */
+
+static void on_term(int number)
+{
+    (void)number;
+    is_over = 1;
+}
+
+static void say(const char *id, const char *what, double value, const char *unit, unsigned n, double least,
+                const char *more)
+{
+    if (!is_over)
+        figure(id, what, value, unit, n, least, "%s", more);
+}
 
 static double floor_once(void)
 {
@@ -74,7 +91,7 @@ static void bench_starts(const char *what, unsigned count, unsigned pause_ms)
 {
     struct samples took = {0}, floors = {0};
 
-    for (unsigned i = 0; i < count; i++) {
+    for (unsigned i = 0; i < count && !is_over; i++) {
         struct rig_case *c = a_sleeper();
 
         rig_turn(&rig, pause_ms); /* the pool is filled off the path */
@@ -82,9 +99,10 @@ static void bench_starts(const char *what, unsigned count, unsigned pause_ms)
         end(c);
         samples_add(&floors, floor_once());
     }
-    figure("P4", what, samples_percentile(&took, 50), "ms", took.count, samples_percentile(&floors, 50),
-           "min=%.2f p95=%.2f floor_p95=%.2f", samples_percentile(&took, 0), samples_percentile(&took, 95),
-           samples_percentile(&floors, 95));
+    char more[96];
+    (void)snprintf(more, sizeof(more), "min=%.2f p95=%.2f floor_p95=%.2f", samples_percentile(&took, 0),
+                   samples_percentile(&took, 95), samples_percentile(&floors, 95));
+    say("P4", what, samples_percentile(&took, 50), "ms", took.count, samples_percentile(&floors, 50), more);
 }
 
 static unsigned alive(void)
@@ -99,7 +117,7 @@ static double among(void)
 {
     struct samples took = {0};
 
-    for (unsigned i = 0; i < AMONG; i++) {
+    for (unsigned i = 0; i < AMONG && !is_over; i++) {
         struct rig_case *c = a_sleeper();
 
         rig_turn(&rig, 25);
@@ -115,10 +133,14 @@ static void bench_among(void)
     struct rig_case **c = mem_array(count, sizeof(struct rig_case *));
     double none = among();
 
-    for (unsigned i = 0; i < count; i++)
-        (void)start(c[i] = a_sleeper());
-    figure("P4", "keeper_among", among(), "ms", AMONG, none, "alive=%u", count);
-    for (unsigned i = 0; i < count; i++)
+    unsigned made = 0;
+    char more[32];
+
+    for (; made < count && !is_over; made++)
+        (void)start(c[made] = a_sleeper());
+    (void)snprintf(more, sizeof(more), "alive=%u", made);
+    say("P4", "keeper_among", among(), "ms", AMONG, none, more);
+    for (unsigned i = 0; i < made; i++)
         end(c[i]);
     free(c);
 }
@@ -146,7 +168,7 @@ static void bench_rate(void)
     for (unsigned i = 0; i < UNDER_WAY; i++)
         slots[i] = send_quick();
     double begun = bench_now_ms(), cpu = cpu_ms();
-    while (bench_now_ms() - begun < RATE_SECONDS * 1000) {
+    while (!is_over && bench_now_ms() - begun < RATE_SECONDS * 1000) {
         (void)uv_run(&rig.loop, UV_RUN_ONCE);
         for (unsigned i = 0; i < UNDER_WAY; i++) {
             if (slots[i]->answered && slots[i]->error.code)
@@ -166,9 +188,11 @@ static void bench_rate(void)
         rig_forget(slots[i]);
         rig_drop(slots[i]);
     }
+    if (is_over || cycles == 0)
+        return;
     struct floor_rate least = floor_cycles(&plain, 2, RATE_SECONDS);
-    figure("P6", "keeper_rate", cycles / seconds, "/s", cycles, least.per_second, "%s", "");
-    figure("P6", "keeper_cpu", cpu / cycles, "ms", cycles, least.cpu_ms, "%s", "");
+    say("P6", "keeper_rate", cycles / seconds, "/s", cycles, least.per_second, "");
+    say("P6", "keeper_cpu", cpu / cycles, "ms", cycles, least.cpu_ms, "");
 }
 
 /* --- P12 ------------------------------------------------------------------------------------------- */
@@ -204,6 +228,7 @@ int main(int argc, char **argv)
         printf("# keeper_bench: %s\n", missing);
         return 0;
     }
+    (void)signal(SIGTERM, on_term);
     rig_run_in_memory();
     rig_open(&rig, 0, 0);
     (void)snprintf(group, sizeof(group), "shoal-floor-%d", (int)getpid());
