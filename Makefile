@@ -156,6 +156,15 @@ asan: deps ## the whole suite under the address and undefined-behaviour sanitize
 	@$(MAKE) --no-print-directory MODE=asan all unit-programs sim-programs tool-programs
 	@SHOAL_SLOW=4 tests/run.sh build/asan unit sim integration
 
+# What shares memory between threads: mailboxes, the manager's loop beside the node's, libuv's pool. (Not where sockets
+# and the pool's files take turns in the same descriptor numbers: libuv closes behind the sanitizer's back.)
+tsan_UNIT = $(patsubst %.c,build/tsan/%,proto/wire/mailbox_test.c proto/base/record_test.c \
+	$(shell grep -lE 'tests/support/(cluster|puppet)\.h' $(UNIT_SRC)))
+.PHONY: tsan
+tsan: deps ## the tests of what runs in several threads, under the thread sanitizer
+	@$(MAKE) --no-print-directory MODE=tsan $(tsan_UNIT)
+	@tests/run.sh build/tsan unit
+
 .PHONY: lint
 lint: $(GEN) ## format, include rules, banned calls, and that the pure objects link alone
 	@tests/lint/lint.sh $(B)
@@ -261,7 +270,8 @@ $(B)/agent/logs_test: $(FAKE_ENGINE)
 $(B)/agent/front_test: $(FAKE_ENGINE) $(FAKE_SESSION) $(B)/tests/support/fake_manager.o
 $(B)/agent/agent_test $(B)/tests/simulation/agent_sim: $(FAKE_ENGINE) $(FAKE_SESSION)
 $(B)/agent/session_test: $(B)/agent/session.o # engine/job has a session of its own
-$(B)/tests/simulation/agent_sim: LDFLAGS += -Wl,--wrap=records_put,--wrap=records_remove
+$(B)/tests/fuzz/agent_fuzz: $(FAKE_ENGINE) $(FAKE_SESSION)
+$(B)/tests/simulation/agent_sim $(B)/tests/fuzz/agent_fuzz: LDFLAGS += -Wl,--wrap=records_put,--wrap=records_remove
 # Tests that start the programs beside them.
 $(B)/engine/container/seccomp_test: | $(B)/shoal-job
 $(B)/engine/engine_test $(B)/engine/create_test $(B)/engine/attach_test $(B)/engine/engine_crash_test: | $(B)/shoal-keeper $(B)/shoal-job

@@ -1,8 +1,10 @@
 /* See assignment.h. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "agent/assignment.h"
+#include "proto/base/ident.h"
 #include "proto/base/map.h"
 #include "proto/base/mem.h"
 #include "proto/base/message.h"
@@ -55,6 +57,26 @@ void assignment_new_session(struct assignment *a)
     a->sequence = 0;
 }
 
+/* A key says what it is the key of: it finds the worker's task and names the ledger's file. */
+static int check_key(const AssignmentItem *item, struct err *e)
+{
+    char key[ASSIGNMENT_KEY_MAX + 1];
+
+    if (item->task) {
+        ident_format(item->task->id.data, key);
+    } else if (item->spec) {
+        char service[IDENT_TEXT + 1];
+
+        ident_format(item->spec->service_id.data, service);
+        (void)snprintf(key, sizeof(key), "%s.%llu", service, (unsigned long long)item->spec->version); /* fits */
+    } else {
+        return 0; /* a removal finds something by its key, or does nothing */
+    }
+    return strcmp(key, item->key) == 0
+               ? 0
+               : err_set(e, ERR_INVALID, "assignment: item %s has the key of another one", item->key);
+}
+
 static int check(const AssignmentItem *item, struct err *e)
 {
     size_t length = strnlen(item->key, ASSIGNMENT_KEY_MAX + 1);
@@ -68,7 +90,7 @@ static int check(const AssignmentItem *item, struct err *e)
         return err_set(e, ERR_INVALID, "assignment: item %s: malformed id", item->key);
     if (item->spec && (item->spec->service_id.len != 16 || !item->spec->spec->task))
         return err_set(e, ERR_INVALID, "assignment: item %s: malformed spec", item->key);
-    return 0;
+    return check_key(item, e);
 }
 
 static void set(struct assignment *a, const AssignmentItem *item)

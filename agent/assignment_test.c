@@ -12,6 +12,7 @@
 
 #include "agent/assignment.h"
 #include "proto/base/entropy.h"
+#include "proto/base/ident.h"
 #include "proto/base/mem.h"
 #include "proto/wire/assigned.h"
 
@@ -34,13 +35,29 @@ struct item {
     AssignmentItem item;
     AssignedTask task;
     char key[32];
+    uint8_t id[16];
 };
+
+/* The key of a task, which is its id. */
+static const char *key_of(int number)
+{
+    static char key[IDENT_TEXT + 1];
+    uint8_t bytes[16];
+
+    memcpy(bytes, id, sizeof(bytes));
+    bytes[15] = (uint8_t)number;
+    ident_format(bytes, key);
+    return key;
+}
 
 static AssignmentItem *a_task(struct item *made, int number, TaskState desired)
 {
-    (void)snprintf(made->key, sizeof(made->key), "task%d", number); /* fits */
+    (void)snprintf(made->key, sizeof(made->key), "%s", key_of(number)); /* an id */
     made->task = (AssignedTask)ASSIGNED_TASK__INIT;
-    made->task.id = made->task.service_id = (ProtobufCBinaryData){sizeof(id), id};
+    memcpy(made->id, id, sizeof(id));
+    made->id[15] = (uint8_t)number;
+    made->task.id = (ProtobufCBinaryData){sizeof(made->id), made->id};
+    made->task.service_id = (ProtobufCBinaryData){sizeof(id), id};
     made->task.spec_version = 1;
     made->task.desired_state = desired;
     made->item = (AssignmentItem)ASSIGNMENT_ITEM__INIT;
@@ -93,11 +110,11 @@ static void full_set_removes_what_it_does_not_name_only_at_its_end(void **state)
     assignment_new_session(a);
     assert_int_equal(send(a, 1, true, false, both, 1), 0);
     assert_int_equal(removals, 0);
-    assert_non_null(assignment_find(a, "task2"));
+    assert_non_null(assignment_find(a, key_of(2)));
     assert_int_equal(send(a, 2, false, true, NULL, 0), 0);
     assert_int_equal(removals, 1);
-    assert_null(assignment_find(a, "task2"));
-    assert_non_null(assignment_find(a, "task1"));
+    assert_null(assignment_find(a, key_of(2)));
+    assert_non_null(assignment_find(a, key_of(1)));
 }
 
 static void broken_session_stops_nothing(void **state)
@@ -128,7 +145,7 @@ static void unchanged_items_are_not_set_again(void **state)
     item = a_task(&one, 1, TASK_STATE__SHUTDOWN);
     assert_int_equal(send(a, 2, false, false, &item, 1), 0);
     assert_int_equal(sets, 2);
-    assert_int_equal(assignment_find(a, "task1")->task->desired_state, TASK_STATE__SHUTDOWN);
+    assert_int_equal(assignment_find(a, key_of(1))->task->desired_state, TASK_STATE__SHUTDOWN);
 }
 
 static void gap_asks_for_the_full_set_and_changes_nothing(void **state)
@@ -178,6 +195,10 @@ static void malformed_items_are_refused_whole(void **state)
     bad.item.has_remove = bad.item.remove = true; /* a task and a removal at once */
     assert_int_equal(send(a, 1, true, true, items, 2), ERR_INVALID);
     bad.item.has_remove = bad.item.remove = false;
+    bad.item.key = good.key; /* somebody else's */
+    assert_int_equal(send(a, 1, true, true, items, 2), ERR_INVALID);
+    bad.item.key = (char *)"../../../etc/passwd";
+    assert_int_equal(send(a, 1, true, true, items, 2), ERR_INVALID);
     memset(long_key, 'k', sizeof(long_key) - 1);
     long_key[sizeof(long_key) - 1] = '\0';
     bad.item.key = long_key;

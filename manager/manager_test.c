@@ -361,16 +361,20 @@ static void many_writes_at_once_are_all_answered(void **state)
 {
     enum { WRITES = 600 }; /* more than there is credit for */
     static struct answer answers[WRITES];
+    int created = 0;
 
     for (int i = 0; i < WRITES; i++)
         cluster_ask(&c, &answers[i], "POST", "/services/create", service(format("s%d", i), 1));
     for (int i = 0; i < WRITES; i++) {
         cluster_until(&c, answers[i].done);
-        assert_int_equal(answers[i].status, 201);
+        /* On a slow machine the last ones find no credit within their second: nothing happened then. */
+        assert_true(answers[i].status == 201 || answers[i].status == 503);
+        created += answers[i].status == 201;
         answer_fini(&answers[i]);
     }
-    assert_int_equal(count(get("/services")), WRITES);
-    assert_int_equal(count(get("/tasks")), WRITES);
+    assert_true(created >= 256);
+    assert_int_equal(count(get("/services")), created);
+    assert_int_equal(count(get("/tasks")), created);
 }
 
 static void long_list_comes_in_pages_and_holds_up_nobody(void **state)

@@ -1,9 +1,10 @@
 /* Attaching: a hijacked connection between a client and a container (reference/engine-surface.md section 9).
  *
  * What the container writes is read from its log, from the end of what is there when the client comes, to the end
- * of the run that is under way or comes next. So a slow client costs nobody anything: the file is the buffer,
- * nothing is lost, and neither the container nor memory waits for him. The logger writes unfinished lines of such
- * containers soon (LogTarget.live), so that a prompt is seen.
+ * of the run that is under way or comes next. So a slow client costs nobody anything: the file is the buffer, and
+ * neither the container nor memory waits for him. He loses only what a log with a size limit (max-size) has rotated
+ * away before he read it. The logger writes unfinished lines of such containers soon (LogTarget.live), so that a
+ * prompt is seen.
  *
  * What the client types goes to the container's terminal or pipe through a duplicate of the descriptor that the
  * keeper shares with us. One piece is held at most; the client is held back until it is written, also while the

@@ -14,6 +14,10 @@
  * inotify (on the directory) and changes of the container wake it; the keeper reports an end only after the last
  * output has been written, so an ended container whose files are read is done.
  *
+ * A reader of one run (to_exit: who is attached) may come before the start and ends with that run. The directory of
+ * a container that is removed stays until its last follower has read it to the end; after a crash it is one without
+ * a record, which goes.
+ *
  * A line that is none is counted and skipped, one longer than LINE_MAX as well; memory stays bounded whatever the
  * file holds. */
 #include <assert.h>

@@ -148,6 +148,39 @@ static void old_version_cannot_update(void **state)
     cluster_until(&c, puppet_running(&agent) == 2);
 }
 
+/* All of them have seen the same version. */
+static void of_many_updates_at_once_one_succeeds(void **state)
+{
+    enum { CLIENTS = 20 };
+    static struct answer answers[CLIENTS];
+    int won = -1;
+
+    create("web", REPLICAS(0));
+    for (int round = 0; round < 5; round++) {
+        const char *path = format("/services/web/update?version=%s", version_of("/services/web"));
+
+        won = -1;
+        for (int i = 0; i < CLIENTS; i++)
+            cluster_ask(&c, &answers[i], "POST", path,
+                        service_json("web", format(",\"Labels\":{\"by\":\"%d\"},\"Mode\":{\"Replicated\":{"
+                                                   "\"Replicas\":0}}",
+                                                   i)));
+        for (int i = 0; i < CLIENTS; i++) {
+            cluster_until(&c, answers[i].done);
+            if (answers[i].status == 200) {
+                assert_int_equal(won, -1);
+                won = i;
+            } else {
+                assert_int_equal(answers[i].status, 500);
+                assert_non_null(strstr(buf_str(&answers[i].body), "update out of sequence"));
+            }
+            answer_fini(&answers[i]);
+        }
+        assert_true(won >= 0);
+        expect_text(at(get("/services/web"), "Spec.Labels.by"), format("%d", won));
+    }
+}
+
 static void name_and_mode_cannot_change(void **state)
 {
     create("web", REPLICAS(1));
@@ -649,6 +682,7 @@ int main(void)
         TEST(name_that_is_taken_is_refused),
         TEST(networks_become_ids_and_unknown_ones_are_refused),
         TEST(old_version_cannot_update),
+        TEST(of_many_updates_at_once_one_succeeds),
         TEST(name_and_mode_cannot_change),
         TEST(rollback_swaps_specs_and_is_undone_by_another),
         TEST(update_replaces_tasks_and_says_how_it_went),

@@ -192,7 +192,9 @@ uint64_t disk_used_bytes(const struct disk *d)
     return ((uint64_t)info.me_last_pgno + 1) * stat.ms_psize;
 }
 
-/* From the beginning: pages that a transaction took and gave back were never written and are holes. The size stays
+/* Where blocks cannot be reserved (some file systems do not know how) the commit has to find out.
+ *
+ * From the beginning: pages that a transaction took and gave back were never written and are holes. The size stays
  * as it is, so that nothing takes the reserve for contents. */
 int disk_room(struct disk *d, uint64_t reserve, struct err *e)
 {
@@ -202,7 +204,7 @@ int disk_room(struct disk *d, uint64_t reserve, struct err *e)
     if (used + reserve / 2 <= d->room_end)
         return 0;
     (void)mdb_env_get_fd(d->env, &fd); /* cannot fail on an open environment */
-    if (fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)end) < 0 && errno != EOPNOTSUPP)
+    if (fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)end) < 0 && (errno == ENOSPC || errno == EDQUOT))
         return err_errno(e, "store: reserve %llu bytes", (unsigned long long)end);
     d->room_end = end;
     return 0;

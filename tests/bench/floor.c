@@ -32,7 +32,7 @@
 #include "tests/bench/floor.h"
 
 #define BUSYBOX    "/bin/busybox"
-#define FLUSHES    400
+#define FLUSHES    40
 #define WORKER_MAX 8
 
 /* --- small helpers --------------------------------------------------------------------------------- */

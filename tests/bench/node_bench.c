@@ -25,18 +25,18 @@
 #include "tests/bench/node.h"
 
 enum {
-    INITS = 10,
-    SERVICES = 50,
-    STARTS = 100,
-    STARTS_EACH_SECOND = 8,
-    COLD = 40,
+    INITS = 8,
+    SERVICES = 40,
+    STARTS = 60,
+    STARTS_EACH_SECOND = 6,
+    COLD = 20,
     REPLICAS = 50,
-    REPLICAS_RUNS = 4,
+    REPLICAS_RUNS = 3,
     RATE_SLICES = 3,
     RATE_SLICE = 2, /* seconds */
     CLIENTS = 4,
-    RESTARTS = 5,
-    ROLLS = 3,
+    RESTARTS = 4,
+    ROLLS = 2,
     MEMORY = 50, /* containers */
 };
 

@@ -135,18 +135,25 @@ void fake_session_writable(void)
     fake_session.open->events.on_writable(fake_session.open->events.ctx);
 }
 
-void fake_session_deliver(const ManagerMessage *message)
+bool fake_session_deliver_bytes(const void *data, size_t size)
 {
-    size_t size = manager_message__get_packed_size(message);
-    uint8_t *packed = mem_alloc(size);
     AUTO_ARENA struct arena a;
 
     arena_init(&a);
     assert(fake_session.ready);
+    const ManagerMessage *message = arena_unpack(&a, &manager_message__descriptor, data, size);
+    if (message && !fake_session.restarting) /* a connection that is being closed tells nothing any more */
+        fake_session.open->events.on_message(fake_session.open->events.ctx, message);
+    return message != NULL;
+}
+
+void fake_session_deliver(const ManagerMessage *message)
+{
+    size_t size = manager_message__get_packed_size(message);
+    uint8_t *packed = mem_alloc(size);
+
     manager_message__pack(message, packed);
-    const ManagerMessage *copy = arena_unpack(&a, &manager_message__descriptor, packed, size);
+    bool good = fake_session_deliver_bytes(packed, size);
     free(packed);
-    assert(copy);
-    if (!fake_session.restarting) /* a connection that is being closed tells nothing any more */
-        fake_session.open->events.on_message(fake_session.open->events.ctx, copy);
+    assert(good);
 }

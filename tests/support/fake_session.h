@@ -35,5 +35,6 @@ void fake_session_ready(void);
 void fake_session_lost(void);
 void fake_session_writable(void); /* with any credit */
 
-/* Packed and unpacked on the way, as on a wire. */
+/* Packed and unpacked on the way, as on a wire; or bytes as they came. False: they are no message. */
 void fake_session_deliver(const ManagerMessage *message);
+bool fake_session_deliver_bytes(const void *data, size_t size);
