@@ -14,11 +14,16 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include "proto/base/clock.h"
 #include "proto/base/file.h"
 #include "proto/base/jread.h"
 #include "proto/base/mem.h"
+#include "proto/join.pb-c.h"
+#include "proto/wire/cert.h"
 #include "proto/wire/tcp.h"
 #include "tests/support/puppet.h"
+
+#define DAY_MS (24LL * 3600 * 1000)
 
 static struct cluster c;
 
@@ -510,6 +515,62 @@ static void renewed_certificate_is_shown_from_then_on(void **state)
     manager_founding_free(&other);
 }
 
+/* --- signing for the own node ------------------------------------------------------------------------ */
+
+static struct {
+    unsigned answers;
+    struct err e;
+    struct buf reply;
+} issued;
+
+static void on_issued(void *ctx, const struct err *e, const void *reply, size_t size)
+{
+    issued.answers++;
+    issued.e = *e;
+    buf_clear(&issued.reply);
+    if (e->code == 0)
+        buf_append(&issued.reply, reply, size);
+}
+
+/* Without a connection, and so whatever became of the certificate that the node has. */
+static void manager_signs_for_its_own_node(void **state)
+{
+    AUTO_FREE
+    char *key = NULL;
+    AUTO_BUF struct buf request = {0};
+    struct cert_facts facts;
+    struct err e;
+
+    issued.answers = 0;
+    assert_int_equal(cert_key_new(&key, &e), 0);
+    assert_int_equal(cert_request_new(key, &request, &e), 0);
+    assert_int_equal(manager_issue(c.manager, buf_bytes(&request), request.length, on_issued, NULL, &e), 0);
+    assert_int_equal(issued.answers, 0); /* later */
+    cluster_until(&c, issued.answers == 1);
+    assert_int_equal(issued.e.code, 0);
+    const IssueReply *reply =
+        arena_unpack(&c.arena, &issue_reply__descriptor, buf_bytes(&issued.reply), issued.reply.length);
+    assert_non_null(reply);
+    const char *certificate =
+        arena_strndup(&c.arena, (const char *)reply->certificate_pem.data, reply->certificate_pem.len);
+    assert_int_equal(cert_check(certificate, key, c.founding.root_pem, &e), 0);
+    assert_int_equal(cert_facts(certificate, &facts, &e), 0);
+    assert_string_equal(facts.identity.node_id, c.founding.node_id);
+    assert_string_equal(facts.identity.cluster_id, c.founding.cluster_id);
+    assert_int_equal(facts.identity.role, RPC_ROLE_MANAGER);
+    assert_in_range(facts.not_after_ms - clock_wall_ms(clock_real()), 89 * DAY_MS,
+                    90 * DAY_MS); /* as the cluster says */
+    assert_int_equal(manager_issue(c.manager, "nonsense", 8, on_issued, NULL, &e), 0);
+    cluster_until(&c, issued.answers == 2);
+    assert_int_equal(issued.e.code, ERR_INVALID);
+    /* Under way while it closes: answered all the same, and then it takes no more. */
+    assert_int_equal(manager_issue(c.manager, buf_bytes(&request), request.length, on_issued, NULL, &e), 0);
+    cluster_stop(&c);
+    assert_int_equal(issued.answers, 3);
+    cluster_start(&c);
+    buf_fini(&issued.reply);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -530,6 +591,7 @@ int main(void)
         TEST(streams_without_credit_are_told_after_a_second),
         TEST(closing_answers_all_that_is_under_way),
         TEST(renewed_certificate_is_shown_from_then_on),
+        TEST(manager_signs_for_its_own_node),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -419,6 +419,8 @@ void keeper_on_event(struct keeper *k, const KeeperEvent *event, int *fds, unsig
 
         if (h)
             tell_exit(k, h, event->ended->exit);
+        else /* its end we had seen ourselves, and what we then said came before the keeper knew of it */
+            post_forget(k, event->ended->id);
     } else if (event->has_serial) {
         on_answer(k, event->serial, event->error);
     }

@@ -112,7 +112,9 @@ static void many_cycles_leave_nothing(void **state)
     expect_census(&before);
     unsigned now = rig_rss_kib(rig_await_keeper(&rig, 0));
     print_message("%d cycles; the keeper's memory: %u KiB before, %u after\n", cycles(), mapped, now);
+#ifndef __SANITIZE_ADDRESS__ /* which keeps what is freed */
     assert_true(now < mapped + 1024);
+#endif
 }
 
 /* Those of sandboxes whose removal was on the list of a keeper that was killed. */
@@ -276,7 +278,13 @@ static void warm_sandbox_that_dies_is_replaced(void **state)
     rig_turn(&rig, 100);
     rig_kill(keeper, SIGCONT);
     assert_int_equal(rig_run(rig_case(&rig, "true", NULL)), 0);
-    wait_for_warm(2);
+    struct rig_census now = rig_census(&rig); /* the launch found none alive, so more than two may be kept now */
+    for (int i = 0; i < 4000 && (now.children < 2 || now.children != now.boxes); i++) {
+        rig_turn(&rig, 5);
+        now = rig_census(&rig);
+    }
+    assert_true(now.children >= 2 && now.children <= 6);
+    assert_int_equal(now.boxes, now.children);
 }
 
 static void warm_sandboxes_of_a_dead_keeper_go_with_it(void **state)

@@ -285,6 +285,103 @@ static void neighbour_that_exchanges_directories_gains_nothing(void **state)
     rig_forget(hostile);
 }
 
+/* CVE-2025-31133: what masks are made of was taken from the container's own /dev, which somebody exchanges. */
+static void dev_that_is_exchanged_while_masks_are_made_is_not_what_they_are_made_of(void **state)
+{
+    struct rig_case *hostile =
+        a_shell("while :; do ln -sf /proc/sys/kernel/core_pattern /v/null; ln -sf /proc/sysrq-trigger /v/null; "
+                "ln -sf /etc /v/null; rm -f /v/null; mknod /v/null c 1 3; done");
+    AUTO_BUF struct buf before = {0}, after = {0};
+
+    assert_int_equal(file_read(AT_FDCWD, "/proc/sys/kernel/core_pattern", 4096, &before, NULL), 0);
+    assert_int_equal(dir_make(rig_path(&rig, "dev"), 0777, NULL), 0);
+    rig_bind(hostile, rig_path(&rig, "dev"), "/v");
+    rig_launch(hostile);
+    for (int round = 0; round < 40; round++) {
+        struct rig_case *c = a_shell("stat -c %t:%T /proc/keys; inside write /proc/sys/kernel/core_pattern; "
+                                     "inside write /proc/keys | tail -1");
+
+        rig_bind(c, rig_path(&rig, "dev"), "/dev");
+        c->config.tty = round % 4 == 0;
+        const char *said = whatever(c);
+        if (c->error.code == 0 && (strncmp(said, "1:3", 3) != 0 || !strstr(said, "open: EROFS")))
+            fail_msg("round %d: %s", round, said);
+    }
+    assert_int_equal(file_read(AT_FDCWD, "/proc/sys/kernel/core_pattern", 4096, &after, NULL), 0);
+    assert_string_equal(buf_str(&before), buf_str(&after));
+    (void)keeper_signal(rig.keeper, hostile->id, SIGKILL, NULL);
+    rig_wait(hostile);
+    rig_forget(hostile);
+}
+
+/* --- neighbours that look at the runtime: CVE-2016-9962 ------------------------------------------------ */
+
+static void wait_for_output(struct rig_case *c, const char *text)
+{
+    for (int i = 0; i < 4000 && !strstr(rig_output(c, NULL), text); i++)
+        rig_turn(&rig, 5);
+    assert_non_null(strstr(rig_output(c, NULL), text));
+}
+
+/* A container that sees the host's processes looks at keeper, logger and at children which have no more privileges
+ * than it, but are not yet executed: those take long, as their PATH has very many directories. */
+static void nothing_can_be_taken_from_a_process_that_becomes_a_container(void **state)
+{
+    AUTO_FREE
+    char *keeper = mem_printf("%d", rig_keeper_pid(&rig));
+    struct rig_case *hunter = rig_case(&rig, "/bin/inside", "hunt", keeper, NULL);
+    AUTO_BUF struct buf path = {0};
+    char *env[1];
+
+    hunter->host.pid_mode = (char *)"host";
+    rig_launch(hunter);
+    assert_int_equal(hunter->error.code, 0);
+    wait_for_output(hunter, "hunting");
+    buf_append_str(&path, "PATH=");
+    for (int i = 0; i < 20000; i++)
+        buf_append_str(&path, "/a:");
+    buf_append_str(&path, "/bin");
+    env[0] = (char *)buf_str(&path);
+    for (int round = 0; round < 4; round++) {
+        struct rig_case *c = rig_case(&rig, "true", NULL);
+
+        c->record.env = env;
+        c->record.n_env = 1;
+        c->host.pid_mode = round % 2 ? (char *)"host" : NULL;
+        assert_int_equal(rig_run(c), 0);
+    }
+    AUTO_FREE
+    char *end = mem_printf("/proc/%d/root/tmp/end", hunter->pid);
+    AUTO_CLOSE
+    int fd = open(end, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+    assert_true(fd >= 0);
+    rig_wait(hunter);
+    rig_forget(hunter);
+    assert_string_equal(rig_output(hunter, NULL), "hunting\nsaw some\n");
+}
+
+/* --- control groups: CVE-2022-0492 ---------------------------------------------------------------------- */
+
+static void release_agent_of_a_control_group_cannot_be_named(void **state)
+{
+    static const char script[] =
+        "for f in $(find /sys/fs/cgroup -name release_agent -o -name notify_on_release "
+        "-o -name devices.allow); do inside write $f; done | sort | uniq; "
+        "inside agent | grep named; mkdir /sys/fs/cgroup/memory/x 2>/dev/null && echo made";
+
+    for (int confined = 1; confined >= 0; confined--) {
+        struct rig_case *c = a_shell(script);
+        char *unconfined[] = {(char *)"seccomp=unconfined"};
+
+        if (!confined) {
+            c->host.security_options = unconfined;
+            c->host.n_security_options = 1;
+        }
+        const char *said = whatever(c);
+        assert_true(*said == '\0' || strcmp(said, "open: EROFS\n") == 0);
+    }
+}
+
 /* --- files that are read for it --------------------------------------------------------------------- */
 
 static void users_files_of_an_image_are_read_with_care(void **state)
@@ -376,6 +473,14 @@ static void keepers_socket_is_in_a_closed_directory(void **state)
     assert_int_equal(st.st_mode & 0777, 0600);
     struct rig_case *c = a_shell("grep -c '@' /proc/net/unix; grep -c shoal /proc/net/unix; ls /tmp | wc -l");
     assert_string_equal(whatever(c), "0\n0\n0\n");
+}
+
+static void sockets_are_not_reached_from_the_hosts_network_either(void **state)
+{
+    struct rig_case *c = rig_case(&rig, "/bin/inside", "reach", NULL);
+
+    c->host.network_mode = (char *)"host";
+    assert_string_equal(whatever(c), "tried some\n"); /* the names are seen, and lead nowhere */
 }
 
 static void anybody_else_is_refused_at_the_socket(void **state)
@@ -505,10 +610,14 @@ int main(int argc, char **argv)
         TEST(mount_cannot_be_led_into_proc),
         TEST(covering_proc_files_that_are_known_is_possible),
         TEST(neighbour_that_exchanges_directories_gains_nothing),
+        TEST(dev_that_is_exchanged_while_masks_are_made_is_not_what_they_are_made_of),
+        TEST(nothing_can_be_taken_from_a_process_that_becomes_a_container),
+        TEST(release_agent_of_a_control_group_cannot_be_named),
         TEST(users_files_of_an_image_are_read_with_care),
         TEST(dangling_link_of_an_image_is_filled_inside),
         TEST(volume_is_filled_without_following_links),
         TEST(keepers_socket_is_in_a_closed_directory),
+        TEST(sockets_are_not_reached_from_the_hosts_network_either),
         TEST(anybody_else_is_refused_at_the_socket),
         TEST(garbage_on_the_socket_costs_the_connection_and_nothing_else),
         TEST(who_says_no_hello_is_told_so_and_gets_nothing_else),

@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "proto/base/file.h"
@@ -206,12 +207,12 @@ static void flood_of_one_does_not_silence_another(void **state)
 
 /* --- deaths ---------------------------------------------------------------------------------------- */
 
-/* A writer of 1 MB/s for four seconds; somebody is killed every now and then. */
-#define LINES 40000
+/* A writer of 1 MB/s for two and a half seconds; somebody is killed every now and then. */
+#define LINES 25000
 
 static struct rig_case *a_writer(const char *block)
 {
-    return rig_case(&rig, "/bin/inside", "lines", "40000", "10000", "100", block, NULL);
+    return rig_case(&rig, "/bin/inside", "lines", "25000", "10000", "100", block, NULL);
 }
 
 static void wait_for_lines(struct rig_case *c, unsigned more)
@@ -234,7 +235,7 @@ static void killed_logger_loses_no_line(void **state)
 
         rig_launch(c);
         while (!c->ended && kills < 5) {
-            wait_for_lines(c, 5000);
+            wait_for_lines(c, 4000);
             int pid = rig_await_logger(&rig, 0);
             if (!c->ended) {
                 rig_kill(pid, SIGKILL);
@@ -262,7 +263,7 @@ static void killed_keeper_loses_and_repeats_no_line(void **state)
     rig_launch(c);
     int writer = c->pid;
     while (!c->ended && kills < 5) {
-        wait_for_lines(c, 5000);
+        wait_for_lines(c, 4000);
         int pid = rig_await_keeper(&rig, 0);
         if (c->ended)
             break;
@@ -288,7 +289,7 @@ static void everybody_killed_in_turn_loses_no_line(void **state)
 
     rig_launch(c);
     for (unsigned i = 0; i < 6 && !c->ended; i++) {
-        wait_for_lines(c, 4000);
+        wait_for_lines(c, 3000);
         int keeper = rig_await_keeper(&rig, 0), logger = rig_await_logger(&rig, 0);
 
         if (i % 3 == 0) { /* shoald's side goes and comes back */
@@ -307,6 +308,92 @@ static void everybody_killed_in_turn_loses_no_line(void **state)
     struct tally t = count_lines(c, LINES);
     assert_int_equal(t.missing, 0);
     assert_int_equal(t.broken, 0);
+    rig_forget(c);
+}
+
+static void writer_that_ends_while_shoald_is_away_is_complete(void **state)
+{
+    struct rig_case *c = rig_case(&rig, "/bin/inside", "lines", "15000", "10000", "100", NULL);
+
+    rig_launch(c);
+    wait_for_lines(c, 1000);
+    assert_false(c->ended);
+    rig_disconnect(&rig);
+    while (kill(c->pid, 0) == 0) /* the keeper reaps it */
+        (void)nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
+    rig_connect(&rig);
+    assert_true(c->found);
+    rig_wait(c);
+    assert_int_equal(c->exit.code, 0);
+    assert_false(c->exit.unknown);
+    assert_true(c->exit.ended_ns - c->started_ns >= 1400000000);
+    struct tally t = count_lines(c, 15000);
+    assert_int_equal(t.missing + t.repeated + t.broken, 0);
+    rig_forget(c);
+}
+
+/* What a killed logger had read of a terminal and not written: logger.c, WORK_BYTES. */
+#define TERMINAL_LOSS_MAX ((64 + 16) * 1024 / 101 + 2)
+
+static void terminal_that_is_written_to_survives_all_deaths(void **state)
+{
+    struct rig_case *c = a_writer("1");
+    unsigned loggers = 0;
+
+    c->config.tty = true;
+    rig_launch(c);
+    for (unsigned i = 0; i < 6 && !c->ended; i++) {
+        wait_for_lines(c, 3000);
+        int keeper = rig_await_keeper(&rig, 0), logger = rig_await_logger(&rig, 0);
+
+        if (c->ended)
+            break;
+        if (i % 3 == 0) {
+            rig_kill(keeper, SIGKILL);
+            (void)rig_await_keeper(&rig, keeper);
+        } else if (i % 3 == 1) {
+            rig_kill(logger, SIGKILL);
+            loggers++;
+        } else {
+            rig_disconnect(&rig);
+            rig_connect(&rig);
+        }
+    }
+    rig_wait(c);
+    assert_int_equal(c->exit.code, 0); /* 3: a write failed, or a signal for the hang-up */
+    assert_false(c->exit.unknown);
+    struct tally t = count_lines(c, LINES);
+    print_message("logger killed %u times: %u lines of the terminal missing, %u broken\n", loggers, t.missing,
+                  t.broken);
+    assert_true(loggers > 0);
+    assert_int_equal(t.repeated, 0);
+    assert_true(t.missing <= loggers * TERMINAL_LOSS_MAX);
+    assert_true(t.broken <= 2 * loggers);
+    rig_forget(c);
+}
+
+static void terminal_loses_nothing_when_only_keeper_and_shoald_die(void **state)
+{
+    struct rig_case *c = rig_case(&rig, "/bin/inside", "lines", "12000", "10000", "100", NULL);
+
+    c->config.tty = true;
+    rig_launch(c);
+    for (unsigned i = 0; i < 4 && !c->ended; i++) {
+        wait_for_lines(c, 1500);
+        int keeper = rig_await_keeper(&rig, 0);
+
+        if (i % 2) {
+            rig_kill(keeper, SIGKILL);
+            (void)rig_await_keeper(&rig, keeper);
+        } else {
+            rig_disconnect(&rig);
+            rig_connect(&rig);
+        }
+    }
+    rig_wait(c);
+    assert_int_equal(c->exit.code, 0);
+    struct tally t = count_lines(c, 12000);
+    assert_int_equal(t.missing + t.repeated + t.broken, 0);
     rig_forget(c);
 }
 
@@ -347,6 +434,9 @@ int main(int argc, char **argv)
         TEST(killed_logger_loses_no_line),
         TEST(killed_keeper_loses_and_repeats_no_line),
         TEST(everybody_killed_in_turn_loses_no_line),
+        TEST(writer_that_ends_while_shoald_is_away_is_complete),
+        TEST(terminal_that_is_written_to_survives_all_deaths),
+        TEST(terminal_loses_nothing_when_only_keeper_and_shoald_die),
         TEST(writer_goes_on_while_nobody_reads),
     };
 

@@ -259,7 +259,8 @@ static int begin_in(struct box *b, const struct order *o, struct err *e)
         rc = send_plan(b, o, reader, e);
     if (rc < 0)
         return rc;
-    /* The child works meanwhile; it executes only after this. */
+    /* The child works meanwhile; it executes only after this. What is said to be its start is what is written down
+     * here, so that a keeper after us says the same. */
     b->started_ns = wall_ns();
     rc = box_save(b, e);
     if (rc == 0)
@@ -402,7 +403,6 @@ static void drop_pipes(struct box *b)
 
 static void launched(struct box *b)
 {
-    b->started_ns = wall_ns();
     if (b->tty)
         drop_pipes(b);
     box_move(b, BOX_STAGE__RUNNING_BOX);

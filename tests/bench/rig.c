@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
+#include <linux/magic.h>
 #include <linux/mount.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -11,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -25,6 +27,7 @@
 #define BUSYBOX "/bin/busybox"
 
 static char build_dir[4096];
+static bool run_in_memory;
 
 static _Noreturn void broken(const char *fmt, ...)
 {
@@ -239,7 +242,7 @@ static void on_stopped(void *ctx, const struct err *e)
 void rig_begin_connect(struct rig *r)
 {
     const struct keeper_config config = {.loop = &r->loop,
-                                         .run_dir = r->dir,
+                                         .run_dir = r->run,
                                          .program = r->keeper_program,
                                          .instance = r->instance,
                                          .cgroup_parent = "",
@@ -272,6 +275,13 @@ void rig_disconnect(struct rig *r)
     r->keeper = NULL;
 }
 
+void rig_run_in_memory(void)
+{
+    struct statfs fs;
+
+    run_in_memory = statfs("/dev/shm", &fs) == 0 && fs.f_type == TMPFS_MAGIC;
+}
+
 void rig_open(struct rig *r, unsigned warm_min, unsigned warm_max)
 {
     uint8_t random[6];
@@ -284,6 +294,9 @@ void rig_open(struct rig *r, unsigned warm_min, unsigned warm_max)
     r->warm_max = warm_max;
     (void)snprintf(r->dir, sizeof(r->dir), "/tmp/shoal-rig-XXXXXX");
     if (!mkdtemp(r->dir))
+        broken("mkdtemp: %s", strerror(errno));
+    (void)snprintf(r->run, sizeof(r->run), "%s", run_in_memory ? "/dev/shm/shoal-rig-XXXXXX" : r->dir);
+    if (run_in_memory && !mkdtemp(r->run))
         broken("mkdtemp: %s", strerror(errno));
     entropy_fill(entropy_real(), random, sizeof(random));
     memcpy(r->instance, "rig-", 4);
@@ -334,8 +347,15 @@ void rig_close(struct rig *r)
             keeper_forget(r->keeper, c->id);
         case_free(c);
     }
-    check(keeper_stop(r->keeper, on_stopped, r, &e), &e);
-    rig_until(r, &r->stopped);
+    for (unsigned tries = 0;; tries++) {
+        r->stopped = false;
+        check(keeper_stop(r->keeper, on_stopped, r, &e), &e);
+        rig_until(r, &r->stopped);
+        if (r->error.code != ERR_CONFLICT || tries == 2000)
+            break;
+        rig_turn(r,
+                 5); /* a new keeper has not yet seen an end that we saw, and keeps what is forgotten until then */
+    }
     check(r->error.code, &r->error);
     check_groups(r);
     rig_disconnect(r);
@@ -350,6 +370,8 @@ void rig_close(struct rig *r)
     int above = -1;
     check(dir_open("/tmp", &above, &e), &e);
     check(tree_remove(above, r->dir + strlen("/tmp/"), &e), &e);
+    if (run_in_memory && rmdir(r->run) < 0)
+        broken("%s is not empty", r->run);
     arena_fini(&r->arena);
 }
 
@@ -558,7 +580,7 @@ static int lock_holder(struct rig *r, const char *name)
     struct stat st;
     struct err e;
 
-    if (stat(rig_path(r, "keeper/%s", name), &st) < 0)
+    if (stat(arena_printf(&r->arena, "%s/keeper/%s", r->run, name), &st) < 0)
         return 0;
     check(file_read(AT_FDCWD, "/proc/locks", 1 << 20, &text, &e), &e);
     char *rest = (char *)buf_str(&text), *line;
@@ -677,7 +699,7 @@ struct rig_census rig_census(struct rig *r)
     int keeper = rig_keeper_pid(r), logger = rig_logger_pid(r);
     struct rig_census c = {.mounts = count_mounts(r),
                            .children = count_children(keeper, logger),
-                           .boxes = count_entries(rig_path(r, "keeper/box"), DT_UNKNOWN),
+                           .boxes = count_entries(arena_printf(&r->arena, "%s/keeper/box", r->run), DT_UNKNOWN),
                            .keeper_fds = count_entries(arena_printf(&r->arena, "/proc/%d/fd", keeper), DT_UNKNOWN),
                            .logger_fds = count_entries(arena_printf(&r->arena, "/proc/%d/fd", logger), DT_UNKNOWN)};
 

@@ -43,7 +43,7 @@ struct rig {
     uv_loop_t loop;
     uv_timer_t alarm;
     struct keeper *keeper;
-    char dir[64], instance[32], build[4096], keeper_program[4200];
+    char dir[64], run[64], instance[32], build[4096], keeper_program[4200];
     int layer, seccomp;
     struct cgroup_layout layout;
     struct bundle_kernel kernel;
@@ -58,6 +58,9 @@ struct rig {
 /* NULL, or why it cannot run here. `program` is argv[0]: the keeper is found in the same build directory. */
 const char *rig_missing(const char *program);
 
+/* The next rig's run directory is on a tmpfs, as a node's is (/run), where there is one. Tests do without: they
+ * look for it below the rig's directory. */
+void rig_run_in_memory(void);
 void rig_open(struct rig *r, unsigned warm_min, unsigned warm_max); /* directory, image; then rig_connect */
 void rig_connect(struct rig *r);                                    /* keeper_open, until it is ready */
 void rig_begin_connect(struct rig *r);

@@ -57,6 +57,7 @@ size() { # P13: all programs together, stripped as they are installed
 echo "# $(date -u +%Y-%m-%dT%H:%MZ), $(nproc) processors, load $(cut -d' ' -f1-3 /proc/loadavg), kernel $(uname -r)"
 [[ size == *"$only"* ]] && size
 run node_bench
+run keeper_bench
 run raft_bench "$TMPDIR"
 run scheduler_bench 1000 10000
 run control_bench

@@ -1,17 +1,23 @@
 /* What a program finds inside a container: run there by tests, without any library of the image.
  *
  * usage: inside fds | calls | namespaces | write PATH | read PATH | lines COUNT PER_SECOND SIZE [BLOCK]
- *        | swap DIR ROUNDS */
+ *        | swap DIR ROUNDS | hunt KEEPER | reach | agent */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/keyctl.h>
 #include <sched.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/ptrace.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -153,6 +159,132 @@ static int swap(const char *dir, long rounds)
     return 0;
 }
 
+static int keeper; /* whom hunt looks for */
+
+/* The keeper, its logger, or a child of it that has not yet become a container. */
+static int is_keeper(const char *pid)
+{
+    char path[300], line[512] = "", *end;
+    int parent = 0, fd;
+
+    snprintf(path, sizeof(path), "/proc/%s/stat", pid);
+    fd = open(path, O_RDONLY);
+    if (fd >= 0 && read(fd, line, sizeof(line) - 1) < 0)
+        line[0] = '\0';
+    if (fd >= 0)
+        close(fd);
+    end = strrchr(line, ')');
+    return end && sscanf(end, ") %*c %d", &parent) == 1 && strstr(line, "(shoal-keeper)") &&
+           (parent == keeper || atoi(pid) == keeper);
+}
+
+/* It counts only if the process is still what it was. */
+static void took(const char *pid, const char *what, long rc)
+{
+    if (rc >= 0 && is_keeper(pid))
+        printf("took %s of %s\n", what, pid);
+}
+
+static void hunt_one(const char *pid)
+{
+    static const char *const parts[] = {"root", "cwd", "mem"};
+    char path[400];
+
+    for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+        snprintf(path, sizeof(path), "/proc/%s/%s", pid, parts[i]);
+        int fd = open(path, O_RDONLY);
+
+        took(pid, parts[i], fd);
+        if (fd >= 0)
+            close(fd);
+    }
+    for (int n = 3; n < 40; n++) {
+        snprintf(path, sizeof(path), "/proc/%s/fd/%d", pid, n);
+        int fd = open(path, O_RDONLY | O_NONBLOCK);
+
+        took(pid, "a descriptor", fd);
+        if (fd >= 0)
+            close(fd);
+    }
+    pid_t child = fork(); /* a tracer that ends lets go */
+    if (child == 0) {
+        took(pid, "control", ptrace(PTRACE_SEIZE, atoi(pid), 0, 0));
+        _exit(0);
+    }
+    waitpid(child, NULL, 0);
+}
+
+/* Look for the runtime among all processes and take what one can of it, until /tmp/end is there. */
+static int hunt(void)
+{
+    unsigned seen = 0;
+
+    while (access("/tmp/end", F_OK) < 0) {
+        DIR *dir = opendir("/proc");
+        const struct dirent *entry;
+
+        while (dir && (entry = readdir(dir)))
+            if (entry->d_name[0] >= '1' && entry->d_name[0] <= '9' && is_keeper(entry->d_name)) {
+                if (seen++ == 0)
+                    printf("hunting\n");
+                hunt_one(entry->d_name);
+            }
+        if (dir)
+            closedir(dir);
+    }
+    printf("saw %s\n", seen ? "some" : "none");
+    return 0;
+}
+
+/* Connect to every socket of messages that this network namespace knows by name. */
+static int reach(void)
+{
+    FILE *list = fopen("/proc/net/unix", "r");
+    char line[512], name[256];
+    unsigned type, tried = 0;
+
+    while (list && fgets(line, sizeof(line), list)) {
+        struct sockaddr_un address = {.sun_family = AF_UNIX};
+
+        if (sscanf(line, "%*s %*s %*s %*s %x %*s %*s %255s", &type, name) != 2 || type != SOCK_SEQPACKET)
+            continue;
+        size_t length = strlen(name) < sizeof(address.sun_path) ? strlen(name) : sizeof(address.sun_path) - 1;
+        memcpy(address.sun_path, name, length);
+        if (name[0] == '@')
+            address.sun_path[0] = '\0';
+        int fd = socket(AF_UNIX, SOCK_SEQPACKET, 0);
+        tried++;
+        if (connect(fd, (struct sockaddr *)&address,
+                    (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length)) == 0)
+            printf("reached %s\n", name);
+        close(fd);
+    }
+    printf("tried %s\n", tried ? "some" : "none");
+    return 0;
+}
+
+/* The way out by a control group's release agent: mount a hierarchy of one's own and name a program there. */
+static int agent(void)
+{
+    static const char *const kinds[] = {"memory", "rdma", "pids", "devices", "misc"};
+    int alone = unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWCGROUP);
+
+    say("unshare", alone);
+    mkdir("/tmp/agent", 0755);
+    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+        if (mount("cgroup", "/tmp/agent", "cgroup", 0, kinds[i]) < 0)
+            continue;
+        int fd = open("/tmp/agent/release_agent", O_WRONLY);
+
+        if (fd >= 0 && write(fd, "/bin/true", 9) > 0)
+            printf("named an agent of %s\n", kinds[i]);
+        if (fd >= 0)
+            close(fd);
+        umount("/tmp/agent");
+    }
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     const char *verb = argc > 1 ? argv[1] : "";
@@ -173,5 +305,13 @@ int main(int argc, char **argv)
                      argc > 5 ? strtoul(argv[5], NULL, 10) : 1);
     if (strcmp(verb, "swap") == 0 && argc == 4)
         return swap(argv[2], strtol(argv[3], NULL, 10));
+    if (strcmp(verb, "hunt") == 0 && argc == 3) {
+        keeper = atoi(argv[2]);
+        return hunt();
+    }
+    if (strcmp(verb, "reach") == 0)
+        return reach();
+    if (strcmp(verb, "agent") == 0)
+        return agent();
     return 2;
 }
