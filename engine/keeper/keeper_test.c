@@ -196,7 +196,7 @@ static void unknown_step_refuses_the_whole_plan(void **state)
     assert_non_null(strstr(c->error.text, "unknown step 99"));
     after = rig_census(&rig);
     assert_int_equal(after.boxes, before.boxes); /* nothing was begun */
-    assert_int_equal(after.groups, before.groups);
+    assert_true(after.groups <= before.groups); /* those of earlier tests go a moment later */
 }
 
 static void container_is_launched_once(void **state)
@@ -213,9 +213,9 @@ static void container_is_launched_once(void **state)
     (void)keeper_signal(rig.keeper, c->id, SIGKILL, NULL);
     rig_wait(c);
     rig_forget(c);
-    rig_launch(twin); /* forgotten, the id is free */
-    assert_int_equal(twin->error.code, 0);
     list_remove(&c->link); /* the twin answers to the id from here on */
+    rig_launch(twin);      /* forgotten, the id is free */
+    assert_int_equal(twin->error.code, 0);
     rig_wait(twin);
     rig_forget(twin);
     list_push(&rig.cases, &c->link);

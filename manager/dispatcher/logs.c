@@ -206,10 +206,11 @@ void dispatcher_log_close(struct dispatcher_log *l)
 
 void dispatcher_logs_session_ended(struct dispatcher *d, uint64_t node)
 {
+    const struct index_node *known = index_node(control_index(d->config.control), node);
     struct dispatcher_log *l, *after;
     struct err e;
 
-    err_set(&e, ERR_UNAVAILABLE, "the node's session ended");
+    err_set(&e, ERR_UNAVAILABLE, "node %s is not available: its session ended", known ? known->id_text : "");
     list_each_safe (l, after, &d->logs, link) {
         if (l->node != node || l->is_closed)
             continue;
