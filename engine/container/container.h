@@ -71,14 +71,14 @@ struct container {
     unsigned held;           /* notices under way that name it; freed when gone and 0 */
     bool is_gone;            /* out of the tables */
 
-    bool unconfirmed;    /* RUNNING by its record, the keeper has not said so yet */
-    bool unsaved;        /* its record could not be written; tried again */
-    bool forget_exit;    /* the keeper is told to forget once the record is written */
-    bool remove_ended;   /* remove once it has ended; asked while it was STARTING */
-    bool remove_volumes; /* and its anonymous volumes */
-    bool is_dead;        /* a removal failed */
-    bool stdin_ended;    /* who was to type has left before it ran: its input ends at once */
-    struct alarm save_again;
+    bool unconfirmed;        /* RUNNING by its record, the keeper has not said so yet */
+    bool unsaved;            /* its record could not be written; tried again */
+    bool forget_exit;        /* the keeper is told to forget once the record is written */
+    bool remove_ended;       /* remove once it has ended; asked while it was STARTING */
+    bool remove_volumes;     /* and its anonymous volumes */
+    bool is_dead;            /* a removal failed */
+    bool stdin_ended;        /* who was to type has left before it ran: its input ends at once */
+    struct alarm save_again; /* its record is to be written, for the first time or once more */
 
     struct launch *launch;               /* while STARTING */
     struct list starts, stops, removals; /* of struct container_op */
@@ -130,6 +130,10 @@ void container_release(struct container *c); /* one hold less */
 /* Write the record now, it is synced in the background. What cannot be written is tried again every second; the
  * keeper keeps an exit until then. */
 void container_save(struct container *c);
+
+/* The same within half a second, with whatever else changes until then. For what the keeper knows as well and tells
+ * again after a crash: that it runs, and how it ended. */
+void container_save_soon(struct container *c);
 
 /* Tell the watchers (later) and the API's listeners (now). `what` -1: no watcher. */
 void container_tell(struct container *c, int what, const char *action, const struct event_attribute *more,

@@ -23,6 +23,7 @@
 #include "proto/base/message.h"
 
 #define SAVE_AGAIN_MS 1000
+#define SAVE_SOON_MS  (ENGINE_SETTLE_MS / 2) /* to be written; as long again until it is synced */
 #define REF_MAX       256
 
 static const struct record_format format = {
@@ -229,6 +230,22 @@ void container_save(struct container *c)
         c->forget_exit = false;
         keeper_forget(c->en->keeper, c->record->id);
     }
+}
+
+void container_save_soon(struct container *c)
+{
+    if (!alarm_is_set(&c->save_again))
+        alarm_set(&c->en->alarms, &c->save_again, SAVE_SOON_MS, save_again);
+}
+
+/* What was to be written soon; what fails is what a crash would have lost, and repaired as after one. */
+static void save_at_close(struct container *c)
+{
+    struct err e;
+
+    if (alarm_is_set(&c->save_again) &&
+        records_put(c->en->containers->records, c->record->id, &c->record->base, &e) < 0)
+        log_error("a container's record could not be written", "container=%s error=\"%s\"", c->record->id, e.text);
 }
 
 struct notice {
@@ -466,6 +483,7 @@ void containers_close(struct containers *s, void (*closed)(void *ctx), void *ctx
         if (c->launch)
             launch_abandon(c->launch);
         c->launch = NULL;
+        save_at_close(c);
     }
     free_containers(s);
     if (s->records)
@@ -499,7 +517,7 @@ int containers_open(struct engine *en, struct containers **ret, struct err *e)
     if (rc == 0)
         rc = records_open(en->loop, records, &format, &s->records, e);
     if (rc == 0) {
-        records_set_delay(s->records, ENGINE_SETTLE_MS);
+        records_set_delay(s->records, ENGINE_SETTLE_MS - SAVE_SOON_MS);
         rc = records_scan(s->records, &scan, e);
     }
     if (rc == 0)
