@@ -98,6 +98,7 @@ struct containers {
     char *dir;   /* <data-dir>/containers; owned */
     int fd;      /* of it */
     int base_fd; /* the layer below every image (base.h) */
+    int etc_fd;  /* <run-dir>/etc (etc.h) */
     struct records *records;
     struct sweep *sweep;
     struct map by_id, by_name;
@@ -200,9 +201,6 @@ int container_create(struct engine *en, const char *name, const ContainerConfig 
 /* Make and hold the volumes that the record names, those that are missing too. */
 int container_hold_volumes(struct container *c, struct err *e);
 void container_release_volumes(struct container *c);
-
-/* Bring /etc/resolv.conf up to date, unless the container changed it. */
-void container_refresh_resolv(struct container *c);
 
 /* --- launch (launch.c) --------------------------------------------------------------------------- */
 

@@ -26,7 +26,7 @@ static void created_container_has_files_and_a_name(void **state)
     assert_int_equal(record->state->status, CONTAINER_STATUS_KIND__CREATED);
     assert_true(has_record(id));
     assert_true(there(arena_printf(&arena, "data/containers/%s/upper", id)));
-    assert_true(there(arena_printf(&arena, "data/containers/%s/hosts", id)));
+    assert_true(there(arena_printf(&arena, "data/containers/%s/work", id)));
     assert_int_equal(fake_image_holds, 1);
     assert_non_null(engine_find(en, arena_strndup(&arena, id, 12), &e));
     turn();

@@ -15,6 +15,7 @@
 
 #include "engine/container/base.h"
 #include "engine/container/container.h"
+#include "engine/container/etc.h"
 #include "engine/sweep.h"
 #include "proto/base/file.h"
 #include "proto/base/ident.h"
@@ -438,6 +439,8 @@ static void free_containers(void *ctx)
         close(s->fd);
     if (s->base_fd >= 0)
         close(s->base_fd);
+    if (s->etc_fd >= 0)
+        close(s->etc_fd);
     free(s->dir);
 }
 
@@ -498,7 +501,7 @@ int containers_open(struct engine *en, struct containers **ret, struct err *e)
     struct records_scan scan = {.ctx = s, .on_record = open_on_record, .on_problem = open_on_problem};
 
     s->en = en;
-    s->fd = s->base_fd = -1;
+    s->fd = s->base_fd = s->etc_fd = -1;
     s->dir = mem_printf("%s/containers", en->config.data_dir);
     list_init(&s->all);
     list_init(&s->populating);
@@ -522,6 +525,8 @@ int containers_open(struct engine *en, struct containers **ret, struct err *e)
     }
     if (rc == 0)
         rc = open_strays(s, e);
+    if (rc == 0)
+        rc = etc_open(s, e);
     if (rc < 0) {
         containers_close(s, NULL, NULL);
         en->containers = NULL;
