@@ -68,7 +68,7 @@ objects = $(patsubst %.c,$(B)/%.o,$(1))
 base_SRC := $(call sources,proto/base)
 wire_SRC := $(call sources,proto/wire)
 # shoald's side of the keeper belongs to the engine; the rest of engine/keeper is the program.
-client_SRC := $(addprefix engine/keeper/,client.c link.c packet.c plan.c process.c)
+client_SRC := $(addprefix engine/keeper/,client.c link.c packet.c plan.c process.c program.c)
 keeper_SRC := $(filter-out $(client_SRC),$(call sources,engine/keeper))
 job_SRC := $(call sources,engine/job)
 engine_SRC := $(call sources,engine engine/image engine/container engine/net engine/volume engine/build engine/api) $(client_SRC)

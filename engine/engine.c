@@ -149,6 +149,26 @@ static void compile_default_profile(struct engine *en)
         on_default_profile(en, &e, -1);
 }
 
+static void on_upgraded(void *ctx, const struct err *e)
+{
+    if (e->code && e->code != ERR_CANCELED)
+        log_warn("the keeper goes on with its old program", "error=\"%s\"", e->text);
+    else if (!e->code)
+        log_info("the keeper runs the program of this shoald", "version=%s", SHOAL_VERSION);
+}
+
+/* shoal was upgraded while containers ran: their keeper takes the new program in its place. */
+static void upgrade_keeper(struct engine *en)
+{
+    AUTO_FREE
+    char *program = mem_printf("%s/shoal-keeper", en->config.program_dir);
+    struct err e;
+
+    if (!en->closing && keeper_is_other_program(en->keeper) &&
+        keeper_upgrade(en->keeper, program, on_upgraded, en, &e) < 0)
+        on_upgraded(en, &e);
+}
+
 static void on_ready(void *ctx)
 {
     struct engine *en = ctx;
@@ -157,6 +177,7 @@ static void on_ready(void *ctx)
 
     arena_init(&a);
     containers_on_ready(en);
+    upgrade_keeper(en);
     if (was_ready || en->closing)
         return;
     if (en->config.warm_max)

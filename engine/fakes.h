@@ -120,6 +120,17 @@ void keeper_forget(struct keeper *k, const char *id)
     memcpy(fake_keeper.forgotten[fake_keeper.forgotten_count++], id, HEX_ID_TEXT);
 }
 
+bool keeper_is_other_program(struct keeper *k)
+{
+    return false;
+}
+
+int keeper_upgrade(struct keeper *k, const char *program, void (*done)(void *ctx, const struct err *e), void *ctx,
+                   struct err *e)
+{
+    return err_set(e, ERR_UNSUPPORTED, "not by this fake");
+}
+
 int keeper_stop(struct keeper *k, void (*stopped)(void *ctx, const struct err *e), void *ctx, struct err *e)
 {
     fake_keeper.stops++;

@@ -15,7 +15,6 @@
 #include "engine/container/container.h"
 #include "engine/container/merge.h"
 #include "engine/container/mounts.h"
-#include "engine/container/names.h"
 #include "engine/container/netfiles.h"
 #include "engine/container/restart.h"
 #include "engine/sweep.h"
@@ -23,6 +22,7 @@
 #include "proto/base/ident.h"
 #include "proto/base/mem.h"
 #include "proto/base/message.h"
+#include "proto/base/names.h"
 
 #define CONTAINERS_MAX   100000
 #define NAME_ATTEMPTS    100

@@ -93,6 +93,10 @@ void keeper_close_stdin(struct keeper *k, const char *id);
 int keeper_upgrade(struct keeper *k, const char *program, void (*done)(void *ctx, const struct err *e), void *ctx,
                    struct err *e);
 
+/* Whether the keeper that is connected runs another program than the one given to keeper_open: then it is time to
+ * upgrade it. False when that cannot be told. */
+bool keeper_is_other_program(struct keeper *k);
+
 /* A borrowed duplicate of the container's terminal master, or -1. For attach and resize. */
 int keeper_terminal(struct keeper *k, const char *id);
 

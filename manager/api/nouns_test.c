@@ -115,6 +115,16 @@ static void name_that_is_taken_is_refused(void **state)
     create("web", ""); /* free at once, though its tasks still stop */
 }
 
+static void service_without_a_name_gets_one(void **state)
+{
+    const char *first = at(get(format("/services/%s", create("", ""))), "Spec.Name");
+    const char *second = at(get(format("/services/%s", create("", ""))), "Spec.Name");
+
+    assert_non_null(strchr(first, '_'));
+    assert_non_null(strchr(second, '_'));
+    assert_string_not_equal(first, second);
+}
+
 static void networks_become_ids_and_unknown_ones_are_refused(void **state)
 {
     static const char attached[] =
@@ -680,6 +690,7 @@ int main(void)
         TEST(service_is_found_by_id_name_and_beginning_of_its_id),
         TEST(beginning_that_several_ids_have_is_ambiguous),
         TEST(name_that_is_taken_is_refused),
+        TEST(service_without_a_name_gets_one),
         TEST(networks_become_ids_and_unknown_ones_are_refused),
         TEST(old_version_cannot_update),
         TEST(of_many_updates_at_once_one_succeeds),

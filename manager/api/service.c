@@ -17,6 +17,7 @@
 #include "proto/base/jread.h"
 #include "proto/base/jwrite.h"
 #include "proto/base/mem.h"
+#include "proto/base/names.h"
 
 #define AUTH_MOST 8192 /* bytes of registry credentials */
 
@@ -32,7 +33,16 @@ static int take_auth(struct ask *k, ServiceSpec *spec, struct err *e)
     return 0;
 }
 
-static int take_spec(struct ask *k, ServiceSpec **ret, struct err *e)
+/* A service that is created without a name gets one, as docker gives it. */
+static void name_it(struct ask *k, ServiceSpec *spec)
+{
+    char *name = arena_alloc(&k->arena, NAME_GENERATED);
+
+    name_generate(entropy_real(), 1, name); /* with a digit: two alike are seldom */
+    spec->name = name;
+}
+
+static int take_spec(struct ask *k, bool is_new, ServiceSpec **ret, struct err *e)
 {
     AUTO_JSON json_t *root = NULL;
     ServiceSpec *spec;
@@ -44,6 +54,8 @@ static int take_spec(struct ask *k, ServiceSpec **ret, struct err *e)
         rc = spec_read_service(root, &k->arena, &spec, e);
     if (rc < 0)
         return rc;
+    if (is_new && !(spec->name && *spec->name))
+        name_it(k, spec);
     if (validate_service(spec, e) < 0)
         return ask_rpc_error(e);
     rc = take_auth(k, spec, e);
@@ -56,7 +68,7 @@ static int prepare_create(struct ask *k, struct err *e)
 {
     struct service_args *args = k->args = ARENA_NEW(&k->arena, struct service_args);
 
-    return take_spec(k, &args->spec, e);
+    return take_spec(k, true, &args->spec, e);
 }
 
 static int prepare_update(struct ask *k, struct err *e)
@@ -73,7 +85,7 @@ static int prepare_update(struct ask *k, struct err *e)
         return err_set(e, ERR_INVALID, "unsupported registryAuthFrom value: %.64s", from);
     args->rollback = rollback && strcmp(rollback, "previous") == 0;
     args->auth_from_previous = from && strcmp(from, "previous-spec") == 0;
-    return args->rollback ? 0 : take_spec(k, &args->spec, e); /* of a rollback the body counts for nothing */
+    return args->rollback ? 0 : take_spec(k, false, &args->spec, e); /* of a rollback the body counts for nothing */
 }
 
 /* --- create ------------------------------------------------------------------------------------------------ */

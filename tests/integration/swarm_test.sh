@@ -157,13 +157,14 @@ shoal_ service rm none fine fails any slow loop window >/dev/null
 # --- what does not work says why ---------------------------------------------------------------------------------------------
 
 check "a bad name" fails_with 1 "bad_name_" create --name bad_name_ busy:1
+check "a bad image reference" fails_with 1 "must be lowercase" create --name bad Not/An/Image
 check "a bad constraint" fails_with 1 "node.role=manager" create --name bad --constraint node.role=manager busy:1
 check "a negative delay" fails_with 1 "RestartPolicy.Delay: -1000000000" create --name bad --restart-delay=-1s busy:1
 check "too little memory" fails_with 1 "1024" create --name bad --limit-memory 1024b busy:1
 check "nothing of it was made" equals "$(shoal_ service ls -q)" ""
 create --name lost --restart-condition none 127.0.0.1:9/no/such:1 >/dev/null
 check "an image that cannot be had: the task is rejected and says why" eventually 30 eval 'equals "$(tasks lost ".[0].Status.State")" rejected && contains "$(shoal_ service ps --no-trunc --format "{{.Error}}" lost)" "127.0.0.1:9"'
-create --name nowhere --constraint node.labels.zone==nowhere busy:1 >/dev/null
+create --name nowhere --constraint node.labels.zone==nowhere busy:1 sh -c "$serve" >/dev/null
 check "no suitable node: the task waits and says why" eventually 20 eval 'contains "$(shoal_ service ps --no-trunc --format "{{.CurrentState}} {{.Error}}" nowhere)" "Pending" && contains "$(shoal_ service ps --no-trunc --format "{{.Error}}" nowhere)" "no suitable node (scheduling constraints not satisfied on 1 node)"'
 check "it runs when the node fits" eval 'shoal_ node update --label-add zone=nowhere $node && settled nowhere 1/1'
 create --name huge --reserve-memory 100000g busy:1 sh -c "$serve" >/dev/null

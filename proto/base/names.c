@@ -4,8 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "engine/container/names.h"
 #include "proto/base/mem.h"
+#include "proto/base/names.h"
 
 static const char *const adjectives[] = {
     "agile",   "amber",   "ample",   "apt",      "ardent",  "artful",   "awake",   "balmy",  "bold",    "brave",

@@ -7,10 +7,10 @@
 
 #include <cmocka.h>
 
-#include "engine/container/names.h"
 #include "proto/base/ident.h"
 #include "proto/base/map.h"
 #include "proto/base/mem.h"
+#include "proto/base/names.h"
 
 static void names_are_valid_and_differ(void **state)
 {

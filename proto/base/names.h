@@ -1,4 +1,4 @@
-/* Names for containers that were given none: an adjective and a surname, "calm_noether". */
+/* Names for containers and services that were given none: an adjective and a surname, "calm_noether". */
 #pragma once
 
 #include "proto/base/entropy.h"
