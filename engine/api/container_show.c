@@ -5,6 +5,7 @@
 
 #include "engine/api/container_show.h"
 #include "engine/api/duration.h"
+#include "engine/container/etc.h"
 #include "proto/base/hash.h"
 #include "proto/base/mem.h"
 
@@ -456,11 +457,11 @@ void container_show_inspect(const struct container *c, const struct show_sizes *
 {
     const ContainerRecord *record = c->record;
     AUTO_FREE
-    char *resolv = container_path(c, "resolv.conf");
+    char *resolv = etc_path(c, "resolv.conf");
     AUTO_FREE
-    char *hostname = container_path(c, "hostname");
+    char *hostname = etc_path(c, "hostname");
     AUTO_FREE
-    char *hosts = container_path(c, "hosts");
+    char *hosts = etc_path(c, "hosts");
     AUTO_FREE
     char *log_name = mem_printf("%s-json.log", record->id);
     AUTO_FREE

@@ -71,14 +71,14 @@ struct container {
     unsigned held;           /* notices under way that name it; freed when gone and 0 */
     bool is_gone;            /* out of the tables */
 
-    bool unconfirmed;    /* RUNNING by its record, the keeper has not said so yet */
-    bool unsaved;        /* its record could not be written; tried again */
-    bool forget_exit;    /* the keeper is told to forget once the record is written */
-    bool remove_ended;   /* remove once it has ended; asked while it was STARTING */
-    bool remove_volumes; /* and its anonymous volumes */
-    bool is_dead;        /* a removal failed */
-    bool stdin_ended;    /* who was to type has left before it ran: its input ends at once */
-    struct alarm save_again;
+    bool unconfirmed;        /* RUNNING by its record, the keeper has not said so yet */
+    bool unsaved;            /* its record could not be written; tried again */
+    bool forget_exit;        /* the keeper is told to forget once the record is written */
+    bool remove_ended;       /* remove once it has ended; asked while it was STARTING */
+    bool remove_volumes;     /* and its anonymous volumes */
+    bool is_dead;            /* a removal failed */
+    bool stdin_ended;        /* who was to type has left before it ran: its input ends at once */
+    struct alarm save_again; /* its record is to be written, for the first time or once more */
 
     struct launch *launch;               /* while STARTING */
     struct list starts, stops, removals; /* of struct container_op */
@@ -98,6 +98,7 @@ struct containers {
     char *dir;   /* <data-dir>/containers; owned */
     int fd;      /* of it */
     int base_fd; /* the layer below every image (base.h) */
+    int etc_fd;  /* <run-dir>/etc (etc.h) */
     struct records *records;
     struct sweep *sweep;
     struct map by_id, by_name;
@@ -130,6 +131,10 @@ void container_release(struct container *c); /* one hold less */
 /* Write the record now, it is synced in the background. What cannot be written is tried again every second; the
  * keeper keeps an exit until then. */
 void container_save(struct container *c);
+
+/* The same within half a second, with whatever else changes until then. For what the keeper knows as well and tells
+ * again after a crash: that it runs, and how it ended. */
+void container_save_soon(struct container *c);
 
 /* Tell the watchers (later) and the API's listeners (now). `what` -1: no watcher. */
 void container_tell(struct container *c, int what, const char *action, const struct event_attribute *more,
@@ -196,9 +201,6 @@ int container_create(struct engine *en, const char *name, const ContainerConfig 
 /* Make and hold the volumes that the record names, those that are missing too. */
 int container_hold_volumes(struct container *c, struct err *e);
 void container_release_volumes(struct container *c);
-
-/* Bring /etc/resolv.conf up to date, unless the container changed it. */
-void container_refresh_resolv(struct container *c);
 
 /* --- launch (launch.c) --------------------------------------------------------------------------- */
 

@@ -1,6 +1,6 @@
 /* Making containers: see container.h.
  *
- * Everything that can be refused is refused before anything is made. Then: directory and its files, record,
+ * Everything that can be refused is refused before anything is made. Then: directory and its layer, record,
  * volumes. A crash before the record leaves a directory without one, which goes at the next start; a crash after it
  * leaves a container whose missing volumes are made when it is started. */
 #include <assert.h>
@@ -23,11 +23,9 @@
 #include "proto/base/mem.h"
 #include "proto/base/message.h"
 #include "proto/base/names.h"
-#include "proto/base/siphash.h"
 
 #define CONTAINERS_MAX   100000
 #define NAME_ATTEMPTS    100
-#define HOST_FILE_MAX    (256 * 1024)
 #define HOSTNAME_MAX     64
 #define NOT_IMPLEMENTED  "is not implemented in shoal " SHOAL_VERSION
 #define SHM_SIZE_DEFAULT (64 * 1024 * 1024)
@@ -318,96 +316,14 @@ void container_release_volumes(struct container *c)
         volume_unuse(&c->uses[i]);
 }
 
-/* --- files --------------------------------------------------------------------------------------- */
+/* --- layer --------------------------------------------------------------------------------------- */
 
-static int write_file(int dir_fd, const char *name, const struct buf *content, struct err *e)
+static int make_layer(int dir_fd, struct err *e)
 {
-    AUTO_CLOSE
-    int fd = openat(dir_fd, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
-
-    if (fd < 0)
-        return err_errno(e, "make %s", name);
-    if (fchmod(fd, 0644) < 0) /* whatever the umask is */
-        return err_errno(e, "mode of %s", name);
-    return content->length ? write_all(fd, buf_bytes(content), content->length, e) : 0;
-}
-
-static uint64_t hash_of(const struct buf *content)
-{
-    return siphash(0, 0, content->length ? buf_bytes(content) : "", content->length) | 1;
-}
-
-/* Read the machine's resolv.conf again if it changed. */
-static void refresh_machine_resolv(struct containers *s)
-{
-    struct stat st = {0};
-    uint64_t stamp;
-
-    (void)stat("/etc/resolv.conf", &st); /* all zeroes: there is none */
-    stamp = (uint64_t)st.st_mtim.tv_sec * 1000000007u + (uint64_t)st.st_mtim.tv_nsec * 31u + st.st_ino * 7u +
-            (uint64_t)st.st_size;
-    if (s->resolv_generation && stamp == s->resolv_stamp)
-        return;
-    buf_clear(&s->resolv);
-    if (file_read(AT_FDCWD, "/etc/resolv.conf", HOST_FILE_MAX, &s->resolv, NULL) < 0)
-        buf_clear(&s->resolv); /* a machine without name servers */
-    s->resolv_stamp = stamp;
-    s->resolv_generation++;
-}
-
-static void make_resolv(struct containers *s, const ContainerRecord *record, struct buf *out)
-{
-    const HostConfig *host = record->config->host;
-
-    netfiles_resolv(host, s->resolv.length ? buf_str(&s->resolv) : "", strcmp(host->network_mode, "host") != 0,
-                    out);
-}
-
-void container_refresh_resolv(struct container *c)
-{
-    struct containers *s = c->en->containers;
-    AUTO_BUF struct buf now = {0}, wanted = {0};
-    AUTO_CLOSE
-    int dir_fd = -1;
-
-    refresh_machine_resolv(s);
-    if (c->resolv_seen == s->resolv_generation)
-        return;
-    /* What the container wrote itself stays. */
-    if (container_dir(c, &dir_fd, NULL) < 0 || file_read(dir_fd, "resolv.conf", HOST_FILE_MAX, &now, NULL) < 0 ||
-        hash_of(&now) != c->record->resolv_hash)
-        return;
-    make_resolv(s, c->record, &wanted);
-    if (write_file(dir_fd, "resolv.conf", &wanted, NULL) < 0)
-        return; /* the old one serves */
-    c->resolv_seen = s->resolv_generation;
-    c->record->resolv_hash = hash_of(&wanted); /* saved when it runs */
-}
-
-static int make_files(struct creation *cr, ContainerRecord *record, int dir_fd, struct err *e)
-{
-    struct containers *s = cr->en->containers;
-    const HostConfig *host = record->config->host;
-    bool is_host = strcmp(host->network_mode, "host") == 0;
-    AUTO_BUF struct buf hosts = {0}, hostname = {0}, resolv = {0}, machine = {0};
-
     if (mkdirat(dir_fd, "upper", 0755) < 0 || fchmodat(dir_fd, "upper", 0755, 0) < 0 ||
         mkdirat(dir_fd, "work", 0700) < 0)
         return err_errno(e, "make the layer's directories");
-    if (is_host && file_read(AT_FDCWD, "/etc/hosts", HOST_FILE_MAX, &machine, NULL) < 0)
-        buf_clear(&machine); /* a machine without hosts file: the container's is empty too */
-    netfiles_hosts(host, is_host ? buf_str(&machine) : NULL, &hosts);
-    buf_printf(&hostname, "%s\n", record->config->hostname);
-    refresh_machine_resolv(s);
-    make_resolv(s, record, &resolv);
-    record->has_resolv_hash = true;
-    record->resolv_hash = hash_of(&resolv);
-    int rc = write_file(dir_fd, "hosts", &hosts, e);
-    if (rc == 0)
-        rc = write_file(dir_fd, "hostname", &hostname, e);
-    if (rc == 0)
-        rc = write_file(dir_fd, "resolv.conf", &resolv, e);
-    return rc;
+    return 0;
 }
 
 /* --- making -------------------------------------------------------------------------------------- */
@@ -452,7 +368,7 @@ static int make(struct creation *cr, struct container **ret, struct err *e)
     if (mkdirat(s->fd, cr->id, 0700) < 0)
         return err_errno(e, "make directory of container %s", cr->id);
     dir_fd = openat(s->fd, cr->id, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    rc = dir_fd < 0 ? err_errno(e, "open directory") : make_files(cr, &record, dir_fd, e);
+    rc = dir_fd < 0 ? err_errno(e, "open directory") : make_layer(dir_fd, e);
     if (rc == 0)
         rc = records_put(s->records, cr->id, &record.base, e);
     if (rc < 0) {
@@ -460,7 +376,6 @@ static int make(struct creation *cr, struct container **ret, struct err *e)
         return err_wrap(e, "create container %s", cr->id);
     }
     struct container *c = container_add(s, message_dup(&record));
-    c->resolv_seen = s->resolv_generation;
     image_hold(cr->en->images, c->record->image_id);
     rc = container_hold_volumes(c, e);
     if (rc < 0) {

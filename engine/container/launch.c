@@ -21,6 +21,7 @@
 #include "engine/container/bundle.h"
 #include "engine/container/container.h"
 #include "engine/container/devices.h"
+#include "engine/container/etc.h"
 #include "engine/container/mounts.h"
 #include "proto/base/file.h"
 #include "proto/base/mem.h"
@@ -141,6 +142,8 @@ static int open_own(struct launch *l, struct err *e)
 {
     AUTO_CLOSE
     int dir_fd = -1;
+    AUTO_CLOSE
+    int etc_fd = -1;
     int rc = container_dir(l->container, &dir_fd, e);
 
     if (rc == 0)
@@ -148,11 +151,13 @@ static int open_own(struct launch *l, struct err *e)
     if (rc == 0)
         rc = open_below(l, dir_fd, "work", &l->work_dir, e);
     if (rc == 0)
-        rc = open_etc(l, dir_fd, "resolv.conf", "/etc/resolv.conf", &l->resolv_conf, e);
+        rc = etc_ready(l->container, &etc_fd, e);
     if (rc == 0)
-        rc = open_etc(l, dir_fd, "hostname", "/etc/hostname", &l->hostname, e);
+        rc = open_etc(l, etc_fd, "resolv.conf", "/etc/resolv.conf", &l->resolv_conf, e);
     if (rc == 0)
-        rc = open_etc(l, dir_fd, "hosts", "/etc/hosts", &l->hosts, e);
+        rc = open_etc(l, etc_fd, "hostname", "/etc/hostname", &l->hostname, e);
+    if (rc == 0)
+        rc = open_etc(l, etc_fd, "hosts", "/etc/hosts", &l->hosts, e);
     return rc == 0 ? add_fd(l, steal_fd(&dir_fd), &l->log_directory, e) : rc;
 }
 
@@ -396,7 +401,6 @@ static int begin(struct container *c, struct err *e)
         list_push(&c->en->containers->populating, &c->populating);
         return 0;
     }
-    container_refresh_resolv(c);
     l = mem_alloc(sizeof(*l));
     l->container = c;
     l->en = c->en;

@@ -1,8 +1,10 @@
 /* Starting, ending and starting again: see container.h for the states.
  *
  * A start is: open what is needed and hand it to the keeper (launch.c), answer in container_launched. The record is
- * written when the program runs and when it has ended; between, the keeper is the authority, and a crash of this
- * program is repaired by what the keeper reports at the next start (containers_on_found):
+ * written soon after the program runs and soon after it has ended, so a container that lives shortly costs no file
+ * for either; until then the keeper is the authority (its own files say what ran and how it ended, until it is told
+ * to forget), and a crash of this program is repaired by what the keeper reports at the next start
+ * (containers_on_found):
  *
  * - it runs, and the record does not know yet: the crash came before the record was written; adopted.
  * - it has ended, and the record does not know yet: code and time are the keeper's, which keeps them until the
@@ -263,7 +265,7 @@ void container_launched(struct container *c, const struct err *e, int pid, const
     }
     sm_move(&container_machine, &c->life, LIFE_RUNNING);
     set_alive(c, pid, sandbox, started_ns);
-    container_save(c);
+    container_save_soon(c);
     if (c->record->config->tty)
         set_console(c);
     if (c->stdin_ended)
@@ -361,7 +363,7 @@ static void ended(struct container *c, const struct keeper_exit *exit)
     else
         rest_or_wait(c, exit->unknown || exit->code != 0, ran_ms);
     c->forget_exit = true; /* once the record is written */
-    container_save(c);
+    container_save_soon(c);
     tell_ended(c);
     container_answer_waits(c, true, false);
     if (again) {

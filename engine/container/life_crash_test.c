@@ -75,7 +75,7 @@ static void exit_meanwhile_is_recorded_with_code_and_time(void **state)
     assert_int_equal(life_of(id), LIFE_ENDED);
     assert_int_equal(state_of(id)->exit_code, 42);
     assert_int_equal(state_of(id)->finished_ns, 12345);
-    assert_true(fake_was_forgotten(id));
+    await_forgotten(id);
     /* Stored, but the keeper was not told: nothing happens twice. */
     reopen();
     report(id, started, &exit);

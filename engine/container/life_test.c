@@ -26,7 +26,7 @@ static void created_container_has_files_and_a_name(void **state)
     assert_int_equal(record->state->status, CONTAINER_STATUS_KIND__CREATED);
     assert_true(has_record(id));
     assert_true(there(arena_printf(&arena, "data/containers/%s/upper", id)));
-    assert_true(there(arena_printf(&arena, "data/containers/%s/hosts", id)));
+    assert_true(there(arena_printf(&arena, "data/containers/%s/work", id)));
     assert_int_equal(fake_image_holds, 1);
     assert_non_null(engine_find(en, arena_strndup(&arena, id, 12), &e));
     turn();
@@ -231,13 +231,53 @@ static void exit_is_stored_before_the_keeper_forgets(void **state)
     fake_exit(id, 7);
     assert_int_equal(state_of(id)->exit_code, 7);
     assert_int_equal(life_of(id), LIFE_ENDED);
-    assert_true(fake_was_forgotten(id));
+    assert_false(fake_was_forgotten(id));
     turn();
     assert_string_equal(changes, "created started died ");
+    await_forgotten(id);
     reopen();
     ready();
     assert_int_equal(state_of(id)->exit_code, 7);
     assert_int_equal(life_of(id), LIFE_ENDED);
+}
+
+static void exit_is_stored_before_the_next_start(void **state)
+{
+    a_config();
+    const char *id = a_running();
+    fake_exit(id, 7);
+    start(id);
+    assert_true(fake_was_forgotten(id));
+}
+
+static void what_waits_to_be_stored_is_stored_at_close(void **state)
+{
+    a_config();
+    const char *id = a_running();
+    fake_exit(id, 7);
+    reopen();
+    ready();
+    assert_int_equal(state_of(id)->exit_code, 7);
+    assert_int_equal(life_of(id), LIFE_ENDED);
+}
+
+static void short_life_is_not_written(void **state)
+{
+    struct answer a = {0};
+    struct stat before, after;
+
+    a_config();
+    const char *id = create("brief"), *path = arena_printf(&arena, "data/containers/.records/%s", id);
+    assert_int_equal(fstatat(dir_fd, path, &before, 0), 0);
+    start(id);
+    fake_exit(id, 0);
+    turn();
+    assert_int_equal(fstatat(dir_fd, path, &after, 0), 0);
+    assert_true(before.st_ino == after.st_ino);
+    assert_int_equal(engine_remove(en, id, false, false, answered, &a, &e), 0);
+    await(&a);
+    assert_true(fake_was_forgotten(id));
+    assert_false(has_record(id));
 }
 
 static void exit_that_cannot_be_stored_is_not_forgotten(void **state)
@@ -251,13 +291,15 @@ static void exit_that_cannot_be_stored_is_not_forgotten(void **state)
     assert_int_equal(rename(records, aside), 0);
     assert_int_equal(mkdir(records, 0700), 0);
     char *old = arena_printf(&arena, "%s/.%s.tmp", aside, id);
+    struct container *c;
     assert_int_equal(mkdir(old, 0700), 0); /* where the new record would be written */
     fake_exit(id, 7);
     assert_int_equal(state_of(id)->exit_code, 7);
+    assert_int_equal(container_find(en, id, &c, &e), 0);
+    testing_run_until(&loop, &c->unsaved);
     assert_false(fake_was_forgotten(id));
     assert_int_equal(rmdir(old), 0);
-    while (!fake_was_forgotten(id)) /* tried again every second */
-        uv_run(&loop, UV_RUN_ONCE);
+    await_forgotten(id); /* tried again every second */
     assert_int_equal(rmdir(records), 0);
     assert_int_equal(rename(aside, records), 0);
 }
@@ -421,6 +463,9 @@ int main(void)
         TEST(failed_start_can_be_tried_again),
         TEST(missing_bind_source_fails_only_for_mounts),
         TEST(exit_is_stored_before_the_keeper_forgets),
+        TEST(exit_is_stored_before_the_next_start),
+        TEST(what_waits_to_be_stored_is_stored_at_close),
+        TEST(short_life_is_not_written),
         TEST(exit_that_cannot_be_stored_is_not_forgotten),
         TEST(unknown_exit_is_said_and_never_zero),
         TEST(auto_remove_leaves_nothing),

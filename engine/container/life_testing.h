@@ -174,6 +174,12 @@ static inline void start(const char *id)
     assert_int_equal(a.e.code, 0);
 }
 
+static inline void await_forgotten(const char *id)
+{
+    while (!fake_was_forgotten(id))
+        uv_run(&loop, UV_RUN_ONCE);
+}
+
 static inline const char *a_running(void)
 {
     const char *id = create(NULL);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "engine/container/container.h"
+#include "engine/container/etc.h"
 #include "engine/container/logs.h"
 #include "engine/sweep.h"
 #include "proto/base/log.h"
@@ -115,6 +116,7 @@ void container_remove_now(struct container *c)
     if (!logs_are_read(en, c->record->id) &&
         sweep_take(s->sweep, s->fd, c->record->id, &e) < 0) /* without its record it goes at the next start */
         log_error("a removed container's files stay for now", "container=%s error=\"%s\"", c->record->id, e.text);
+    etc_remove(c);
     keeper_forget(en->keeper, c->record->id);
     image_release(en->images, c->record->image_id);
     container_answer_waits(c, true, true);

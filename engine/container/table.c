@@ -15,6 +15,7 @@
 
 #include "engine/container/base.h"
 #include "engine/container/container.h"
+#include "engine/container/etc.h"
 #include "engine/sweep.h"
 #include "proto/base/file.h"
 #include "proto/base/ident.h"
@@ -23,6 +24,7 @@
 #include "proto/base/message.h"
 
 #define SAVE_AGAIN_MS 1000
+#define SAVE_SOON_MS  (ENGINE_SETTLE_MS / 2) /* to be written; as long again until it is synced */
 #define REF_MAX       256
 
 static const struct record_format format = {
@@ -231,6 +233,22 @@ void container_save(struct container *c)
     }
 }
 
+void container_save_soon(struct container *c)
+{
+    if (!alarm_is_set(&c->save_again))
+        alarm_set(&c->en->alarms, &c->save_again, SAVE_SOON_MS, save_again);
+}
+
+/* What was to be written soon; what fails is what a crash would have lost, and repaired as after one. */
+static void save_at_close(struct container *c)
+{
+    struct err e;
+
+    if (alarm_is_set(&c->save_again) &&
+        records_put(c->en->containers->records, c->record->id, &c->record->base, &e) < 0)
+        log_error("a container's record could not be written", "container=%s error=\"%s\"", c->record->id, e.text);
+}
+
 struct notice {
     struct later later;
     struct container *container; /* held */
@@ -421,6 +439,8 @@ static void free_containers(void *ctx)
         close(s->fd);
     if (s->base_fd >= 0)
         close(s->base_fd);
+    if (s->etc_fd >= 0)
+        close(s->etc_fd);
     free(s->dir);
 }
 
@@ -466,6 +486,7 @@ void containers_close(struct containers *s, void (*closed)(void *ctx), void *ctx
         if (c->launch)
             launch_abandon(c->launch);
         c->launch = NULL;
+        save_at_close(c);
     }
     free_containers(s);
     if (s->records)
@@ -480,7 +501,7 @@ int containers_open(struct engine *en, struct containers **ret, struct err *e)
     struct records_scan scan = {.ctx = s, .on_record = open_on_record, .on_problem = open_on_problem};
 
     s->en = en;
-    s->fd = s->base_fd = -1;
+    s->fd = s->base_fd = s->etc_fd = -1;
     s->dir = mem_printf("%s/containers", en->config.data_dir);
     list_init(&s->all);
     list_init(&s->populating);
@@ -499,11 +520,13 @@ int containers_open(struct engine *en, struct containers **ret, struct err *e)
     if (rc == 0)
         rc = records_open(en->loop, records, &format, &s->records, e);
     if (rc == 0) {
-        records_set_delay(s->records, ENGINE_SETTLE_MS);
+        records_set_delay(s->records, ENGINE_SETTLE_MS - SAVE_SOON_MS);
         rc = records_scan(s->records, &scan, e);
     }
     if (rc == 0)
         rc = open_strays(s, e);
+    if (rc == 0)
+        rc = etc_open(s, e);
     if (rc < 0) {
         containers_close(s, NULL, NULL);
         en->containers = NULL;
