@@ -196,7 +196,7 @@ static void unknown_step_refuses_the_whole_plan(void **state)
     assert_non_null(strstr(c->error.text, "unknown step 99"));
     after = rig_census(&rig);
     assert_int_equal(after.boxes, before.boxes); /* nothing was begun */
-    assert_true(after.groups <= before.groups); /* those of earlier tests go a moment later */
+    assert_true(after.groups <= before.groups);  /* those of earlier tests go a moment later */
 }
 
 static void container_is_launched_once(void **state)
