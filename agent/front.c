@@ -1,7 +1,10 @@
 /* See front.h.
  *
  * Every path may carry a version prefix; what is asked for then chooses who answers: the node's own part of the
- * swarm API (agent/swarm), the manager, by mail and page by page as the client reads, or the engine. */
+ * swarm API (agent/swarm), the manager, by mail and page by page as the client reads, or the engine.
+ *
+ * After a start the manager reads its log for a moment. What is asked of it meanwhile waits until it serves, so
+ * that clients see a restart as a slow answer and not as an error; PATIENCE_MS at most. */
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,22 +13,29 @@
 
 #include "agent/front.h"
 #include "manager/manager.h"
+#include "proto/base/list.h"
 #include "proto/base/mem.h"
 
 #define API_MINOR_NEWEST 45
 #define API_MINOR_OLDEST 24
+#define PATIENCE_MS      3000
 
 struct front {
     struct http_server *server;
     struct engine *engine;
     struct swarm *swarm;
+    struct list waiting;  /* of struct asking: for the manager to serve */
+    uv_timer_t *patience; /* owned; runs while somebody waits */
     void (*closed)(void *ctx);
     void *closed_ctx;
 };
 
 /* --- requests for the manager ---------------------------------------------------------------------- */
 
-struct asking { /* one exchange that waits for the manager; in the exchange's arena */
+struct asking {       /* one exchange that waits for the manager; in the exchange's arena */
+    struct list link; /* front->waiting, until the manager serves */
+    const char *body; /* while it waits; in the same arena */
+    size_t length;
     struct front *front;
     struct http_exchange *exchange;
     struct manager_request *request; /* under way; NULL when it has ended */
@@ -81,16 +91,28 @@ static void on_reply(struct manager_request *r, struct manager_reply *reply)
         asking->is_full = true;
 }
 
-static void on_manager_body(struct http_exchange *x, const char *body, size_t length)
+static void on_waiting_closed(struct http_exchange *x)
 {
-    struct asking *asking = http_data(x);
-    struct err e;
-    struct manager *manager = swarm_manager(asking->front->swarm, &e);
+    list_remove(&((struct asking *)http_data(x))->link);
+}
 
-    if (!manager) {
-        http_reply_error(x, &e);
-        return;
-    }
+static void on_impatient(uv_timer_t *timer);
+
+static void wait_for_manager(struct asking *asking, const char *body, size_t length)
+{
+    struct front *f = asking->front;
+
+    if (list_empty(&f->waiting))
+        uv_timer_start(f->patience, on_impatient, PATIENCE_MS, 0);
+    asking->body = arena_dup(http_arena(asking->exchange), body, length);
+    asking->length = length;
+    list_push(&f->waiting, &asking->link);
+    http_on_close(asking->exchange, on_waiting_closed);
+}
+
+static void ask(struct asking *asking, struct manager *manager, const char *body, size_t length)
+{
+    struct http_exchange *x = asking->exchange;
     struct manager_request *r = manager_request_new();
     const char *auth = http_header(x, "X-Registry-Auth");
     r->method = arena_strdup(&r->arena, http_method(x));
@@ -107,12 +129,59 @@ static void on_manager_body(struct http_exchange *x, const char *body, size_t le
     manager_ask(manager, r);
 }
 
+static void on_manager_body(struct http_exchange *x, const char *body, size_t length)
+{
+    struct asking *asking = http_data(x);
+    struct err e;
+    struct manager *manager = swarm_manager(asking->front->swarm, &e);
+
+    if (manager)
+        ask(asking, manager, body, length);
+    else if (swarm_manager_starts(asking->front->swarm))
+        wait_for_manager(asking, body, length);
+    else
+        http_reply_error(x, &e);
+}
+
+/* Answer those who wait: by the manager, or with why there is none. */
+static void end_waiting(struct front *f)
+{
+    struct err e;
+    struct manager *manager = swarm_manager(f->swarm, &e);
+    struct asking *asking;
+
+    uv_timer_stop(f->patience);
+    while ((asking = list_first(&f->waiting, struct asking, link))) {
+        list_remove(&asking->link);
+        if (manager) {
+            ask(asking, manager, asking->body, asking->length);
+        } else {
+            http_on_close(asking->exchange, NULL);
+            http_reply_error(asking->exchange, &e);
+        }
+    }
+}
+
+static void on_impatient(uv_timer_t *timer)
+{
+    end_waiting(timer->data);
+}
+
+static void on_swarm_change(void *ctx)
+{
+    struct front *f = ctx;
+
+    if (!swarm_manager_starts(f->swarm))
+        end_waiting(f);
+}
+
 static void ask_manager(struct front *f, struct http_exchange *x, const char *path, unsigned api_minor)
 {
     struct asking *asking = ARENA_NEW(http_arena(x), struct asking);
 
     asking->front = f;
     asking->exchange = x;
+    list_init(&asking->link);
     asking->path = path;
     asking->api_minor = api_minor;
     http_set_data(x, asking);
@@ -201,10 +270,18 @@ static void on_server_closed(void *ctx)
     closed(closed_ctx);
 }
 
+static void on_timer_closed(uv_handle_t *timer)
+{
+    free(timer);
+}
+
 void front_close(struct front *f, void (*closed)(void *ctx), void *ctx)
 {
     f->closed = closed;
     f->closed_ctx = ctx;
+    swarm_watch(f->swarm, NULL, NULL);
+    (void)uv_timer_stop(f->patience); /* cannot fail */
+    uv_close((uv_handle_t *)f->patience, on_timer_closed);
     http_server_close(f->server, on_server_closed, f);
 }
 
@@ -241,6 +318,11 @@ int front_open(const struct front_config *config, struct front **ret, struct err
     }
     f->engine = config->engine;
     f->swarm = config->swarm;
+    list_init(&f->waiting);
+    f->patience = mem_alloc(sizeof(*f->patience));
+    (void)uv_timer_init(config->loop, f->patience); /* cannot fail */
+    f->patience->data = f;
+    swarm_watch(f->swarm, on_swarm_change, f);
     rc = listen_sockets(f, config, e);
     for (size_t i = 0; i < config->url_count && rc == 0; i++)
         rc = http_server_listen(f->server, config->urls[i], 0660, config->group, e);

@@ -541,13 +541,59 @@ static void node_comes_back_as_what_it_was(void **state)
     assert_string_equal(swarm_header(swarm), "pending");
     assert_int_equal(fake_manager.opens, 2);
     assert_false(fake_manager.had_bootstrap);
-    assert_int_equal(call("GET", "/services", ""), 503);
-    assert_answer_has("the manager on this node is starting");
     assert_int_equal(call("POST", "/swarm/init", INIT_BODY), 503);
     assert_int_equal(call("POST", "/swarm/leave?force=1", ""), 503); /* in a moment */
     fake_manager_ready();
     assert_string_equal(swarm_header(swarm), "active/manager");
     assert_true(fake_session.open != NULL);
+}
+
+static void request_waits_for_a_manager_that_starts(void **state)
+{
+    init_swarm();
+    close_node();
+    open_node();
+    ask("POST", "/services/create", "{\"Name\":\"web\"}");
+    web_rest(&web, 20);
+    assert_false(client_ended(&client));
+    unsigned before = fake_manager.asks;
+    fake_manager_ready();
+    web_until(&web, fake_manager.asks == before + 1);
+    assert_string_equal(fake_manager.body, "{\"Name\":\"web\"}");
+    fake_manager_reply(201, "application/json", "{\"ID\":\"1\"}", false);
+    assert_int_equal(answer(), 201);
+}
+
+static void client_that_leaves_while_it_waits_asks_nothing(void **state)
+{
+    init_swarm();
+    close_node();
+    open_node();
+    ask("GET", "/services", "");
+    web_rest(&web, 20);
+    client_close(&client);
+    web_rest(&web, 20);
+    unsigned before = fake_manager.asks;
+    fake_manager_ready();
+    web_rest(&web, 20);
+    assert_int_equal(fake_manager.asks, before);
+}
+
+static void manager_that_does_not_come_is_not_waited_for_for_ever(void **state)
+{
+    init_swarm();
+    close_node();
+    open_node();
+    assert_int_equal(call("GET", "/services", ""), 503);
+    assert_answer_has("the manager on this node is starting");
+    ask("GET", "/services", "");
+    web_rest(&web, 20);
+    fake_manager_stop("no room"); /* opened again every second */
+    assert_int_equal(answer(), 503);
+    ask("GET", "/nodes", "");
+    web_rest(&web, 20);
+    close_node(); /* with or without somebody who waits */
+    open_node();
 }
 
 static void agent_works_before_its_manager_is_back(void **state)
@@ -817,6 +863,9 @@ int main(void)
         TEST(closing_in_the_middle_of_a_founding_founds_nothing),
         TEST(what_a_killed_init_left_is_removed_at_the_next_start),
         TEST(node_comes_back_as_what_it_was),
+        TEST(request_waits_for_a_manager_that_starts),
+        TEST(client_that_leaves_while_it_waits_asks_nothing),
+        TEST(manager_that_does_not_come_is_not_waited_for_for_ever),
         TEST(agent_works_before_its_manager_is_back),
         TEST(manager_that_stops_ends_the_process_with_its_reason),
         TEST(failed_swarm_can_be_left),

@@ -34,6 +34,7 @@ static const struct sm_table machine = {"swarm membership", state_names, moves, 
 void swarm_move(struct swarm *s, int next)
 {
     sm_move(&machine, &s->state, next);
+    swarm_tell(s);
 }
 
 const char *swarm_state_name(const struct swarm *s)

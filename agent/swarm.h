@@ -50,5 +50,10 @@ bool swarm_http(struct swarm *s, struct http_exchange *x, const char *path);
 /* The manager of this node while it serves; else NULL and the error to answer with, in Docker's words. */
 struct manager *swarm_manager(struct swarm *s, struct err *e);
 
+/* Whether that manager is about to serve, so that waiting for it is better than an error. `on_change` (NULL:
+ * nobody) is called whenever this may have changed. */
+bool swarm_manager_starts(const struct swarm *s);
+void swarm_watch(struct swarm *s, void (*on_change)(void *ctx), void *ctx);
+
 const char *swarm_header(const struct swarm *s);          /* of /_ping: "active/manager" */
 void swarm_info(const struct swarm *s, struct jwrite *j); /* members of /info's "Swarm" */

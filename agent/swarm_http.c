@@ -99,6 +99,23 @@ struct manager *swarm_manager(struct swarm *s, struct err *e)
     return NULL;
 }
 
+bool swarm_manager_starts(const struct swarm *s)
+{
+    return !s->manager_ready && s->state == SWARM_PENDING && swarm_is_manager(s) && !s->reopen.waits;
+}
+
+void swarm_watch(struct swarm *s, void (*on_change)(void *ctx), void *ctx)
+{
+    s->on_change = on_change;
+    s->watch_ctx = ctx;
+}
+
+void swarm_tell(struct swarm *s)
+{
+    if (s->on_change)
+        s->on_change(s->watch_ctx);
+}
+
 const char *swarm_header(const struct swarm *s)
 {
     switch (s->state) {

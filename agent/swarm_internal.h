@@ -41,7 +41,12 @@ struct swarm {
     bool parts_closed;                    /* swarm_close: only pending callbacks are waited for */
     void (*closed)(void *ctx);
     void *closed_ctx;
+    void (*on_change)(void *ctx); /* the front's; NULL: nobody watches */
+    void *watch_ctx;
 };
+
+/* Whoever watches looks again. */
+void swarm_tell(struct swarm *s);
 
 void swarm_move(struct swarm *s, int next);
 const char *swarm_state_name(const struct swarm *s);

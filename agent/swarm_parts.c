@@ -102,6 +102,7 @@ static void on_manager_ready(void *ctx)
     s->reopen.waits = false;
     if (s->state == SWARM_ACTIVE) {
         connect_agent(s); /* it may listen elsewhere */
+        swarm_tell(s);
         return;
     }
     if (s->is_founding) {
@@ -161,6 +162,7 @@ static void close_to_reopen(struct swarm *s)
 {
     s->reopen.waits = s->reopen.closing = true;
     manager_close(steal(&s->manager), on_stopped_manager_closed, s);
+    swarm_tell(s);
 }
 
 static void on_manager_stopped(void *ctx, const struct err *e)
