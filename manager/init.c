@@ -197,6 +197,7 @@ int manager_init_parse(const char *body, size_t size, struct arena *a, struct ma
 {
     struct manager_init init = {.cluster = ARENA_NEW(a, Cluster)};
     AUTO_JSON json_t *root = NULL;
+    bool autolock = false;
     int rc = jread_parse(body, size, &root, e);
 
     cluster__init(init.cluster);
@@ -210,6 +211,11 @@ int manager_init_parse(const char *body, size_t size, struct arena *a, struct ma
         rc = take_text(root, "DataPathAddr", a, &init.data_path_address, e);
     if (rc == 0)
         rc = jread_bool(root, NULL, "ForceNewCluster", &init.force_new_cluster, e);
+    if (rc == 0)
+        rc = jread_bool(root, NULL, "AutoLockManagers", &autolock, e);
+    if (rc == 0 && autolock)
+        rc =
+            err_set(e, ERR_UNSUPPORTED, "AutoLockManagers (true): autolock is not offered by shoal " SHOAL_VERSION);
     if (rc == 0)
         rc = take_availability(root, a, &init.availability, e);
     if (rc == 0)

@@ -88,6 +88,8 @@ static void nonsense_is_refused_with_field_and_value(void **state)
         {"[]", ERR_INVALID, {"expected an object"}},
         {"{\"ListenAddr\":5}", ERR_INVALID, {"ListenAddr", "5"}},
         {"{\"ForceNewCluster\":\"yes\"}", ERR_INVALID, {"ForceNewCluster", "yes"}},
+        {"{\"AutoLockManagers\":true}", ERR_UNSUPPORTED, {"AutoLockManagers", "true"}},
+        {"{\"AutoLockManagers\":1}", ERR_INVALID, {"AutoLockManagers", "1"}},
         {"{\"Availability\":\"asleep\"}", ERR_INVALID, {"Availability", "asleep"}},
         {"{\"DataPathPort\":1023}", ERR_INVALID, {"DataPathPort", "1023"}},
         {"{\"DataPathPort\":49152}", ERR_INVALID, {"DataPathPort", "49152"}},

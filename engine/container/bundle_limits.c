@@ -145,41 +145,63 @@ int limits_ulimits(const HostConfig *h, struct step_list *l, struct err *e)
 static int check_memory(const HostConfig *h, struct err *e)
 {
     if (h->memory_bytes != 0 && h->memory_bytes < MEMORY_MIN)
-        return err_set(e, ERR_INVALID, "Minimum memory limit allowed is 6MB");
+        return err_set(e, ERR_INVALID, "Minimum memory limit allowed is 6MB (HostConfig.Memory: %lld)",
+                       (long long)h->memory_bytes);
     if (h->memory_bytes == 0 && h->memory_swap_bytes > 0)
         return err_set(e, ERR_INVALID,
-                       "You should always set the Memory limit when using Memoryswap limit, see usage");
+                       "You should always set the Memory limit when using Memoryswap limit, see usage "
+                       "(HostConfig.MemorySwap: %lld)",
+                       (long long)h->memory_swap_bytes);
     if (h->memory_swap_bytes < -1 || (h->memory_swap_bytes > 0 && h->memory_swap_bytes < h->memory_bytes))
-        return err_set(e, ERR_INVALID, "Minimum memoryswap limit should be larger than memory limit, see usage");
+        return err_set(e, ERR_INVALID,
+                       "Minimum memoryswap limit should be larger than memory limit, see usage "
+                       "(HostConfig.MemorySwap: %lld, Memory: %lld)",
+                       (long long)h->memory_swap_bytes, (long long)h->memory_bytes);
     if (h->has_memory_swappiness && (h->memory_swappiness < -1 || h->memory_swappiness > 100))
         return err_set(e, ERR_INVALID, "Invalid value: %lld, valid memory swappiness range is 0-100",
                        (long long)h->memory_swappiness);
     if (h->memory_reservation_bytes != 0 && h->memory_reservation_bytes < MEMORY_MIN)
-        return err_set(e, ERR_INVALID, "Minimum memory reservation allowed is 6MB");
+        return err_set(e, ERR_INVALID,
+                       "Minimum memory reservation allowed is 6MB (HostConfig.MemoryReservation: %lld)",
+                       (long long)h->memory_reservation_bytes);
     if (h->memory_bytes > 0 && h->memory_reservation_bytes > h->memory_bytes)
         return err_set(e, ERR_INVALID,
-                       "Minimum memory limit can not be less than memory reservation limit, see usage");
+                       "Minimum memory limit can not be less than memory reservation limit, see usage "
+                       "(HostConfig.Memory: %lld, MemoryReservation: %lld)",
+                       (long long)h->memory_bytes, (long long)h->memory_reservation_bytes);
     return 0;
 }
 
 static int check_processors(const HostConfig *h, const struct bundle_kernel *kernel, struct err *e)
 {
     if (h->nano_cpus != 0 && h->cpu_period_us != 0)
-        return err_set(e, ERR_INVALID, "Conflicting options: Nano CPUs and CPU Period cannot both be set");
+        return err_set(e, ERR_INVALID,
+                       "Conflicting options: Nano CPUs and CPU Period cannot both be set "
+                       "(HostConfig.NanoCpus: %lld, CpuPeriod: %lld)",
+                       (long long)h->nano_cpus, (long long)h->cpu_period_us);
     if (h->nano_cpus != 0 && h->cpu_quota_us != 0)
-        return err_set(e, ERR_INVALID, "Conflicting options: Nano CPUs and CPU Quota cannot both be set");
+        return err_set(e, ERR_INVALID,
+                       "Conflicting options: Nano CPUs and CPU Quota cannot both be set "
+                       "(HostConfig.NanoCpus: %lld, CpuQuota: %lld)",
+                       (long long)h->nano_cpus, (long long)h->cpu_quota_us);
     if (h->nano_cpus < 0 || (h->nano_cpus > 0 && h->nano_cpus < PROCESSOR_NS / 100) ||
         h->nano_cpus > (int64_t)kernel->processors * PROCESSOR_NS)
-        return err_set(e, ERR_INVALID, "range of CPUs is from 0.01 to %u.00, as there are only %u CPUs available",
-                       kernel->processors, kernel->processors);
+        return err_set(e, ERR_INVALID,
+                       "range of CPUs is from 0.01 to %u.00, as there are only %u CPUs available "
+                       "(HostConfig.NanoCpus: %lld)",
+                       kernel->processors, kernel->processors, (long long)h->nano_cpus);
     if (h->cpu_shares < 0)
         return err_set(e, ERR_INVALID, "invalid CPU shares (%lld): value must be a positive integer",
                        (long long)h->cpu_shares);
     if (h->cpu_period_us != 0 && (h->cpu_period_us < 1000 || h->cpu_period_us > 1000000))
         return err_set(e, ERR_INVALID,
-                       "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)");
+                       "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000) "
+                       "(HostConfig.CpuPeriod: %lld)",
+                       (long long)h->cpu_period_us);
     if (h->cpu_quota_us > 0 && h->cpu_quota_us < 1000)
-        return err_set(e, ERR_INVALID, "CPU cfs quota can not be less than 1ms (i.e. 1000)");
+        return err_set(e, ERR_INVALID,
+                       "CPU cfs quota can not be less than 1ms (i.e. 1000) (HostConfig.CpuQuota: %lld)",
+                       (long long)h->cpu_quota_us);
     return 0;
 }
 
@@ -226,12 +248,14 @@ static int check_sets(const HostConfig *h, const struct bundle_kernel *kernel, s
 static int check_rest(const HostConfig *h, struct err *e)
 {
     if (h->blkio_weight != 0 && (h->blkio_weight < 10 || h->blkio_weight > 1000))
-        return err_set(e, ERR_INVALID, "Range of blkio weight is from 10 to 1000");
+        return err_set(e, ERR_INVALID, "Range of blkio weight is from 10 to 1000 (HostConfig.BlkioWeight: %u)",
+                       h->blkio_weight);
     if (h->oom_score_adj < -1000 || h->oom_score_adj > 1000)
         return err_set(e, ERR_INVALID, "Invalid value %lld, range for oom score adj is [-1000, 1000]",
                        (long long)h->oom_score_adj);
     if (h->shm_size_bytes < 0)
-        return err_set(e, ERR_INVALID, "SHM size can not be less than 0");
+        return err_set(e, ERR_INVALID, "SHM size can not be less than 0 (HostConfig.ShmSize: %lld)",
+                       (long long)h->shm_size_bytes);
     return limits_ulimits(h, NULL, e);
 }
 

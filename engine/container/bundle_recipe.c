@@ -197,7 +197,7 @@ static struct wishes wishes_of(const ContainerRecord *record)
     if (h->shm_size_bytes > 0)
         w.shm_bytes = h->shm_size_bytes;
     if (h->cgroup_parent && *h->cgroup_parent)
-        w.cgroup_parent = h->cgroup_parent;
+        w.cgroup_parent = h->cgroup_parent + (*h->cgroup_parent == '/'); /* always below our own group */
     return w;
 }
 

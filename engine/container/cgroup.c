@@ -207,3 +207,19 @@ char *cgroup_path(const struct cgroup_layout *l, enum bundle_controller controll
 
     return at < 0 ? NULL : mem_printf("%s%s", l->mounts[at].path, group);
 }
+
+bool cgroup_path_is_tame(const char *path)
+{
+    if (*path == '/' || strlen(path) > 255)
+        return false;
+    for (const char *at = path; *at;) {
+        size_t length = strcspn(at, "/");
+
+        if (length == 0 || at[0] == '.')
+            return false;
+        at += length;
+        if (*at == '/' && !*++at)
+            return false;
+    }
+    return true;
+}

@@ -43,3 +43,7 @@ int cgroup_kernel(const struct cgroup_layout *l, struct bundle_kernel *ret, stru
 
 /* Path of a group ("/shoal-x/4f5c") under a controller; NULL when it is not there. free() it. */
 char *cgroup_path(const struct cgroup_layout *l, enum bundle_controller controller, const char *group);
+
+/* "" or names between single slashes, none of them beginning with a dot: such a path stays below the group it is
+ * put to. */
+bool cgroup_path_is_tame(const char *path);

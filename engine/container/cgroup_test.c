@@ -133,6 +133,17 @@ static void this_machine_is_described(void **state)
     cgroup_layout_fini(&l);
 }
 
+static void only_paths_that_stay_below_are_tame(void **state)
+{
+    static const char *const tame[] = {"", "jobs", "jobs/night.slice", "a/b/c"};
+    static const char *const wild[] = {"/jobs", "jobs/", "a//b", "..", "a/../b", ".hidden", "a/.", "/"};
+
+    for (size_t i = 0; i < sizeof(tame) / sizeof(tame[0]); i++)
+        assert_true(cgroup_path_is_tame(tame[i]));
+    for (size_t i = 0; i < sizeof(wild) / sizeof(wild[0]); i++)
+        assert_false(cgroup_path_is_tame(wild[i]));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -143,6 +154,7 @@ int main(void)
         cmocka_unit_test(blanks_in_a_path_are_understood),
         cmocka_unit_test(machine_without_cgroups_and_garbage_are_refused),
         cmocka_unit_test(this_machine_is_described),
+        cmocka_unit_test(only_paths_that_stay_below_are_tame),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

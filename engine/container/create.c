@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "engine/container/cgroup.h"
 #include "engine/container/container.h"
 #include "engine/container/merge.h"
 #include "engine/container/mounts.h"
@@ -197,6 +198,12 @@ static int check_host(struct creation *cr, const ContainerConfig *config, struct
         rc = netfiles_check(host, e);
     if (rc == 0 && host->runtime && *host->runtime && strcmp(host->runtime, "shoal") != 0)
         rc = err_set(e, ERR_INVALID, "unknown or invalid runtime name: %.120s", host->runtime);
+    /* Docker takes "/jobs" and "jobs" for the same group; here it lies below ours (bundle_recipe.c). */
+    if (rc == 0 && host->cgroup_parent && !cgroup_path_is_tame(host->cgroup_parent + (*host->cgroup_parent == '/')))
+        rc = err_set(e, ERR_INVALID,
+                     "invalid HostConfig.CgroupParent \"%.255s\": it must be names between slashes, none beginning "
+                     "with a dot",
+                     host->cgroup_parent);
     if (rc == 0 && host->volume_driver && *host->volume_driver && strcmp(host->volume_driver, "local") != 0)
         rc = err_set(e, ERR_NOT_FOUND, "error looking up volume plugin %.120s: plugin not found",
                      host->volume_driver);

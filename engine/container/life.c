@@ -145,7 +145,11 @@ static void start_failed(struct container *c, struct err *e)
 
     set_failed(c, e);
     /* "docker run" tells 127 and 126 by these words. */
-    if (e->code == ERR_NOT_FOUND)
+    if (e->code == ERR_NOT_FOUND && strstr(e->text, "executable file not found"))
+        e->code = ERR_INVALID;
+    else if (e->code == ERR_DENIED && strstr(e->text, "permission denied"))
+        e->code = ERR_INVALID;
+    else if (e->code == ERR_NOT_FOUND)
         err_set(e, ERR_INVALID, "%s: exec: \"%s\": executable file not found in $PATH or no such file or directory",
                 c->record->state->error, c->record->argv[0]);
     else if (e->code == ERR_DENIED)

@@ -148,11 +148,13 @@ static void failed_start_says_why_and_leaves_it_created(void **state)
 {
     static const struct {
         int code, exit;
-        const char *says;
+        const char *failure, *says;
     } table[] = {
-        {ERR_NOT_FOUND, 127, "executable file not found"},
-        {ERR_DENIED, 126, "permission denied"},
-        {ERR_IO, 128, "mount /data"},
+        {ERR_NOT_FOUND, 127, "mount /data: no", "executable file not found"},
+        {ERR_NOT_FOUND, 127, "exec: \"x\": executable file not found in $PATH", "executable file not found"},
+        {ERR_DENIED, 126, "mount /data: no", "permission denied"},
+        {ERR_DENIED, 126, "exec: \"/etc\": permission denied", "permission denied"},
+        {ERR_IO, 128, "mount /data: no", "mount /data"},
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
@@ -161,13 +163,14 @@ static void failed_start_says_why_and_leaves_it_created(void **state)
         a_config();
         const char *id = create(NULL);
         assert_int_equal(engine_start(en, id, answered, &a, &e), 0);
-        fake_launch_failed(table[i].code, "mount /data: no");
+        fake_launch_failed(table[i].code, table[i].failure);
         await(&a);
         assert_true(a.e.code < 0 && a.e.code != ERR_NOT_FOUND);
         assert_non_null(strstr(a.e.text, table[i].says));
+        assert_null(strstr(strstr(a.e.text, table[i].says) + 1, table[i].says)); /* said once */
         assert_int_equal(life_of(id), LIFE_CREATED);
         assert_int_equal(state_of(id)->exit_code, table[i].exit);
-        assert_string_equal(state_of(id)->error, "mount /data: no");
+        assert_string_equal(state_of(id)->error, table[i].failure);
     }
 }
 

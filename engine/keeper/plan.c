@@ -8,6 +8,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "engine/container/cgroup.h"
 #include "engine/keeper/plan.h"
 #include "proto/base/mem.h"
 
@@ -256,23 +257,6 @@ static int check_steps(Step *const *steps, size_t count, unsigned fd_count, bool
     return 0;
 }
 
-/* "" or names between single slashes, none of them a dot. */
-static bool relative_path_is_tame(const char *path)
-{
-    if (*path == '/' || strlen(path) > 255)
-        return false;
-    for (const char *at = path; *at;) {
-        size_t length = strcspn(at, "/");
-
-        if (length == 0 || at[0] == '.')
-            return false;
-        at += length;
-        if (*at == '/' && !*++at)
-            return false;
-    }
-    return true;
-}
-
 static int check_recipe(const Recipe *r, struct err *e)
 {
     if (r->base.n_unknown_fields || r->namespaces->base.n_unknown_fields)
@@ -280,8 +264,8 @@ static int check_recipe(const Recipe *r, struct err *e)
                        (r->base.n_unknown_fields ? &r->base : &r->namespaces->base)->unknown_fields[0].tag);
     if (r->namespaces->user)
         return err_set(e, ERR_UNSUPPORTED, "user namespaces are not offered by this keeper");
-    if (r->cgroup_parent && !relative_path_is_tame(r->cgroup_parent))
-        return err_set(e, ERR_INVALID, "cgroup_parent \"%s\"", r->cgroup_parent);
+    if (r->cgroup_parent && !cgroup_path_is_tame(r->cgroup_parent))
+        return err_set(e, ERR_INVALID, "invalid cgroup_parent \"%s\"", r->cgroup_parent);
     return check_steps(r->prepare, r->n_prepare, 0, true, e);
 }
 

@@ -617,7 +617,8 @@ static void lifetime_of_certificates_is_set_for_those_to_come(void **state)
 {
     refused(400, "POST", format("/swarm/update?version=%s", version_of("/swarm")),
             "{\"CAConfig\":{\"NodeCertExpiry\":3599999999999}}",
-            "rpc error: code = InvalidArgument desc = certificate expiry time must be at least 1h0m0s");
+            "rpc error: code = InvalidArgument desc = certificate expiry time must be at least 1h0m0s "
+            "(CAConfig.NodeCertExpiry: 3599999999999 ns)");
     cluster_expect(&c, 200, "POST", format("/swarm/update?version=%s", version_of("/swarm")),
                    "{\"CAConfig\":{\"NodeCertExpiry\":7200000000000}}");
     expect_text(at(get("/swarm"), "Spec.CAConfig.NodeCertExpiry"), "7200000000000");

@@ -366,10 +366,12 @@ int validate_cluster(const ClusterSpec *spec, struct err *e)
     if (spec->name && *spec->name && strcmp(spec->name, "default") != 0)
         return err_set(e, ERR_INVALID, "Name: a cluster's name is always \"default\", not \"%.60s\"", spec->name);
     if (spec->has_node_cert_expiry_ns && spec->node_cert_expiry_ns < CERT_EXPIRY_LEAST)
-        return err_set(e, ERR_INVALID, "certificate expiry time must be at least 1h0m0s");
+        return err_set(e, ERR_INVALID,
+                       "certificate expiry time must be at least 1h0m0s (CAConfig.NodeCertExpiry: %lld ns)",
+                       (long long)spec->node_cert_expiry_ns);
     if (spec->has_heartbeat_period_ns &&
         (spec->heartbeat_period_ns < HEARTBEAT_LEAST_NS || spec->heartbeat_period_ns > GRACE_MOST_NS))
-        return err_set(e, ERR_INVALID, "Dispatcher.HeartbeatPeriod: %lld ns must be at least 100ms",
+        return err_set(e, ERR_INVALID, "Dispatcher.HeartbeatPeriod: %lld ns must be between 100ms and a year",
                        (long long)spec->heartbeat_period_ns);
     return check_labels("Labels", spec->labels, spec->n_labels, e);
 }

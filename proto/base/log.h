@@ -5,8 +5,8 @@
  *
  * Under journald the time is left out and the level goes as a <n> prefix, so that priorities work. Whoever handles
  * an error logs it, once, with the ids needed to find service, task and node (STYLE.md section 6). Values that may
- * hold blanks are quoted by the caller: "error=\"%s\"". Secrets never reach a log. Safe from any thread; one
- * write(2) per line. */
+ * hold blanks are quoted by the caller, "error=\"%s\""; quotes and backslashes within them are escaped here.
+ * Secrets never reach a log. Safe from any thread; one write(2) per line. */
 #pragma once
 
 enum log_level { LOG_LEVEL_DEBUG, LOG_LEVEL_INFO, LOG_LEVEL_WARN, LOG_LEVEL_ERROR };
