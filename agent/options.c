@@ -112,6 +112,15 @@ static int read_text(int option, const char *value, const char *expected, const 
     return 0;
 }
 
+/* The keeper would refuse it, again and again. */
+static int read_group_path(const char *value, const char **ret, struct err *e)
+{
+    if (strstr(value, ".."))
+        return err_set(e, ERR_INVALID, "invalid --cgroup-parent \"%s\": expected a path without \"..\"", value);
+    *ret = value;
+    return 0;
+}
+
 static int read_level(struct options *o, const char *value, struct err *e)
 {
     int level = log_level_of(value);
@@ -181,8 +190,7 @@ static int take(struct options *o, int option, const char *value, struct err *e)
     case LOG:
         return read_level(o, value, e);
     case CGROUP:
-        o->cgroup_parent = value;
-        return 0;
+        return read_group_path(value, &o->cgroup_parent, e);
     case WARM:
         return read_warm(o, value, e);
     case ELECTION:

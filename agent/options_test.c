@@ -131,6 +131,8 @@ static void nonsense_is_refused_by_name_and_value(void **state)
         {"--group=", "--group \"\"", "group"},
         {"--log-level=loud", "--log-level \"loud\"", "debug, info, warn or error"},
         {"--log-level=", "--log-level \"\"", "debug"},
+        {"--cgroup-parent=../x", "--cgroup-parent \"../x\"", "without \"..\""},
+        {"--cgroup-parent=/a/..", "--cgroup-parent \"/a/..\"", "without \"..\""},
         {"--warm=x", "--warm \"x\"", "0 to 256"},
         {"--warm=", "--warm \"\"", "0 to 256"},
         {"--warm=257", "--warm \"257\"", "0 to 256"},

@@ -199,7 +199,7 @@ static int open_groups(struct server *s, const struct options *o, struct err *e)
         parent++;
     s->group_base = mem_printf("%s%s/shoal-%s", *parent ? "/" : "", parent, s->instance);
     if (strstr(s->group_base, ".."))
-        return err_set(e, ERR_INVALID, "--cgroup-parent \"%s\"", parent);
+        return err_set(e, ERR_INVALID, "invalid --cgroup-parent \"%s\": expected a path without \"..\"", parent);
     s->has_groups = cgroup_layout_read(&s->layout, &why) == 0;
     if (!s->has_groups) {
         log_warn("containers run without limits", "error=\"%s\"", why.text);
