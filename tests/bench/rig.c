@@ -192,6 +192,8 @@ static void on_found(void *ctx, const struct keeper_found *found)
 
     if (!c)
         broken("container %s is nobody's", found->id);
+    if (c->forgotten) /* what we said of it was lost with a keeper that was killed: rig_close says it again */
+        return;
     c->found = true;
     c->pid = found->pid;
     c->started_ns = found->started_ns;
@@ -213,6 +215,8 @@ static void on_exit_(void *ctx, const char *id, const struct keeper_exit *exit)
 
     if (!c)
         broken("container %s is nobody's", id);
+    if (c->forgotten)
+        return;
     if (c->ended)
         broken("container %s ended twice", id);
     c->exit = *exit;
@@ -338,25 +342,34 @@ void rig_close(struct rig *r)
     struct rig_case *c;
     struct err e;
 
-    while ((c = list_first(&r->cases, struct rig_case, link))) {
+    list_each (c, &r->cases, link) {
         if (c->running) {
             (void)keeper_signal(r->keeper, c->id, SIGKILL, NULL);
             rig_until(r, &c->ended);
         }
         if (!c->forgotten)
             keeper_forget(r->keeper, c->id);
-        case_free(c);
+        c->forgotten = true;
     }
     for (unsigned tries = 0;; tries++) {
         r->stopped = false;
-        check(keeper_stop(r->keeper, on_stopped, r, &e), &e);
-        rig_until(r, &r->stopped);
-        if (r->error.code != ERR_CONFLICT || tries == 2000)
-            break;
+        int rc = keeper_stop(r->keeper, on_stopped, r, &e);
+
+        if (rc == ERR_CONFLICT && tries < 2000) {
+            list_each (c, &r->cases, link)
+                keeper_forget(r->keeper, c->id); /* its keeper was killed before it read that */
+        } else {
+            check(rc, &e);
+            rig_until(r, &r->stopped);
+            if (r->error.code != ERR_CONFLICT || tries == 2000)
+                break;
+        }
         rig_turn(r,
                  5); /* a new keeper has not yet seen an end that we saw, and keeps what is forgotten until then */
     }
     check(r->error.code, &r->error);
+    while ((c = list_first(&r->cases, struct rig_case, link)))
+        case_free(c);
     check_groups(r);
     rig_disconnect(r);
     uv_close((uv_handle_t *)&r->alarm, NULL);
