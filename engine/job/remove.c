@@ -18,7 +18,7 @@
 #include "proto/base/mem.h"
 
 #define DEAD     "dead-"
-#define TRIES    50
+#define TRIES    250 /* five seconds: a killed process takes its time on a busy machine */
 #define PAUSE_MS 20
 
 /* A helper that was killed may write its last file while the tree goes: then the tree is not empty at its end. */
