@@ -29,9 +29,43 @@
 static char build_dir[4096];
 static bool run_in_memory;
 
+static const struct rig *opened; /* NULL: none */
+
+/* Whether a file of a process names the rig: its command line, or the groups it is in. */
+static bool names_rig(const char *process, const char *file)
+{
+    AUTO_BUF struct buf text = {0};
+    char path[300];
+
+    (void)snprintf(path, sizeof(path), "/proc/%.200s/%s", process, file); /* fits */
+    if (file_read(AT_FDCWD, path, 65536, &text, NULL) < 0)
+        return false; /* it has ended */
+    return text.length && (memmem(buf_bytes(&text), text.length, opened->instance, strlen(opened->instance)) ||
+                           memmem(buf_bytes(&text), text.length, opened->run, strlen(opened->run)));
+}
+
+/* Keeper, logger and containers must not outlive a test that gives up. */
+static void end_processes(void)
+{
+    DIR *processes = opened ? opendir("/proc") : NULL;
+    const struct dirent *entry;
+
+    while (processes && (entry = readdir(processes))) {
+        long pid = strtol(entry->d_name, NULL, 10);
+
+        if (pid > 1 && pid != getpid() &&
+            (names_rig(entry->d_name, "cmdline") || names_rig(entry->d_name, "cgroup")))
+            (void)kill((pid_t)pid, SIGKILL); /* it may have ended just now */
+    }
+    if (processes)
+        closedir(processes);
+}
+
 static _Noreturn void broken(const char *fmt, ...)
 {
     va_list args;
+
+    end_processes();
 
     va_start(args, fmt);
     fprintf(stderr, "rig: ");
@@ -305,6 +339,7 @@ void rig_open(struct rig *r, unsigned warm_min, unsigned warm_max)
     entropy_fill(entropy_real(), random, sizeof(random));
     memcpy(r->instance, "rig-", 4);
     hex_encode(random, sizeof(random), r->instance + 4);
+    opened = r;
     (void)snprintf(r->build, sizeof(r->build), "%s", build_dir);
     (void)snprintf(r->keeper_program, sizeof(r->keeper_program), "%sshoal-keeper", build_dir);
     if (uv_loop_init(&r->loop) < 0 || uv_timer_init(&r->loop, &r->alarm) < 0)
@@ -376,6 +411,7 @@ void rig_close(struct rig *r)
     (void)uv_run(&r->loop, UV_RUN_DEFAULT);
     if (uv_loop_close(&r->loop) < 0)
         broken("the loop has handles left");
+    opened = NULL;
     close(r->layer);
     close(r->seccomp);
     cgroup_layout_fini(&r->layout);
