@@ -149,6 +149,11 @@ static void compile_default_profile(struct engine *en)
         on_default_profile(en, &e, -1);
 }
 
+static char *keeper_program(const struct engine *en)
+{
+    return mem_printf("%s/shoal-keeper", en->config.program_dir);
+}
+
 static void on_upgraded(void *ctx, const struct err *e)
 {
     if (e->code && e->code != ERR_CANCELED)
@@ -161,7 +166,7 @@ static void on_upgraded(void *ctx, const struct err *e)
 static void upgrade_keeper(struct engine *en)
 {
     AUTO_FREE
-    char *program = mem_printf("%s/shoal-keeper", en->config.program_dir);
+    char *program = keeper_program(en);
     struct err e;
 
     if (!en->closing && keeper_is_other_program(en->keeper) &&
@@ -199,7 +204,7 @@ static void on_fatal(void *ctx, const struct err *e)
 static int open_keeper(struct engine *en, struct err *e)
 {
     AUTO_FREE
-    char *program = mem_printf("%s/shoal-keeper", en->config.program_dir);
+    char *program = keeper_program(en);
     struct keeper_config config = {
         .loop = en->loop,
         .run_dir = en->config.run_dir,

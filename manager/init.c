@@ -11,6 +11,7 @@
 #include "manager/manager.h"
 #include "proto/base/jread.h"
 #include "proto/base/mem.h"
+#include "proto/base/message.h"
 
 #define POOL_DEFAULT   "10.0.0.0/8"
 #define SUBNET_DEFAULT 24
@@ -146,14 +147,6 @@ static int take_availability(const json_t *root, struct arena *a, NodeAvailabili
 
 /* --- the spec ---------------------------------------------------------------------------------------------- */
 
-#define DEFAULT(spec, field, value)     \
-    do {                                \
-        if (!(spec)->has_##field) {     \
-            (spec)->has_##field = true; \
-            (spec)->field = (value);    \
-        }                               \
-    } while (0)
-
 static int take_spec(const json_t *root, struct arena *a, ClusterSpec **ret, struct err *e)
 {
     json_t *object = NULL;
@@ -173,14 +166,14 @@ static int take_spec(const json_t *root, struct arena *a, ClusterSpec **ret, str
         return rc;
     ClusterSpec *spec = *ret;
     spec->name = arena_strdup(a, "default");
-    DEFAULT(spec, task_history_limit, 5);
-    DEFAULT(spec, snapshot_interval, 10000);
-    DEFAULT(spec, keep_old_snapshots, 0);
-    DEFAULT(spec, log_entries_for_slow_followers, 500);
-    DEFAULT(spec, election_tick, 10);
-    DEFAULT(spec, heartbeat_tick, 1);
-    DEFAULT(spec, heartbeat_period_ns, 5000000000);
-    DEFAULT(spec, node_cert_expiry_ns, 7776000000000000);
+    MESSAGE_DEFAULT(spec, task_history_limit, 5);
+    MESSAGE_DEFAULT(spec, snapshot_interval, 10000);
+    MESSAGE_DEFAULT(spec, keep_old_snapshots, 0);
+    MESSAGE_DEFAULT(spec, log_entries_for_slow_followers, 500);
+    MESSAGE_DEFAULT(spec, election_tick, 10);
+    MESSAGE_DEFAULT(spec, heartbeat_tick, 1);
+    MESSAGE_DEFAULT(spec, heartbeat_period_ns, 5000000000);
+    MESSAGE_DEFAULT(spec, node_cert_expiry_ns, 7776000000000000);
     return 0;
 }
 

@@ -61,6 +61,9 @@ bool api_filters(struct api_call *c, const char *const *known, struct filters *r
 /* A whole number of the query; *ret is untouched when absent. False when the error was answered. */
 bool api_int(struct api_call *c, const char *key, int64_t *ret);
 
+/* A moment of the query (proto/base/filter.h), in the same way. */
+bool api_time(struct api_call *c, const char *key, int64_t *ret_ns);
+
 static inline struct arena *api_arena(const struct api_call *c)
 {
     return http_arena(c->x);

@@ -27,7 +27,7 @@ void show_pairs(struct jwrite *j, const char *key, KeyValue *const *pairs, size_
     jwrite_end(j);
 }
 
-static void show_texts_or_null(struct jwrite *j, const char *key, char *const *texts, size_t count)
+void show_texts_or_null(struct jwrite *j, const char *key, char *const *texts, size_t count)
 {
     if (count)
         show_texts(j, key, texts, count);
@@ -182,7 +182,7 @@ static void show_keys(struct jwrite *j, const char *key, char *const *keys, size
     jwrite_end(j);
 }
 
-static void show_health(const HealthConfig *health, struct jwrite *j)
+void show_health(const HealthConfig *health, struct jwrite *j)
 {
     jwrite_object(j, "Healthcheck");
     show_texts(j, "Test", health->test, health->n_test);

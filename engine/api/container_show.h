@@ -22,3 +22,7 @@ void network_id(const struct engine *en, const char *name, char ret[HEX_ID_TEXT 
 /* {"k": "v"} of a list of pairs, and an array of texts. */
 void show_pairs(struct jwrite *j, const char *key, KeyValue *const *pairs, size_t count);
 void show_texts(struct jwrite *j, const char *key, char *const *texts, size_t count);
+void show_texts_or_null(struct jwrite *j, const char *key, char *const *texts, size_t count); /* null: none */
+
+/* "Healthcheck" of a configuration. */
+void show_health(const HealthConfig *health, struct jwrite *j);

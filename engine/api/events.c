@@ -163,29 +163,16 @@ static void replay(struct event_call *l)
             give(l, ev); /* at most EVENTS_KEPT, whatever the client reads */
 }
 
-static bool take_time(struct api_call *c, const char *key, int64_t *ret_ns)
-{
-    const char *text = http_query(c->x, key);
-    struct err e;
-
-    *ret_ns = 0;
-    if (!text || !*text || filter_time(text, engine_now_ns(), ret_ns))
-        return true;
-    err_set(&e, ERR_INVALID, "invalid value for \"%s\": \"%.64s\"", key, text);
-    api_error(c, &e);
-    return false;
-}
-
 void api_events(struct api_call *c)
 {
     static const char *const known[] = {"config", "container", "daemon", "event",  "image",
                                         "label",  "network",   "node",   "plugin", "scope",
                                         "secret", "service",   "type",   "volume", NULL};
-    int64_t since, until, now = engine_now_ns();
+    int64_t since = 0, until = 0, now = engine_now_ns();
     struct filters f;
     struct err e;
 
-    if (!api_filters(c, known, &f) || !take_time(c, "since", &since) || !take_time(c, "until", &until))
+    if (!api_filters(c, known, &f) || !api_time(c, "since", &since) || !api_time(c, "until", &until))
         return;
     if (since && until && since > until) {
         err_set(&e, ERR_INVALID, "`since` time (%lld) cannot be after `until` time (%lld)",

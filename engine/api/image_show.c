@@ -56,26 +56,6 @@ static void show_keys(struct jwrite *j, const char *key, char *const *keys, size
     jwrite_end(j);
 }
 
-static void show_texts_or_null(struct jwrite *j, const char *key, char *const *texts, size_t count)
-{
-    if (count)
-        show_texts(j, key, texts, count);
-    else
-        jwrite_null(j, key);
-}
-
-static void show_health(const HealthConfig *health, struct jwrite *j)
-{
-    jwrite_object(j, "Healthcheck");
-    show_texts(j, "Test", health->test, health->n_test);
-    jwrite_int(j, "Interval", health->interval_ns);
-    jwrite_int(j, "Timeout", health->timeout_ns);
-    jwrite_int(j, "StartPeriod", health->start_period_ns);
-    jwrite_int(j, "StartInterval", health->start_interval_ns);
-    jwrite_int(j, "Retries", health->retries);
-    jwrite_end(j);
-}
-
 /* The members that only containers have are there, empty, as the API of this version wants it. */
 static void show_config(const ImageConfig *config, struct jwrite *j)
 {

@@ -86,18 +86,6 @@ static void on_writable(struct http_exchange *x)
         engine_log_resume(l->log);
 }
 
-static bool take_time(struct api_call *c, const char *key, int64_t *ret_ns)
-{
-    const char *text = http_query(c->x, key);
-    struct err e;
-
-    if (!text || !*text || filter_time(text, engine_now_ns(), ret_ns))
-        return true;
-    err_set(&e, ERR_INVALID, "invalid value for \"%s\": \"%.64s\"", key, text);
-    api_error(c, &e);
-    return false;
-}
-
 static bool take_options(struct api_call *c, struct engine_log_options *o)
 {
     const char *tail = http_query(c->x, "tail");
@@ -116,7 +104,7 @@ static bool take_options(struct api_call *c, struct engine_log_options *o)
     }
     if (tail && strcmp(tail, "all") != 0 && (!api_int(c, "tail", &o->tail)))
         return false;
-    return take_time(c, "since", &o->since_ns) && take_time(c, "until", &o->until_ns);
+    return api_time(c, "since", &o->since_ns) && api_time(c, "until", &o->until_ns);
 }
 
 void api_logs(struct api_call *c)

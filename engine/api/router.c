@@ -136,6 +136,18 @@ bool api_int(struct api_call *c, const char *key, int64_t *ret)
     return true;
 }
 
+bool api_time(struct api_call *c, const char *key, int64_t *ret_ns)
+{
+    const char *text = http_query(c->x, key);
+    struct err e;
+
+    if (!text || !*text || filter_time(text, engine_now_ns(), ret_ns))
+        return true;
+    err_set(&e, ERR_INVALID, "invalid value for \"%s\": \"%.64s\"", key, text);
+    api_error(c, &e);
+    return false;
+}
+
 /* --- routing ------------------------------------------------------------------------------------- */
 
 /* Whether the path is the route's; what stands for * is between the two lengths. */

@@ -14,6 +14,7 @@
 #include <sys/mount.h>
 
 #include "engine/container/bundle_part.h"
+#include "engine/container/procfs.h"
 #include "engine/container/signal.h"
 #include "proto/base/mem.h"
 
@@ -29,31 +30,14 @@ static const HostConfig *host_of(const struct bundle_in *in)
 
 /* --- mounts ---------------------------------------------------------------------------------------- */
 
-/* Places below /proc that may be covered; the keeper checks again what a target really is. */
-static const char *const proc_targets[] = {
-    "/proc/cpuinfo",
-    "/proc/diskstats",
-    "/proc/meminfo",
-    "/proc/stat",
-    "/proc/swaps",
-    "/proc/uptime",
-    "/proc/loadavg",
-    "/proc/slabinfo",
-    "/proc/sys/kernel/ns_last_pid",
-    "/proc/sys/crypto/fips_enabled",
-};
-
 static int check_target(const char *target, struct err *e)
 {
     if (target[0] != '/')
         return err_set(e, ERR_INVALID, "invalid mount path: '%s' mount path must be absolute", target);
     if (strspn(target, "/") == strlen(target))
         return err_set(e, ERR_INVALID, "invalid mount target: destination can't be '/'");
-    if (strcmp(target, "/proc") != 0 && strncmp(target, "/proc/", 6) != 0)
+    if ((strcmp(target, "/proc") != 0 && strncmp(target, "/proc/", 6) != 0) || procfs_may_be_covered(target))
         return 0;
-    for (size_t i = 0; i < ARRAY_SIZE(proc_targets); i++)
-        if (strcmp(target, proc_targets[i]) == 0)
-            return 0;
     return err_set(e, ERR_INVALID, "invalid mount target \"%s\": it cannot be mounted because it is inside /proc",
                    target);
 }

@@ -7,67 +7,13 @@
 
 #include "engine/container/bundle.h"
 #include "engine/container/bundle_part.h"
+#include "proto/base/capability.h"
 #include "proto/base/mem.h"
-
-static const char *const names[] = {
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "DAC_READ_SEARCH",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "SETGID",
-    "SETUID",
-    "SETPCAP",
-    "LINUX_IMMUTABLE",
-    "NET_BIND_SERVICE",
-    "NET_BROADCAST",
-    "NET_ADMIN",
-    "NET_RAW",
-    "IPC_LOCK",
-    "IPC_OWNER",
-    "SYS_MODULE",
-    "SYS_RAWIO",
-    "SYS_CHROOT",
-    "SYS_PTRACE",
-    "SYS_PACCT",
-    "SYS_ADMIN",
-    "SYS_BOOT",
-    "SYS_NICE",
-    "SYS_RESOURCE",
-    "SYS_TIME",
-    "SYS_TTY_CONFIG",
-    "MKNOD",
-    "LEASE",
-    "AUDIT_WRITE",
-    "AUDIT_CONTROL",
-    "SETFCAP",
-    "MAC_OVERRIDE",
-    "MAC_ADMIN",
-    "SYSLOG",
-    "WAKE_ALARM",
-    "BLOCK_SUSPEND",
-    "AUDIT_READ",
-    "PERFMON",
-    "BPF",
-    "CHECKPOINT_RESTORE",
-};
 
 static const char *const defaults[] = {
     "CHOWN",  "DAC_OVERRIDE", "FSETID",  "FOWNER",           "MKNOD",      "NET_RAW", "SETGID",
     "SETUID", "SETFCAP",      "SETPCAP", "NET_BIND_SERVICE", "SYS_CHROOT", "KILL",    "AUDIT_WRITE",
 };
-
-/* The bit of a name with or without CAP_, in any case; 0 for none. */
-static uint64_t capability_bit(const char *name)
-{
-    if (strncasecmp(name, "CAP_", 4) == 0)
-        name += 4;
-    for (size_t i = 0; i < ARRAY_SIZE(names); i++)
-        if (strcasecmp(names[i], name) == 0)
-            return 1ull << i;
-    return 0;
-}
 
 static int collect(char *const *list, size_t count, const char *field, uint64_t known, uint64_t *ret_mask,
                    bool *ret_all, struct err *e)

@@ -152,6 +152,8 @@ const char *container_status_word(const struct container *c); /* "running" */
 /* --- life (life.c) ------------------------------------------------------------------------------- */
 
 int container_start(struct container *c, engine_done *done, void *ctx, struct err *e);
+/* Whether a container may be called that: ERR_INVALID, or ERR_CONFLICT when another one is. */
+int container_name_free(const struct containers *s, const char *name, struct err *e);
 int container_rename(struct container *c, const char *name, struct err *e);
 
 /* The launch has ended, either way; called by launch.c, later than its begin. */

@@ -51,20 +51,28 @@ static void warn(struct creation *cr, const char *text)
 
 /* --- names --------------------------------------------------------------------------------------- */
 
-static int take_name(struct creation *cr, const char *name, struct err *e)
+int container_name_free(const struct containers *s, const char *name, struct err *e)
 {
-    struct containers *s = cr->en->containers;
-    const char *plain = name + (*name == '/');
-    struct container *other = map_get(&s->by_name, plain);
+    const struct container *other = map_get(&s->by_name, name);
 
-    if (!name_valid_container(plain))
+    if (!name_valid_container(name))
         return err_set(e, ERR_INVALID,
-                       "Invalid container name (%.255s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", plain);
+                       "Invalid container name (%.255s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", name);
     if (other)
         return err_set(e, ERR_CONFLICT,
                        "Conflict. The container name \"/%s\" is already in use by container \"%s\". You have to "
                        "remove (or rename) that container to be able to reuse that name.",
-                       plain, other->record->id);
+                       name, other->record->id);
+    return 0;
+}
+
+static int take_name(struct creation *cr, const char *name, struct err *e)
+{
+    const char *plain = name + (*name == '/');
+    int rc = container_name_free(cr->en->containers, plain, e);
+
+    if (rc < 0)
+        return rc;
     cr->name = arena_strdup(cr->a, plain);
     return 0;
 }

@@ -517,19 +517,13 @@ int container_rename(struct container *c, const char *name, struct err *e)
 {
     struct containers *s = c->en->containers;
     const char *plain = name + (*name == '/');
-    struct container *other = map_get(&s->by_name, plain);
     struct err why = {0};
 
     if (!*plain || strcmp(plain, c->record->name) == 0)
         return err_set(e, ERR_INVALID, "Neither old nor new names may be empty or the same");
-    if (!name_valid_container(plain))
-        return err_set(e, ERR_INVALID,
-                       "Invalid container name (%.255s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", plain);
-    if (other)
-        return err_set(e, ERR_CONFLICT,
-                       "Conflict. The container name \"/%s\" is already in use by container \"%s\". You have to "
-                       "remove (or rename) that container to be able to reuse that name.",
-                       plain, other->record->id);
+    int rc = container_name_free(s, plain, e);
+    if (rc < 0)
+        return rc;
     AUTO_FREE
     char *old = c->record->name;
     c->record->name = mem_strdup(plain);

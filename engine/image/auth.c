@@ -3,46 +3,28 @@
 #include <string.h>
 
 #include "engine/image/auth.h"
+#include "proto/base/base64.h"
 #include "proto/base/jread.h"
 #include "proto/base/mem.h"
 
 #define HEADER_MAX ((size_t)64 << 10)
 
-static int digit(char c)
-{
-    if (c >= 'A' && c <= 'Z')
-        return c - 'A';
-    if (c >= 'a' && c <= 'z')
-        return c - 'a' + 26;
-    if (c >= '0' && c <= '9')
-        return c - '0' + 52;
-    if (c == '-' || c == '+')
-        return 62;
-    return c == '_' || c == '/' ? 63 : -1;
-}
-
 /* Decode into the arena, zero-terminated; NULL when it is no base64 or holds a zero byte. */
 static char *decode(const char *text, struct arena *a)
 {
-    size_t length = strlen(text), out = 0;
-    unsigned bits = 0, have = 0;
+    size_t length = strlen(text), size;
 
     while (length && text[length - 1] == '=')
         length--;
-    char *plain = arena_alloc(a, length * 3 / 4 + 2);
-    for (size_t i = 0; i < length; i++) {
-        int value = digit(text[i]);
-
-        if (value < 0)
-            return NULL;
-        bits = bits << 6 | (unsigned)value;
-        have += 6;
-        if (have >= 8) {
-            have -= 8;
-            plain[out++] = (char)(bits >> have);
-        }
-    }
-    return length % 4 == 1 || memchr(plain, '\0', out) ? NULL : plain;
+    char *plain = arena_alloc(a, length + 4); /* decoded in place */
+    for (size_t i = 0; i < length; i++)
+        plain[i] = (char)(text[i] == '-' ? '+' : text[i] == '_' ? '/' : text[i]);
+    while (length % 4)
+        plain[length++] = '=';
+    if (!base64_decode(plain, length, plain, &size) || memchr(plain, '\0', size))
+        return NULL;
+    plain[size] = '\0';
+    return plain;
 }
 
 static int read_fields(const json_t *root, struct arena *a, struct registry_auth *ret, struct err *e)

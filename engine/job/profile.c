@@ -25,6 +25,7 @@
 #include "engine/job/profile.h"
 #include "engine/job/verb.h"
 #include "proto/base/arena.h"
+#include "proto/base/capability.h"
 #include "proto/base/file.h"
 #include "proto/base/jread.h"
 #include "proto/base/mem.h"
@@ -62,58 +63,9 @@ struct compiler {
 
 /* --- conditions ------------------------------------------------------------------------------------ */
 
-static const char *const capability_names[] = {
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "DAC_READ_SEARCH",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "SETGID",
-    "SETUID",
-    "SETPCAP",
-    "LINUX_IMMUTABLE",
-    "NET_BIND_SERVICE",
-    "NET_BROADCAST",
-    "NET_ADMIN",
-    "NET_RAW",
-    "IPC_LOCK",
-    "IPC_OWNER",
-    "SYS_MODULE",
-    "SYS_RAWIO",
-    "SYS_CHROOT",
-    "SYS_PTRACE",
-    "SYS_PACCT",
-    "SYS_ADMIN",
-    "SYS_BOOT",
-    "SYS_NICE",
-    "SYS_RESOURCE",
-    "SYS_TIME",
-    "SYS_TTY_CONFIG",
-    "MKNOD",
-    "LEASE",
-    "AUDIT_WRITE",
-    "AUDIT_CONTROL",
-    "SETFCAP",
-    "MAC_OVERRIDE",
-    "MAC_ADMIN",
-    "SYSLOG",
-    "WAKE_ALARM",
-    "BLOCK_SUSPEND",
-    "AUDIT_READ",
-    "PERFMON",
-    "BPF",
-    "CHECKPOINT_RESTORE",
-};
-
 static bool has_capability(const struct compiler *c, const char *name)
 {
-    const char *bare = strncasecmp(name, "CAP_", 4) == 0 ? name + 4 : name;
-
-    for (size_t i = 0; i < ARRAY_SIZE(capability_names); i++)
-        if (strcasecmp(capability_names[i], bare) == 0)
-            return c->machine->capabilities & 1ull << i;
-    return false;
+    return c->machine->capabilities & capability_bit(name);
 }
 
 /* Architectures as profiles call them. */

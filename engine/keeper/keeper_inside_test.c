@@ -17,43 +17,13 @@
 
 #include "proto/base/file.h"
 #include "proto/base/mem.h"
-#include "tests/bench/rig.h"
-
-static struct rig rig;
-static const char *missing;
+#include "tests/bench/rig_testing.h"
 
 static int open_rig(void **state)
 {
     if (!missing)
         rig_open(&rig, 0, 0);
     return 0;
-}
-
-static int close_rig(void **state)
-{
-    if (!missing)
-        rig_close(&rig);
-    return 0;
-}
-
-static int need_rig(void **state)
-{
-    if (missing) {
-        print_message("skip: %s\n", missing);
-        skip();
-    }
-    return 0;
-}
-
-static struct rig_case *a_shell(const char *script)
-{
-    return rig_case(&rig, "/bin/sh", "-c", script, NULL);
-}
-
-static const char *output_of(struct rig_case *c)
-{
-    (void)rig_run(c);
-    return rig_output(c, NULL);
 }
 
 static void add_text(char ***list, size_t *count, const char *text)

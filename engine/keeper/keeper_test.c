@@ -19,44 +19,13 @@
 
 #include "proto/base/file.h"
 #include "proto/base/mem.h"
-#include "tests/bench/rig.h"
-
-static struct rig rig;
-static const char *missing;
+#include "tests/bench/rig_testing.h"
 
 static int open_rig(void **state)
 {
     if (!missing)
         rig_open(&rig, 0, 0);
     return 0;
-}
-
-static int close_rig(void **state)
-{
-    if (!missing)
-        rig_close(&rig);
-    return 0;
-}
-
-static int need_rig(void **state)
-{
-    if (missing) {
-        print_message("skip: %s\n", missing);
-        skip();
-    }
-    return 0;
-}
-
-/* Run a shell script; what it says. */
-static const char *shell(struct rig_case *c)
-{
-    (void)rig_run(c);
-    return rig_output(c, NULL);
-}
-
-static struct rig_case *a_shell(const char *script)
-{
-    return rig_case(&rig, "/bin/sh", "-c", script, NULL);
 }
 
 /* --- ends ------------------------------------------------------------------------------------------ */
@@ -232,8 +201,8 @@ static void program_has_its_environment_directory_and_name(void **state)
     c->record.n_env = 1;
     c->record.working_dir = (char *)"/made/on/the/way";
     c->config.hostname = (char *)"web";
-    assert_string_equal(shell(c), "/root b c\n/made/on/the/way\nweb\n"
-                                  "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n");
+    assert_string_equal(output_of(c), "/root b c\n/made/on/the/way\nweb\n"
+                                      "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n");
 }
 
 static void user_is_looked_up_in_the_containers_files(void **state)
@@ -252,7 +221,7 @@ static void user_is_looked_up_in_the_containers_files(void **state)
         struct rig_case *c = a_shell("echo $(id) $HOME");
 
         c->record.user = (char *)cases[i].user;
-        assert_string_equal(shell(c), cases[i].says);
+        assert_string_equal(output_of(c), cases[i].says);
     }
 }
 
@@ -278,7 +247,7 @@ static void large_plan_passes_through_a_memfd(void **state)
         env[i] = arena_printf(&rig.arena, "V%03d=%s", i, value);
     c->record.env = env;
     c->record.n_env = VARIABLES;
-    const char *said = shell(c);
+    const char *said = output_of(c);
     assert_true(strtol(said, NULL, 10) > VARIABLES * 3999);
 }
 
@@ -286,7 +255,7 @@ static void standard_input_is_null_or_a_pipe(void **state)
 {
     struct rig_case *c = a_shell("cat; echo end");
 
-    assert_string_equal(shell(c), "end\n");
+    assert_string_equal(output_of(c), "end\n");
     assert_int_equal(keeper_stdin(rig.keeper, c->id), -1);
     c = a_shell("read line; echo \"got $line\"; read more; echo \"then $more\"");
     c->config.open_stdin = true;
@@ -355,7 +324,8 @@ static void binds_show_the_host_and_may_be_read_only(void **state)
     assert_int_equal(dir_make(rig_path(&rig, "shared"), 0755, NULL), 0);
     rig_bind(c, rig_path(&rig, "shared"), "/deep/er");
     rig_bind(c, rig_path(&rig, "layer/etc/plain"), "/one/file");
-    assert_string_equal(shell(c), "not a program\ntouch: /in/x: Read-only file system\nwritten\nnot a program\n");
+    assert_string_equal(output_of(c),
+                        "not a program\ntouch: /in/x: Read-only file system\nwritten\nnot a program\n");
     assert_int_equal(access(rig_path(&rig, "shared/y"), F_OK), 0);
 }
 
@@ -367,7 +337,7 @@ static void inner_mount_is_seen_through_the_outer_one(void **state)
     assert_int_equal(dir_make(rig_path(&rig, "inner/seen"), 0755, NULL), 0);
     rig_bind(c, rig_path(&rig, "inner"), "/a/b");
     rig_bind(c, rig_path(&rig, "outer"), "/a");
-    assert_string_equal(shell(c), "b\nseen\n");
+    assert_string_equal(output_of(c), "b\nseen\n");
 }
 
 static void read_only_root_keeps_its_writable_places(void **state)
@@ -383,7 +353,7 @@ static void read_only_root_keeps_its_writable_places(void **state)
     c->host.tmpfs = list;
     c->host.n_tmpfs = 1;
     c->host.read_only_root = true;
-    assert_string_equal(shell(c), "root closed\nplaces open\nproc closed\n");
+    assert_string_equal(output_of(c), "root closed\nplaces open\nproc closed\n");
 }
 
 static void root_is_changed_in_its_upper_directory_alone(void **state)
@@ -432,7 +402,7 @@ static void empty_volume_gets_the_images_files(void **state)
     assert_int_equal(setxattr(rig_path(&rig, "c/%s/upper/data/sub/one", c->id), "user.note", "kept", 4, 0), 0);
     assert_int_equal(dir_make(rig_path(&rig, "volume"), 0700, NULL), 0);
     rig_volume(c, rig_path(&rig, "volume"), "/data", true);
-    assert_string_equal(shell(c), "from-image\nsub\n"); /* both layers' files */
+    assert_string_equal(output_of(c), "from-image\nsub\n"); /* both layers' files */
 
     assert_int_equal(lstat(rig_path(&rig, "volume/sub/one"), &one), 0);
     assert_int_equal(lstat(rig_path(&rig, "volume/sub/again"), &again), 0);
@@ -458,7 +428,7 @@ static void volume_with_something_in_it_is_left_alone(void **state)
 
     assert_int_equal(dir_make(rig_path(&rig, "used/already"), 0755, NULL), 0);
     rig_volume(c, rig_path(&rig, "used"), "/data", true);
-    assert_string_equal(shell(c), "already\n");
+    assert_string_equal(output_of(c), "already\n");
 }
 
 /* --- resources ------------------------------------------------------------------------------------- */
@@ -517,7 +487,7 @@ static void ulimits_and_shared_memory_are_as_asked(void **state)
     c->host.ulimits = list;
     c->host.n_ulimits = 2;
     c->host.shm_size_bytes = 4 << 20;
-    assert_string_equal(shell(c), "77\n0\n4096\n");
+    assert_string_equal(output_of(c), "77\n0\n4096\n");
 }
 
 static void limit_on_descriptors_is_the_one_found_and_not_the_keepers(void **state)
@@ -526,7 +496,7 @@ static void limit_on_descriptors_is_the_one_found_and_not_the_keepers(void **sta
     struct rig_case *c = a_shell("ulimit -Sn");
 
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &mine), 0);
-    assert_int_equal(strtoul(shell(c), NULL, 10), mine.rlim_cur);
+    assert_int_equal(strtoul(output_of(c), NULL, 10), mine.rlim_cur);
 }
 
 static void kernel_variables_are_set_inside(void **state)
@@ -542,7 +512,7 @@ static void kernel_variables_are_set_inside(void **state)
     ipc.value = (char *)"55";
     c->host.sysctls = list;
     c->host.n_sysctls = 2;
-    assert_string_equal(shell(c), "1234\n55\n0\n");
+    assert_string_equal(output_of(c), "1234\n55\n0\n");
 }
 
 int main(int argc, char **argv)

@@ -30,6 +30,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "engine/container/procfs.h"
 #include "engine/keeper/child.h"
 #include "proto/base/file.h"
 #include "proto/base/mem.h"
@@ -38,20 +39,6 @@
 #define STAGING_EMPTY "empty"
 #define STAGING_ROOT  "root"
 #define MASK_ATTRS    (MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC)
-
-/* Paths below /proc that people legitimately cover (LXCFS and the like); the list every engine has. */
-static const char *const proc_targets[] = {
-    "/proc/cpuinfo",
-    "/proc/diskstats",
-    "/proc/meminfo",
-    "/proc/stat",
-    "/proc/swaps",
-    "/proc/uptime",
-    "/proc/loadavg",
-    "/proc/slabinfo",
-    "/proc/sys/kernel/ns_last_pid",
-    "/proc/sys/crypto/fips_enabled",
-};
 
 static int set_attributes(int mount_fd, bool recursive, uint64_t set, uint64_t propagation)
 {
@@ -341,9 +328,8 @@ static int check_target(int fd, const char *path, struct err *e)
         return err_errno(e, "mount %s", path);
     if (st.f_type != PROC_SUPER_MAGIC)
         return 0;
-    for (size_t i = 0; i < ARRAY_SIZE(proc_targets); i++)
-        if (strcmp(path, proc_targets[i]) == 0)
-            return 0;
+    if (procfs_may_be_covered(path))
+        return 0;
     return err_set(e, ERR_INVALID, "mount %s: the place is inside /proc", path);
 }
 

@@ -5,6 +5,7 @@
 #include "manager/api/spec.h"
 #include "proto/base/jread.h"
 #include "proto/base/mem.h"
+#include "proto/base/message.h"
 
 #define END \
     {       \
@@ -712,26 +713,18 @@ static const struct {
                       {"EncryptionConfig", {&cluster_spec__descriptor, encryption_fields}},
                       {"TaskDefaults", {&cluster_spec__descriptor, defaults_fields}}};
 
-#define MERGE(into, from, field)           \
-    do {                                   \
-        if ((from)->has_##field) {         \
-            (into)->has_##field = true;    \
-            (into)->field = (from)->field; \
-        }                                  \
-    } while (0)
-
 /* Where 0 makes no sense it asks for nothing, as clients that know no "absent" send it. */
-#define MERGE_SET(into, from, field)  \
-    do {                              \
-        if ((from)->field)            \
-            MERGE(into, from, field); \
+#define MERGE_SET(into, from, field)         \
+    do {                                     \
+        if ((from)->field)                   \
+            MESSAGE_TAKE(into, from, field); \
     } while (0)
 
 static void merge_cluster(ClusterSpec *into, const ClusterSpec *from)
 {
-    MERGE(into, from, task_history_limit);
+    MESSAGE_TAKE(into, from, task_history_limit);
     MERGE_SET(into, from, snapshot_interval);
-    MERGE(into, from, keep_old_snapshots);
+    MESSAGE_TAKE(into, from, keep_old_snapshots);
     MERGE_SET(into, from, log_entries_for_slow_followers);
     MERGE_SET(into, from, election_tick);
     MERGE_SET(into, from, heartbeat_tick);

@@ -13,6 +13,7 @@
 #include "manager/ca/ca.h"
 #include "proto/base/jread.h"
 #include "proto/base/mem.h"
+#include "proto/base/message.h"
 
 struct swarm_args {
     ClusterSpec *spec;
@@ -84,14 +85,6 @@ static int prepare_update(struct ask *k, struct err *e)
     return validate_cluster(args->spec, e) < 0 ? ask_rpc_error(e) : 0;
 }
 
-#define TAKE(into, from, field)            \
-    do {                                   \
-        if ((from)->has_##field) {         \
-            (into)->has_##field = true;    \
-            (into)->field = (from)->field; \
-        }                                  \
-    } while (0)
-
 /* Name and labels are always meant; of the rest what is absent stays as it is. */
 static ClusterSpec merged(const ClusterSpec *present, const ClusterSpec *wanted)
 {
@@ -99,14 +92,14 @@ static ClusterSpec merged(const ClusterSpec *present, const ClusterSpec *wanted)
 
     spec.n_labels = wanted->n_labels;
     spec.labels = wanted->labels;
-    TAKE(&spec, wanted, task_history_limit);
-    TAKE(&spec, wanted, snapshot_interval);
-    TAKE(&spec, wanted, keep_old_snapshots);
-    TAKE(&spec, wanted, log_entries_for_slow_followers);
-    TAKE(&spec, wanted, election_tick);
-    TAKE(&spec, wanted, heartbeat_tick);
-    TAKE(&spec, wanted, heartbeat_period_ns);
-    TAKE(&spec, wanted, node_cert_expiry_ns);
+    MESSAGE_TAKE(&spec, wanted, task_history_limit);
+    MESSAGE_TAKE(&spec, wanted, snapshot_interval);
+    MESSAGE_TAKE(&spec, wanted, keep_old_snapshots);
+    MESSAGE_TAKE(&spec, wanted, log_entries_for_slow_followers);
+    MESSAGE_TAKE(&spec, wanted, election_tick);
+    MESSAGE_TAKE(&spec, wanted, heartbeat_tick);
+    MESSAGE_TAKE(&spec, wanted, heartbeat_period_ns);
+    MESSAGE_TAKE(&spec, wanted, node_cert_expiry_ns);
     return spec;
 }
 
