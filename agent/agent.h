@@ -27,6 +27,9 @@ struct agent_config {
     void *ctx;
     /* The managers of the cluster, when they changed. */
     void (*on_managers)(void *ctx, char *const *managers, size_t count);
+    /* The row of this node as the leader has it, at each registration and when it changes: the role it is to have
+     * (spec.role) and whether it is a member of the managers' group (manager). Borrowed. May be NULL. */
+    void (*on_node)(void *ctx, const Node *node);
 };
 
 /* Read the ledger, adopt what runs, carry on. No manager is dialed yet. */

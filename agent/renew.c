@@ -144,8 +144,9 @@ static int use(struct renew *r, struct err *e)
 
     arena_init(&a);
     const IssueReply *reply = arena_unpack(&a, &issue_reply__descriptor, buf_bytes(&r->reply), r->reply.length);
-    if (!reply)
-        return err_set(e, ERR_INVALID, "malformed answer");
+    if (!reply || !reply->has_certificate_pem || !reply->has_root_pem)
+        return err_set(e, ERR_INVALID,
+                       reply && reply->redirect ? "this manager does not lead" : "malformed answer");
     const char *certificate_pem = text_of(&a, &reply->certificate_pem), *root_pem = text_of(&a, &reply->root_pem);
     int rc = check(r, certificate_pem, root_pem, e);
     if (rc == 0)

@@ -209,6 +209,8 @@ int swarm_start_manager(struct swarm *s, const Cluster *bootstrap, const char *r
         .listen_address = s->identity->listen_address,
         .advertise_address = s->identity->advertise_address,
         .data_key = s->identity->data_key.data,
+        .raft_id = s->identity->has_raft_id ? s->identity->raft_id : MANAGER_RAFT_ID_FIRST,
+        .epoch = s->identity->epoch,
         .node_id = s->identity->node_id,
         .cluster_id = s->identity->cluster_id,
         .certificate_pem = s->identity->certificate_pem,

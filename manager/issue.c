@@ -37,6 +37,7 @@ static int pack_reply(const char *certificate_pem, const RootCa *root, const Clu
 {
     IssueReply reply = ISSUE_REPLY__INIT;
 
+    reply.has_certificate_pem = reply.has_root_pem = reply.has_node_id = reply.has_cluster_id = true;
     reply.certificate_pem = (ProtobufCBinaryData){strlen(certificate_pem), (uint8_t *)certificate_pem};
     reply.root_pem = root->certificate_pem;
     reply.node_id = (ProtobufCBinaryData){IDENT_BYTES, (uint8_t *)node_id};

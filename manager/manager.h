@@ -20,6 +20,7 @@
 struct manager;
 
 #define MANAGER_EVENT_ATTRIBUTES 8
+#define MANAGER_RAFT_ID_FIRST    1 /* the founder's number in the managers' group */
 
 struct manager_event {              /* for GET /events, of scope "swarm" */
     const char *type, *action, *id; /* "service", "update" */
@@ -34,6 +35,8 @@ struct manager_config {
     const char *listen_address;    /* "0.0.0.0:2377" */
     const char *advertise_address; /* "10.0.0.1:2377": what others use */
     const uint8_t *data_key;       /* 32 bytes; copied */
+    uint64_t raft_id;              /* its number in the managers' group, as MemberReply or the founder's (1) */
+    uint64_t epoch;                /* of the cluster, as MemberReply; 0 at first */
     const char *node_id;           /* 25 characters */
     const char *cluster_id;
     const char *certificate_pem, *key_pem, *root_pem; /* of this node; copied */
@@ -42,6 +45,9 @@ struct manager_config {
         *bootstrap; /* first manager of a new cluster: its cluster object (id, spec, pools...); else NULL */
     const NodeDescription *description; /* of this machine, for the first node's object */
     NodeAvailability availability;
+    /* Go on alone with what this manager has (swarm init --force-new-cluster): it becomes the only member, with
+     * `epoch`, which is greater than before. */
+    bool force_new_cluster;
     struct mailbox *node;          /* where replies go: the node loop's box */
     int election_ms, heartbeat_ms; /* 0: defaults */
     void *ctx;
@@ -49,6 +55,9 @@ struct manager_config {
     /* It stopped by itself; manager_close is still due. ERR_UNAVAILABLE: the disk is full, or the store has to be
      * rebuilt: open it again after a while. Any other code: the disk failed or the log is damaged. */
     void (*on_stopped)(void *ctx, const struct err *e);
+    /* This manager is no member of the group any more: it was demoted, its node was removed, or a new cluster was
+     * forced elsewhere. manager_close is still due; its directory may go afterwards. May be NULL. */
+    void (*on_removed)(void *ctx);
     /* Something happened to an object of the swarm, after on_ready; borrowed for the call. NULL: nobody listens. */
     void (*on_event)(void *ctx, const struct manager_event *event);
 };

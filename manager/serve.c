@@ -67,7 +67,7 @@ int serve_check_row(struct serve *s, struct view *v, const struct rpc_identity *
     return 0;
 }
 
-static int on_connect(void *ctx, struct rpc_conn *c, const struct rpc_identity *peer, struct err *e)
+static int on_connect(void *ctx, struct rpc_conn *c, struct rpc_identity *peer, struct err *e)
 {
     struct serve *s = ctx;
 

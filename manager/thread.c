@@ -27,8 +27,6 @@
 #include "proto/base/log.h"
 #include "proto/base/mem.h"
 
-#define RAFT_ID_FIRST 1 /* the founder's */
-
 struct thread {
     struct thread_events events;
     struct arena arena;           /* copies of the configuration */
@@ -313,10 +311,11 @@ static int open_control(struct thread *t, struct err *e)
     struct control_config config = {
         .store = t->store,
         .replica = {.dir = arena_printf(&t->arena, "%s/raft", t->config.dir),
-                    .id = RAFT_ID_FIRST,
+                    .id = t->config.raft_id,
                     .address = t->config.advertise_address,
                     .key = t->data_key,
                     .cluster = t->cluster_id,
+                    .epoch = t->config.epoch,
                     .election_ms = t->config.election_ms,
                     .heartbeat_ms = t->config.heartbeat_ms,
                     .env = t->env},
@@ -458,6 +457,8 @@ static void copy_config(struct thread *t, const struct manager_config *config)
     own->advertise_address = arena_strdup(a, config->advertise_address);
     own->node_id = arena_strdup(a, config->node_id);
     own->cluster_id = arena_strdup(a, config->cluster_id);
+    own->raft_id = config->raft_id;
+    own->epoch = config->epoch;
     own->election_ms = config->election_ms;
     own->heartbeat_ms = config->heartbeat_ms;
     memcpy(t->data_key, config->data_key, sizeof(t->data_key));
@@ -475,7 +476,7 @@ static void copy_config(struct thread *t, const struct manager_config *config)
         .node_id = t->node_id,
         .node = config->description ? arena_message(a, &config->description->base) : NULL,
         .availability = config->availability,
-        .raft_id = RAFT_ID_FIRST,
+        .raft_id = MANAGER_RAFT_ID_FIRST,
         .manager_address = own->advertise_address,
     };
 }

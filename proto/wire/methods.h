@@ -6,6 +6,9 @@ enum method {
     METHOD_ISSUE = 2,   /* IssueRequest -> IssueReply; a token, or a node that renews (join.proto) */
     METHOD_SESSION = 3, /* AgentMessage and ManagerMessage both ways; nodes (dispatch.proto) */
     METHOD_LOGS = 4,    /* LogStart, then LogChunk, from agent to manager; nodes (dispatch.proto) */
+    METHOD_MEMBER = 5,  /* MemberRequest -> MemberReply; managers (join.proto) */
+    METHOD_RAFT = 6,    /* messages of the managers' group, one way on one channel; managers (manager/raft) */
+    METHOD_FORWARD = 7, /* a request of the swarm API for the leader; managers (manager/api) */
 };
 
 #define METHOD_JOIN_BYTES_MAX    (64 * 1024)

@@ -83,9 +83,9 @@ struct rpc_limits {
 
 struct rpc_server_events {
     void *ctx;
-    /* A peer with a valid certificate connected. Return a code to refuse it (its row is gone, its role changed).
-     * May be NULL. */
-    int (*on_connect)(void *ctx, struct rpc_conn *c, const struct rpc_identity *peer, struct err *e);
+    /* A peer with a valid certificate connected. Return a code to refuse it (its row is gone), or lower peer->role
+     * (it is a manager no more). May be NULL. */
+    int (*on_connect)(void *ctx, struct rpc_conn *c, struct rpc_identity *peer, struct err *e);
 };
 
 struct rpc_server;

@@ -24,7 +24,7 @@ static int reset(void **state)
     return 0;
 }
 
-static int on_connect(void *ctx, struct rpc_conn *c, const struct rpc_identity *peer, struct err *e)
+static int on_connect(void *ctx, struct rpc_conn *c, struct rpc_identity *peer, struct err *e)
 {
     served.connects++;
     served.peer = *peer;

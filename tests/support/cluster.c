@@ -99,6 +99,7 @@ int cluster_open(struct cluster *c, const Cluster *bootstrap, struct err *e)
                                     .listen_address = c->listen,
                                     .advertise_address = "127.0.0.1:2377",
                                     .data_key = c->founding.data_key,
+                                    .raft_id = MANAGER_RAFT_ID_FIRST,
                                     .node_id = c->founding.node_id,
                                     .cluster_id = c->founding.cluster_id,
                                     .certificate_pem = c->founding.certificate_pem,

@@ -174,6 +174,7 @@ int manager_issue(struct manager *m, const void *request_der, size_t size,
         return 0;
     (void)ident_parse(m->node_id, node);
     (void)ident_parse(m->cluster_id, cluster);
+    reply.has_certificate_pem = reply.has_root_pem = reply.has_node_id = reply.has_cluster_id = true;
     reply.certificate_pem = (ProtobufCBinaryData){strlen(certificate), (uint8_t *)certificate};
     reply.root_pem = (ProtobufCBinaryData){strlen(fake_manager.root_pem), (uint8_t *)fake_manager.root_pem};
     reply.node_id = (ProtobufCBinaryData){sizeof(node), node};

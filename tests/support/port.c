@@ -136,6 +136,7 @@ static void on_issue(void *ctx, struct rpc_stream *stream, const struct rpc_iden
     char *certificate = issue(p, request->csr_der.data, request->csr_der.len, peer);
     if (!ident_parse(peer->node_id, node) || !ident_parse(peer->cluster_id, cluster))
         FAIL("no identity");
+    reply.has_certificate_pem = reply.has_root_pem = reply.has_node_id = reply.has_cluster_id = true;
     reply.certificate_pem = (ProtobufCBinaryData){strlen(certificate), (uint8_t *)certificate};
     reply.root_pem = (ProtobufCBinaryData){strlen(p->root_pem), (uint8_t *)p->root_pem};
     reply.node_id = (ProtobufCBinaryData){sizeof(node), node};
@@ -286,7 +287,7 @@ static void on_log(void *ctx, struct rpc_stream *stream, const struct rpc_identi
 
 /* --- opening and closing --------------------------------------------------------------------------- */
 
-static int on_connect(void *ctx, struct rpc_conn *c, const struct rpc_identity *peer, struct err *e)
+static int on_connect(void *ctx, struct rpc_conn *c, struct rpc_identity *peer, struct err *e)
 {
     ((struct port *)ctx)->connections++;
     return 0;
