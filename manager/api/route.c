@@ -51,6 +51,15 @@ bool ask_serves(const char *path)
     return find(NULL, path, &id, &length) != NULL;
 }
 
+enum ask_class ask_class_of(const char *method, const char *path)
+{
+    const char *id;
+    size_t length;
+    const struct ask_route *r = find(method, path, &id, &length);
+
+    return r ? r->class : ASK_READ;
+}
+
 struct ask *ask_new(void)
 {
     struct ask *k = mem_alloc(sizeof(*k));
@@ -82,6 +91,9 @@ int ask_prepare(struct ask *k, const struct ask_source *source, struct err *e)
     if (id)
         k->id = arena_strndup(&k->arena, id, length);
     rc = http_query_parse(source->query, &k->arena, &k->parameters, &k->parameter_count, e);
+    k->path = source->path;
+    k->query = source->query;
+    k->origin = source->origin;
     k->registry_auth = source->registry_auth;
     k->body = source->body;
     k->body_size = source->body_size;
