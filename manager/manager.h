@@ -30,6 +30,12 @@ struct manager_event {              /* for GET /events, of scope "swarm" */
     } attributes[MANAGER_EVENT_ATTRIBUTES];
 };
 
+/* What is fixed for users and short for tests; 0: as it is for users. */
+struct manager_tuning {
+    unsigned registrations_per_second, registrations_per_node; /* of agents (manager/dispatcher/admission.h) */
+    int64_t orphan_ms; /* a node is down for so long before its tasks are given up; 24 hours */
+};
+
 struct manager_config {
     const char *dir;               /* <data-dir>/swarm/manager: log, snapshots, store */
     const char *listen_address;    /* "0.0.0.0:2377" */
@@ -50,6 +56,7 @@ struct manager_config {
     bool force_new_cluster;
     struct mailbox *node;          /* where replies go: the node loop's box */
     int election_ms, heartbeat_ms; /* 0: defaults */
+    struct manager_tuning tuning;
     void *ctx;
     void (*on_ready)(void *ctx); /* serving: the leader is known and the agent may connect */
     /* It stopped by itself; manager_close is still due. ERR_UNAVAILABLE: the disk is full, or the store has to be

@@ -331,6 +331,7 @@ static int open_control(struct thread *t, struct err *e)
         .clock = clock_real(),
         .entropy = entropy_real(),
         .founding = t->founding.cluster ? &t->founding : NULL,
+        .orphan_ms = t->config.tuning.orphan_ms,
         .ctx = t,
         .wake = wake,
         .on_fatal = on_fatal,
@@ -349,7 +350,14 @@ static int open_control(struct thread *t, struct err *e)
 static int open_rest(struct thread *t, struct err *e)
 {
     struct dispatcher_config dispatcher = {
-        .control = t->control, .clock = clock_real(), .entropy = entropy_real(), .ctx = t, .wake = wake};
+        .control = t->control,
+        .clock = clock_real(),
+        .entropy = entropy_real(),
+        .registrations_per_second = t->config.tuning.registrations_per_second,
+        .registrations_per_node = t->config.tuning.registrations_per_node,
+        .ctx = t,
+        .wake = wake,
+    };
 
     t->watch.on_applied = on_applied;
     t->watch.on_leads = on_leads;
@@ -470,6 +478,7 @@ static void copy_config(struct thread *t, const struct manager_config *config)
     own->epoch = config->epoch;
     own->election_ms = config->election_ms;
     own->heartbeat_ms = config->heartbeat_ms;
+    own->tuning = config->tuning;
     memcpy(t->data_key, config->data_key, sizeof(t->data_key));
     if (!config->bootstrap)
         return;

@@ -18,6 +18,8 @@
 
 #define DAY_MS (24LL * 3600 * 1000)
 
+struct manager_tuning cluster_tuning;
+
 void cluster_fail(const char *file, int line, const char *fmt, ...)
 {
     char text[1024];
@@ -121,6 +123,7 @@ int cluster_open(struct cluster *c, const Cluster *bootstrap, struct err *e)
                                     .description = &description,
                                     .availability = NODE_AVAILABILITY__ACTIVE,
                                     .node = &c->box,
+                                    .tuning = cluster_tuning,
                                     .ctx = c,
                                     .on_ready = on_ready,
                                     .on_stopped = on_stopped,

@@ -37,6 +37,8 @@ struct cluster { /* one manager, and the loop of its node */
     int port;
 };
 
+extern struct manager_tuning cluster_tuning; /* of managers opened from now on */
+
 void cluster_fail(const char *file, int line, const char *fmt, ...) __attribute__((format(printf, 3, 4), noreturn));
 
 /* Turn the loop until the condition holds. */
