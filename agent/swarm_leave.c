@@ -91,8 +91,14 @@ void swarm_http_leave(struct swarm *s, struct http_exchange *x)
         http_reply_error(x, &e);
         return;
     }
-    if ((s->state != SWARM_ACTIVE && s->state != SWARM_FAILED) || !s->engine_ready) {
+    if ((s->state != SWARM_ACTIVE && s->state != SWARM_FAILED && s->state != SWARM_LOCKED) || !s->engine_ready) {
         err_set(&e, ERR_UNAVAILABLE, "this node is %s; try again in a moment", swarm_state_name(s));
+        http_reply_error(x, &e);
+        return;
+    }
+    if (s->state == SWARM_LOCKED && !http_query_bool(x, "force")) {
+        err_set(&e, ERR_UNAVAILABLE,
+                "Swarm is encrypted and locked. Please unlock it first or use `--force` to ignore this message.");
         http_reply_error(x, &e);
         return;
     }
