@@ -125,8 +125,8 @@ struct replica *control_replica(struct control *c); /* for membership and metric
 /* It leads, and its drafts are open. */
 bool control_leads(const struct control *c);
 
-/* The member that leads and the address of its manager port; 0 and NULL: none is known. The text is borrowed for the
- * moment. */
+/* The member that leads and the address of its manager port; 0 and NULL: none is known. The text is borrowed for
+ * the moment. */
 uint64_t control_leader(const struct control *c, const char **ret_address);
 
 /* Cluster time now: the last draft's, gone on. */

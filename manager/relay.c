@@ -203,8 +203,8 @@ static int take_body(struct relayed *r, const void *message, size_t size, struct
     if (!body)
         return err_set(e, ERR_INVALID, "%zu bytes are no part of a forwarded request's body", size);
     if (r->begun || body->bytes.len == 0 || body->bytes.len > r->body_size - r->body_come)
-        return err_set(e, ERR_INVALID, "the body of a forwarded request is larger than the %zu bytes it should have",
-                       r->body_size);
+        return err_set(e, ERR_INVALID,
+                       "the body of a forwarded request is larger than the %zu bytes it should have", r->body_size);
     memcpy(r->body + r->body_come, body->bytes.data, body->bytes.len);
     r->body_come += body->bytes.len;
     return 0;
@@ -300,19 +300,16 @@ struct relay *relay_new(const struct relay_events *events)
     return y;
 }
 
-/* What was dropped is the node's now: it frees it (relay_door.c). */
 void relay_free(struct relay *y)
 {
-    struct relay_peer *p;
-    struct list *link;
+    struct relayed *r;
 
     if (!y)
         return;
-    while ((link = list_pop(&y->all)))
-        assert(list_entry(link, struct relayed, link)->drop_posted);
-    while ((p = list_first(&y->peers, struct relay_peer, link))) {
-        list_remove(&p->link);
-        free(p);
+    while ((r = list_first(&y->all, struct relayed, link))) {
+        assert(!r->stream && r->drop_posted);
+        relayed_free(r);
     }
+    assert(list_empty(&y->peers));
     free(y);
 }

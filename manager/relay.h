@@ -1,5 +1,5 @@
-/* Requests that other managers forward to this one, because it leads (METHOD_FORWARD, proto/forward.proto; their side
- * is manager/api/forward.h).
+/* Requests that other managers forward to this one, because it leads (METHOD_FORWARD, proto/forward.proto; their
+ * side is manager/api/forward.h).
  *
  * They are carried out as if a client of this machine had asked: by the manager's own door, on the node loop, where
  * JSON is read and written, so that they cost the manager loop no more than others do. What comes back goes into
@@ -14,8 +14,8 @@
  *     freed                       <-dropped-
  *
  * Either side has it in turn, so that one page is anywhere. A drop may cross a page; after it nothing but `dropped`
- * comes back. When the manager closes nothing can be posted to its thread any more: then the node frees what is
- * dropped. */
+ * comes back. When the manager closes nothing can be posted to its thread any more: what was dropped by then is
+ * freed when the thread has ended. */
 #pragma once
 
 #include <stdbool.h>
@@ -23,6 +23,8 @@
 
 #include "manager/manager.h"
 #include "proto/wire/rpc.h"
+
+#define RELAY_STREAMS_MAX 1024 /* of one connection */
 
 struct relayed;
 
@@ -43,8 +45,7 @@ void relay_on_open(struct relay *y, struct rpc_stream *stream, const struct rpc_
                    size_t size);
 void relay_page(struct relay *y, struct relayed *r);    /* mail from the node */
 void relay_dropped(struct relay *y, struct relayed *r); /* the same */
-/* Let go of everything; streams are ended by whoever closes their connections. The last thing that happens. NULL is
- * fine. */
+/* When every stream has ended and the thread too. NULL is fine. */
 void relay_free(struct relay *y);
 
 /* --- on the node loop -------------------------------------------------------------------------------------- */
@@ -63,7 +64,7 @@ void relay_door_drop(struct relay_door *d, struct relayed *r);
 /* --- between the two --------------------------------------------------------------------------------------- */
 
 struct relayed {
-    struct mail to_node, drop;      /* to the node's side; the first is begin, then more */
+    struct mail to_node, drop; /* to the node's side; the first is begin, then more */
     struct mail to_manager, dropped;
     struct relay_door *door;
     struct manager_request *request; /* the relay's until begin, then the node's; NULL there once it has ended */
@@ -86,7 +87,3 @@ struct relayed {
     size_t sent; /* of the page's bytes */
     bool begun, at_node, said_head, drop_posted;
 };
-
-/* Called by what is posted to the manager's thread (thread.c). */
-void thread_relay_page(void *thread, struct relayed *r);
-void thread_relay_dropped(void *thread, struct relayed *r);

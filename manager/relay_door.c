@@ -1,7 +1,6 @@
 /* See relay.h: the node loop's side, which asks the manager's own door as clients of this machine do. */
-#include <stdlib.h>
-
 #include "manager/relay.h"
+#include "manager/thread.h"
 #include "proto/base/mem.h"
 
 static void deliver_page(struct mail *mail, void *owner)
@@ -60,11 +59,8 @@ static void deliver_drop(struct mail *mail, void *owner)
 
     if (r->request)
         manager_drop(r->request);
-    if (r->door->closed) {
-        buf_fini(&r->page.bytes);
-        free(r);
+    if (r->door->closed)
         return;
-    }
     r->dropped.deliver = deliver_dropped;
     mailbox_post(r->door->thread, &r->dropped);
 }

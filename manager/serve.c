@@ -189,6 +189,12 @@ static void on_logs(void *ctx, struct rpc_stream *stream, const struct rpc_ident
     dispatcher_on_logs(((struct serve *)ctx)->config.dispatcher, stream, peer, message, size);
 }
 
+static void on_forward(void *ctx, struct rpc_stream *stream, const struct rpc_identity *peer, const void *message,
+                       size_t size)
+{
+    relay_on_open(((struct serve *)ctx)->config.relay, stream, peer, message, size);
+}
+
 /* Who may call what: this table, and ownership inside the calls (a session is its own node's, a log only that of
  * the node that was asked). */
 static const struct rpc_method methods[] = {
@@ -197,6 +203,8 @@ static const struct rpc_method methods[] = {
     {METHOD_SESSION, "session", NODES, METHOD_SESSION_BYTES_MAX, .streams_max = 1, .on_open = on_session},
     {METHOD_LOGS, "logs", NODES, METHOD_LOGS_BYTES_MAX, .streams_max = DISPATCHER_LOGS_PER_NODE,
      .on_open = on_logs},
+    {METHOD_FORWARD, "forward", RPC_ROLE_MANAGER, METHOD_FORWARD_BYTES_MAX, .streams_max = RELAY_STREAMS_MAX,
+     .on_open = on_forward},
 };
 
 /* --- the door ------------------------------------------------------------------------------------------ */

@@ -6,6 +6,7 @@
 
 #include "manager/control.h"
 #include "manager/dispatcher/dispatcher.h"
+#include "manager/relay.h"
 #include "proto/wire/rpc.h"
 
 struct serve;
@@ -14,6 +15,7 @@ struct serve_config {
     uv_loop_t *loop;
     struct control *control;
     struct dispatcher *dispatcher;
+    struct relay *relay;
     struct clock *clock;
     struct entropy *entropy;
     const char *cluster_id; /* borrowed */

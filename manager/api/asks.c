@@ -5,10 +5,10 @@
  *                              +-- patient --> forwarded --first part--> page ...
  *                                                                          +--> ended
  *
- * Where another manager leads the ask is forwarded to it (forward.h), and what it answers becomes pages here. An ask
- * that came from another manager is not forwarded again: it is sent back with where the leader is to be found, or
- * waits here while nobody is known to lead. When leaders change before the first page, the ask is tried again at the
- * next one; after it, the answer is cut off.
+ * Where another manager leads the ask is forwarded to it (forward.h), and what it answers becomes pages here. An
+ * ask that came from another manager is not forwarded again: it is sent back with where the leader is to be found,
+ * or waits here while nobody is known to lead. When leaders change before the first page, the ask is tried again at
+ * the next one; after it, the answer is cut off.
  *
  * What control holds of an ask is a wait, which outlives it: an ask whose client is gone, or whose time is over, is
  * answered while its wait is still under way. A write that was not executed by then is not executed any more, so it
@@ -16,8 +16,8 @@
  * still come to be applied: it gets more time, and its answer is "outcome unknown".
  *
  * A mutating request carries an id from the manager that was asked on. When leadership is lost or a link breaks, a
- * write whose outcome is not known is submitted again with that id, here or at the new leader, and answered from the
- * stored result if it was applied after all. */
+ * write whose outcome is not known is submitted again with that id, here or at the new leader, and answered from
+ * the stored result if it was applied after all. */
 #include <assert.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -53,14 +53,14 @@ struct asks {
 
 struct ask_wait {
     struct asks *asks;
-    struct ask *ask;      /* NULL: it has been answered */
-    struct heap_item due; /* in asks->deadlines, while `ask` waits */
-    struct list link;     /* asks->patient */
-    bool with_control;    /* a callback will come */
-    bool executed;        /* a draft has it: it may come to be applied */
+    struct ask *ask;                /* NULL: it has been answered */
+    struct heap_item due;           /* in asks->deadlines, while `ask` waits */
+    struct list link;               /* asks->patient */
+    bool with_control;              /* a callback will come */
+    bool executed;                  /* a draft has it: it may come to be applied */
     struct forward_call *forwarded; /* to the leader, which did not answer yet; or NULL */
-    bool proposed;        /* at least once, with an outcome that was not learned */
-    struct err error;     /* the last refusal */
+    bool proposed;                  /* at least once, with an outcome that was not learned */
+    struct err error;               /* the last refusal */
     struct control_write write;
     ask_execute *execute;        /* of a write */
     void (*then)(struct ask *k); /* of a read */
@@ -316,6 +316,11 @@ static void on_forwarded_part(struct ask *k, const ForwardPart *part)
     if (k->wait && part->has_again) {
         err_set(&e, ERR_UNAVAILABLE, "the manager that was asked does not lead");
         on_forwarded_end(k, &e, part->again == FORWARD_AGAIN__UNDECIDED);
+        return;
+    }
+    if (k->wait && part->cut) {
+        err_set(&e, ERR_UNAVAILABLE, "the manager that was asked is stopping");
+        on_forwarded_end(k, &e, true);
         return;
     }
     if (k->wait)

@@ -34,12 +34,12 @@ struct line {
 struct forward {
     struct forward_config config;
     struct tls *tls;
-    char *leader;         /* owned; NULL: not known */
-    struct line *line;    /* NULL: none */
-    unsigned lines;       /* that are not gone */
-    struct list calls;    /* of forward_call */
+    char *leader;      /* owned; NULL: not known */
+    struct line *line; /* NULL: none */
+    unsigned lines;    /* that are not gone */
+    struct list calls; /* of forward_call */
     unsigned under_way[ASK_CLASSES];
-    size_t body_bytes;    /* of all calls */
+    size_t body_bytes; /* of all calls */
     bool closing;
     void (*closed)(void *ctx);
     void *closed_ctx;
@@ -88,11 +88,11 @@ static void on_line_closed(void *ctx, struct rpc_conn *c, const struct err *e)
     struct line *l = ctx;
     struct forward *f = l->forward;
 
-    if (f->line == l) {
+    if (f->line == l)
         f->line = NULL;
-        log_warn("the connection for forwarding to the leader is closed", "address=%s error=\"%s\"", l->address,
-                 e->text);
-    }
+    /* One that is not made is tried again and again while somebody asks. */
+    log_debug(l->opened ? "the connection to the leader is closed" : "the leader cannot be reached",
+              "address=%s error=\"%s\"", l->address, e->text);
     free(l->address);
     free(l);
     f->lines--;

@@ -1,5 +1,5 @@
-/* Asks that come to a manager which does not lead, sent on to the one that does (DESIGN.md section 4). On the manager
- * loop; relay.h is the leader's side, proto/forward.proto what they say to each other.
+/* Asks that come to a manager which does not lead, sent on to the one that does (DESIGN.md section 4). On the
+ * manager loop; relay.h is the leader's side, proto/forward.proto what they say to each other.
  *
  * There is one connection, to the leader of the day: made when something is to be forwarded, kept until another
  * leads. Each ask is a stream of its own, so that one that is read slowly holds up nobody. */
@@ -40,14 +40,15 @@ void forward_close(struct forward *f, void (*closed)(void *ctx), void *ctx);
 struct forward_events {
     /* A part of the answer; borrowed for the call. After one with `more` nothing comes until forward_more. */
     void (*on_part)(struct ask *k, const ForwardPart *part);
-    /* No (further) part will come; `undecided`: the leader may have carried it out. The call is still to be dropped.
+    /* No (further) part will come; `undecided`: the leader may have carried it out. The call is still to be
+     * dropped.
      */
     void (*on_end)(struct ask *k, const struct err *e, bool undecided);
 };
 
-/* Send the ask to the leader, with this id if it changes something (16 bytes; NULL: it does not). Its texts and body
- * are used until forward_drop. ERR_UNAVAILABLE: no leader is known, or too much is under way. Events never come from
- * inside this call. */
+/* Send the ask to the leader, with this id if it changes something (16 bytes; NULL: it does not). Its texts and
+ * body are used until forward_drop. ERR_UNAVAILABLE: no leader is known, or too much is under way. Events never
+ * come from inside this call. */
 int forward_send(struct forward *f, struct ask *k, const uint8_t *id, const struct forward_events *events,
                  struct forward_call **ret, struct err *e);
 void forward_more(struct forward_call *call); /* may tell on_end */

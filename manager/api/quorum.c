@@ -40,10 +40,12 @@ void quorum_missing(struct control *c, struct err *e)
     AUTO_BUF struct buf missing = {0};
 
     for (size_t i = 0; i < count; i++)
-        if (members[i].voter && members[i].id != own && (members[i].heard_ms < 0 || members[i].heard_ms > SILENT_MS))
+        if (members[i].voter && members[i].id != own &&
+            (members[i].heard_ms < 0 || members[i].heard_ms > SILENT_MS))
             put_member(&missing, control_index(c), &members[i]);
-    err_set(e, ERR_UNAVAILABLE,
-            "rpc error: code = Unknown desc = The swarm does not have a leader. It's possible that too few managers "
-            "are online. Make sure more than half of the managers are online.%s%s",
-            missing.length ? " Missing: " : "", missing.length ? buf_str(&missing) : "");
+    err_set(
+        e, ERR_UNAVAILABLE,
+        "rpc error: code = Unknown desc = The swarm does not have a leader. It's possible that too few managers "
+        "are online. Make sure more than half of the managers are online.%s%s",
+        missing.length ? " Missing: " : "", missing.length ? buf_str(&missing) : "");
 }
