@@ -104,6 +104,16 @@ void swarm_set_managers(struct swarm *s, char *const *managers, size_t count)
     replace_identity(s, &changed);
 }
 
+void swarm_set_epoch(struct swarm *s, uint64_t epoch)
+{
+    if (s->state != SWARM_ACTIVE || s->identity->epoch >= epoch)
+        return;
+    Identity changed = *s->identity;
+    changed.has_epoch = true;
+    changed.epoch = epoch;
+    replace_identity(s, &changed);
+}
+
 /* --- renewal --------------------------------------------------------------------------------------- */
 
 static struct manager *own_manager(void *ctx)

@@ -35,6 +35,11 @@ static void on_managers(void *ctx, char *const *managers, size_t count)
     swarm_set_managers(ctx, managers, count);
 }
 
+static void on_epoch(void *ctx, uint64_t epoch)
+{
+    swarm_set_epoch(ctx, epoch);
+}
+
 static void connect_agent(struct swarm *s)
 {
     AUTO_FREE
@@ -73,7 +78,8 @@ void swarm_start_agent(struct swarm *s)
                                   .identity = s->identity,
                                   .tls = s->tls,
                                   .ctx = s,
-                                  .on_managers = on_managers};
+                                  .on_managers = on_managers,
+                                  .on_epoch = on_epoch};
     struct err e;
 
     if (!s->engine_ready || s->agent || !s->identity || s->is_founding)
@@ -258,6 +264,8 @@ void swarm_close_parts(struct swarm *s, void (*then)(struct swarm *s))
     struct renew *renew = steal(&s->renew);
     if (renew)
         renew_close(renew, on_part_closed, s);
+    if (agent && s->state == SWARM_CLOSED)
+        agent_leave_session(agent);
     if (agent)
         agent_close(agent, on_part_closed, s);
     if (manager)
