@@ -14,7 +14,7 @@
 #include "proto/base/buf.h"
 
 struct parts {
-    char host[64];
+    char host[ADDRESS_NAME];
     int port; /* 0: none */
 };
 
@@ -143,6 +143,25 @@ static int resolve(const char *text, int port, const char *field, char ret[ADDRE
             return rc;
     }
     join(host, parts.port ? parts.port : port, ret);
+    return 0;
+}
+
+int address_remote(const char *text, int port, const char *field, char ret_address[ADDRESS_TEXT],
+                   char ret_name[ADDRESS_NAME], int *ret_port, struct err *e)
+{
+    struct parts parts;
+    int family, rc = split(text, field, &parts, e);
+
+    if (rc < 0)
+        return rc;
+    if (!*parts.host)
+        return err_set(e, ERR_INVALID, "invalid %s \"%s\": no host", field, text);
+    *ret_port = parts.port ? parts.port : port;
+    ret_name[0] = '\0';
+    if (is_address(parts.host, &family))
+        join(parts.host, *ret_port, ret_address);
+    else
+        memcpy(ret_name, parts.host, sizeof(parts.host));
     return 0;
 }
 

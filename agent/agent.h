@@ -14,6 +14,8 @@
 #include "proto/identity.pb-c.h"
 #include "proto/wire/rpc.h"
 
+#define AGENT_FEATURE_LEVEL 1 /* what this program offers to a cluster */
+
 struct agent;
 
 struct agent_config {
@@ -30,6 +32,8 @@ struct agent_config {
     /* The row of this node as the leader has it, at each registration and when it changes: the role it is to have
      * (spec.role) and whether it is a member of the managers' group (manager). Borrowed. May be NULL. */
     void (*on_node)(void *ctx, const Node *node);
+    /* It has a session with a manager. May be NULL. */
+    void (*on_session)(void *ctx);
 };
 
 /* Read the ledger, adopt what runs, carry on. No manager is dialed yet. */

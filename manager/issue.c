@@ -164,9 +164,9 @@ static int join(struct serve *s, struct rpc_stream *stream, const Cluster *clust
     struct rpc_identity identity = {.role = RPC_ROLE_WORKER};
     struct joining *j = mem_alloc(sizeof(*j));
     struct rpc_stream_events events = {.ctx = j, .on_end = on_stream_end};
-    char digest[CA_DIGEST_TEXT + 1];
+    char digest[TOKEN_DIGEST_TEXT + 1];
     NodeRole role = NODE_ROLE__WORKER;
-    int rc = ca_token_parse(request->token, digest, j->secret, e);
+    int rc = token_parse(request->token, digest, j->secret, e);
 
     if (rc == 0)
         rc = role_of_secret(cluster->root_ca, j->secret, &role, e);
