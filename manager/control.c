@@ -493,6 +493,15 @@ void control_submit(struct control *c, struct control_write *w)
     wake(c);
 }
 
+int control_blocked(const struct control *c, struct err *e)
+{
+    if (!control_leads(c))
+        return err_set(e, ERR_UNAVAILABLE, "this manager does not lead");
+    if (c->full)
+        return err_set(e, ERR_UNAVAILABLE, "the disk of this manager is full");
+    return replica_blocked(c->replica, e);
+}
+
 int control_read(struct control *c, void (*done)(void *ctx, const struct err *e), void *ctx, struct err *e)
 {
     if (!c->leads || c->closing)

@@ -103,6 +103,10 @@ struct control_write {
 
 void control_submit(struct control *c, struct control_write *w);
 
+/* Why what is submitted is not taken now: this manager does not lead, or a disk is full (ERR_UNAVAILABLE). 0: as
+ * far as is known it is. */
+int control_blocked(const struct control *c, struct err *e);
+
 /* Make the objects of a new cluster: cluster, first node, and the predefined networks. For tests; control_config
  * has `founding` for it. */
 void control_found(struct plan *p, const struct control_founding *f);
