@@ -2,6 +2,7 @@
  * (reference/swarm-surface.md section 1, `swarm init`). */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "proto/base/err.h"
@@ -26,4 +27,6 @@ int address_remote(const char *text, int port, const char *field, char ret_addre
 
 /* "host" of "host:port" or "[host]:port". */
 void address_host(const char *address, char *ret, size_t size);
-int address_port(const char *address); /* 0 when there is none */
+int address_port(const char *address);                                 /* 0 when there is none */
+bool address_is_unspecified(const char *host);                         /* 0.0.0.0 or :: */
+void address_make(const char *host, int port, char ret[ADDRESS_TEXT]); /* the reverse */

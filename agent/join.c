@@ -57,9 +57,9 @@ struct join {
     size_t next;               /* of them */
     char *token;               /* owned */
     char digest[TOKEN_DIGEST_TEXT + 1];
-    char address[ADDRESS_TEXT]; /* of the manager being asked */
-    char *root_pem;             /* owned; the pinned root, once it was fetched */
-    struct tls *tls;            /* trusts it */
+    char address[ADDRESS_TEXT];      /* of the manager being asked */
+    char *root_pem;                  /* owned; the pinned root, once it was fetched */
+    struct tls *tls;                 /* trusts it */
     char cluster_id[IDENT_TEXT + 1]; /* of the first manager that proved itself; "" before */
     char local[64];                  /* our side of the connection to it */
     char *key_pem;                   /* owned */
@@ -179,10 +179,11 @@ static int check_dates(const struct join *j, int64_t not_before_ms, int64_t not_
     char text[32];
 
     if (now_ms < not_before_ms)
-        return err_set(e, ERR_PRECONDITION,
-                       "%s certificate is not valid yet by this node's clock: the clocks differ by at least %s; set "
-                       "them and join again",
-                       whose, hours(not_before_ms + CERT_BACKDATE_MS - now_ms, text));
+        return err_set(
+            e, ERR_PRECONDITION,
+            "%s certificate is not valid yet by this node's clock: the clocks differ by at least %s; set "
+            "them and join again",
+            whose, hours(not_before_ms + CERT_BACKDATE_MS - now_ms, text));
     if (now_ms > not_after_ms)
         return err_set(e, ERR_PRECONDITION,
                        "%s certificate ended %s ago by this node's clock: either the clocks differ, or that "
@@ -371,8 +372,13 @@ static void on_root(void *ctx, const struct err *e, bool reached, const void *da
         return;
     }
     if (e->code) {
+        bad = *e;
+        if (!reached) {
+            bad.code = ERR_UNAVAILABLE; /* a stranger's reasons are no failures of ours */
+            err_wrap(&bad, "cannot reach the manager");
+        }
         j->is_leaderless = j->is_leaderless || (reached && e->code == ERR_UNAVAILABLE);
-        next_address(j, e);
+        next_address(j, &bad);
         return;
     }
     const RootReply *reply = arena_unpack(&a, &root_reply__descriptor, data, size);

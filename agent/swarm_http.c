@@ -65,7 +65,7 @@ bool swarm_http(struct swarm *s, struct http_exchange *x, const char *path)
         void (*serve)(struct swarm *s, struct http_exchange *x);
     } routes[] = {{"/swarm/init", swarm_http_init},
                   {"/swarm/leave", swarm_http_leave},
-                  {"/swarm/join", http_later},
+                  {"/swarm/join", swarm_http_join},
                   {"/swarm/unlock", http_later}};
 
     for (size_t i = 0; i < ARRAY_SIZE(routes); i++) {

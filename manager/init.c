@@ -1,4 +1,5 @@
-/* What POST /swarm/init and POST /swarm/join ask for (manager.h, reference/engine-api.yaml). Pure but for jansson's tree.
+/* What POST /swarm/init and POST /swarm/join ask for (manager.h, reference/engine-api.yaml). Pure but for jansson's
+ * tree.
  *
  * Whether an address exists on this machine is the node's business (agent/address); ranges and pools are checked
  * here, because they are stored and can never be changed. Defaults of the cluster's spec are filled in, so that

@@ -4,8 +4,8 @@
 
 #include "proto/base/err.h"
 
-#define TOKEN_DIGEST_TEXT 50 /* base 36 of the root's SHA-256 */
-#define TOKEN_SECRET_TEXT 25 /* base 36 of 128 random bits */
+#define TOKEN_DIGEST_TEXT 50                                              /* base 36 of the root's SHA-256 */
+#define TOKEN_SECRET_TEXT 25                                              /* base 36 of 128 random bits */
 #define TOKEN_TEXT        (9 + TOKEN_DIGEST_TEXT + 1 + TOKEN_SECRET_TEXT) /* without the zero */
 
 /* Take a token apart. ERR_INVALID says "invalid join token" and what is wrong, never the token itself. */
