@@ -293,7 +293,8 @@ int agent_open(const struct agent_config *config, struct agent **ret, struct err
                                    .ctx = a,
                                    .on_status = on_status,
                                    .on_forgotten = on_forgotten};
-    a->config.tls = tls_ref(config->tls);
+    if (config->tls)
+        a->config.tls = tls_ref(config->tls);
     uv_timer_init(config->loop, &a->flush);
     a->report = report_new();
     a->assignment = assignment_new(&assignment);

@@ -25,7 +25,7 @@ struct agent_config {
     struct entropy *entropy;
     const char *data_dir;     /* the ledger lies in <data-dir>/swarm/tasks */
     const Identity *identity; /* what is needed of it is copied */
-    struct tls *tls;          /* a reference is taken */
+    struct tls *tls;          /* a reference is taken. NULL: not known yet; agent_set_tls before agent_connect */
     void *ctx;
     /* The managers of the cluster, when they changed. */
     void (*on_managers)(void *ctx, char *const *managers, size_t count);

@@ -18,11 +18,9 @@
 
 /* --- writing --------------------------------------------------------------------------------------- */
 
-static void write_out(struct swarm *s);
-
 static void on_again(uv_timer_t *timer)
 {
-    write_out(timer->data);
+    swarm_write_out(timer->data);
 }
 
 static void on_written(void *ctx, const struct err *e)
@@ -43,10 +41,10 @@ static void on_written(void *ctx, const struct err *e)
     else if (e->code)
         uv_timer_start(s->again, on_again, WRITE_AGAIN_MS, 0);
     else
-        write_out(s);
+        swarm_write_out(s);
 }
 
-static void write_out(struct swarm *s)
+void swarm_write_out(struct swarm *s)
 {
     struct err e;
 
@@ -62,7 +60,7 @@ static void write_out(struct swarm *s)
 void swarm_remember(struct swarm *s)
 {
     s->is_unwritten = true;
-    write_out(s);
+    swarm_write_out(s);
 }
 
 void swarm_when_written(struct swarm *s, void (*then)(struct swarm *s))
@@ -75,11 +73,11 @@ void swarm_when_written(struct swarm *s, void (*then)(struct swarm *s))
 
 /* --- what changes ---------------------------------------------------------------------------------- */
 
-static void replace_identity(struct swarm *s, const Identity *changed)
+void swarm_replace_identity(struct swarm *s, const Identity *changed)
 {
     Identity *copy = message_dup(changed);
 
-    swarm_wipe_identity(s->identity);
+    identity_wipe(s->identity);
     message_free(s->identity);
     s->identity = copy;
     swarm_remember(s);
@@ -102,7 +100,7 @@ void swarm_set_managers(struct swarm *s, char *const *managers, size_t count)
     Identity changed = *s->identity;
     changed.managers = (char **)managers;
     changed.n_managers = count;
-    replace_identity(s, &changed);
+    swarm_replace_identity(s, &changed);
 }
 
 int swarm_read_addresses(Identity *identity, const char *listen, const char *advertise, const char *data_path,
@@ -161,7 +159,7 @@ static int on_renewed(void *ctx, const char *certificate_pem, const char *key_pe
     changed.certificate_pem = (char *)certificate_pem;
     changed.key_pem = (char *)key_pem;
     changed.root_pem = (char *)root_pem;
-    replace_identity(s, &changed);
+    swarm_replace_identity(s, &changed);
     tls_unref(s->tls);
     s->tls = tls;
     if (s->agent)
@@ -197,5 +195,5 @@ void swarm_look(struct swarm *s)
 {
     if (s->renew)
         renew_look(s->renew);
-    write_out(s);
+    swarm_write_out(s);
 }

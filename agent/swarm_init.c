@@ -108,6 +108,11 @@ static void use_founding(struct manager_founding *founding, Identity *identity, 
     root->worker_secret = founding->worker_secret;
     root->manager_secret = founding->manager_secret;
     cluster->root_ca = root;
+    if (cluster->spec && cluster->spec->autolock_managers) {
+        cluster->has_unlock_key = identity->has_lock_key = true;
+        cluster->unlock_key = identity->lock_key =
+            (ProtobufCBinaryData){sizeof(founding->unlock_key), founding->unlock_key};
+    }
 }
 
 int swarm_check_inactive(const struct swarm *s, struct err *e)

@@ -87,7 +87,7 @@ static void remove_task_containers(struct swarm *s)
 /* Not in the middle of what decides whether there is a membership. */
 static bool may_leave(const struct swarm *s)
 {
-    return s->engine_ready && (s->state == SWARM_ACTIVE || s->state == SWARM_FAILED ||
+    return s->engine_ready && (s->state == SWARM_ACTIVE || s->state == SWARM_FAILED || s->state == SWARM_LOCKED ||
                                (s->state == SWARM_PENDING && (s->join || (s->identity && !s->is_entering))));
 }
 
@@ -102,6 +102,12 @@ void swarm_http_leave(struct swarm *s, struct http_exchange *x)
     }
     if (!may_leave(s)) {
         err_set(&e, ERR_UNAVAILABLE, "this node is %s; try again in a moment", swarm_state_name(s));
+        http_reply_error(x, &e);
+        return;
+    }
+    if (s->state == SWARM_LOCKED && !http_query_bool(x, "force")) {
+        err_set(&e, ERR_UNAVAILABLE,
+                "Swarm is encrypted and locked. Please unlock it first or use `--force` to ignore this message.");
         http_reply_error(x, &e);
         return;
     }

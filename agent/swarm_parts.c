@@ -119,6 +119,7 @@ static void on_manager_ready(void *ctx)
         return;
     }
     swarm_move(s, SWARM_ACTIVE);
+    swarm_write_out(s);
     swarm_start_renewal(s);
     connect_agent(s);
 }
@@ -234,6 +235,7 @@ int swarm_start_manager(struct swarm *s, const Cluster *bootstrap, const char *r
         .ctx = s,
         .on_ready = on_manager_ready,
         .on_stopped = on_manager_stopped,
+        .on_lock_key = swarm_set_lock_key,
         .on_event = on_manager_event,
     };
 

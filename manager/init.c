@@ -215,9 +215,6 @@ int manager_init_parse(const char *body, size_t size, struct arena *a, struct ma
         rc = jread_bool(root, NULL, "ForceNewCluster", &init.force_new_cluster, e);
     if (rc == 0)
         rc = jread_bool(root, NULL, "AutoLockManagers", &autolock, e);
-    if (rc == 0 && autolock)
-        rc =
-            err_set(e, ERR_UNSUPPORTED, "AutoLockManagers (true): autolock is not offered by shoal " SHOAL_VERSION);
     if (rc == 0)
         rc = take_availability(root, a, &init.availability, e);
     if (rc == 0)
@@ -226,6 +223,8 @@ int manager_init_parse(const char *body, size_t size, struct arena *a, struct ma
         rc = take_pools(root, a, init.cluster, e);
     if (rc == 0)
         rc = take_spec(root, a, &init.cluster->spec, e);
+    if (rc == 0 && autolock)
+        init.cluster->spec->has_autolock_managers = init.cluster->spec->autolock_managers = true;
     if (rc == 0)
         *ret = init;
     return rc;

@@ -269,10 +269,11 @@ void port_ready(struct port *p)
 static void send_away(struct port *p)
 {
     ManagerMessage message = MANAGER_MESSAGE__INIT;
+    ComeBack later = COME_BACK__INIT;
 
     message.redirect = (char *)p->redirect;
-    message.has_retry_ms = !p->redirect;
-    message.retry_ms = p->retry_ms;
+    later.after_ms = p->retry_ms;
+    message.come_back = p->redirect ? NULL : &later;
     port_send(p, &message);
 }
 
