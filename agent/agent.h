@@ -14,6 +14,8 @@
 #include "proto/identity.pb-c.h"
 #include "proto/wire/rpc.h"
 
+#define AGENT_FEATURE_LEVEL 1 /* what this program offers to a cluster */
+
 struct agent;
 
 struct agent_config {
@@ -23,7 +25,7 @@ struct agent_config {
     struct entropy *entropy;
     const char *data_dir;     /* the ledger lies in <data-dir>/swarm/tasks */
     const Identity *identity; /* what is needed of it is copied */
-    struct tls *tls;          /* a reference is taken */
+    struct tls *tls;          /* a reference is taken. NULL: not known yet; agent_set_tls before agent_connect */
     void *ctx;
     /* The managers of the cluster, when they changed. */
     void (*on_managers)(void *ctx, char *const *managers, size_t count);
@@ -33,6 +35,8 @@ struct agent_config {
     /* The cluster is in a later epoch than the identity says: to be kept with it, so that no manager of an earlier
      * one is obeyed after a restart. May be NULL. */
     void (*on_epoch)(void *ctx, uint64_t epoch);
+    /* It has a session with a manager. May be NULL. */
+    void (*on_session)(void *ctx);
 };
 
 /* Read the ledger, adopt what runs, carry on. No manager is dialed yet. */
