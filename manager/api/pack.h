@@ -22,8 +22,9 @@ struct pack_service {
 };
 
 struct pack_node {
-    bool is_manager, is_leader, is_reachable;
-    char address[64]; /* of its manager port */
+    bool is_manager, is_leader;
+    unsigned char reach; /* enum membership_reach */
+    char address[64];    /* of its manager port */
 };
 
 struct packed {
