@@ -244,6 +244,7 @@ static void make_draft(struct control *c, int64_t start_us)
 
     list_init(&writes);
     fill_begin(&f, c->store, c->index, c->config.clock, c->config.entropy, control_now_ms(c), start_us);
+    f.plan.orphan_ms = c->config.orphan_ms;
     if (c->config.founding && !c->index->cluster)
         control_found(&f.plan, c->config.founding);
     c->stats.writes += fill_writes(&f, &c->queue, &writes, WRITES_OBJECTS);

@@ -49,6 +49,7 @@ struct control_config {
     struct entropy *entropy;
     const struct control_founding *founding; /* borrowed; the first draft makes these objects unless there is a
                                               * cluster already. NULL: none */
+    int64_t orphan_ms;                       /* as in struct plan */
     void *ctx;
     void (*wake)(void *ctx); /* call control_turn soon; comes from inside any function here, many times */
     /* Log or store cannot be trusted. ERR_UNAVAILABLE: it is the store alone, or a disk without room: close, wait,
