@@ -133,7 +133,7 @@ void swarm_set_epoch(struct swarm *s, uint64_t epoch)
     Identity changed = *s->identity;
     changed.has_epoch = true;
     changed.epoch = epoch;
-    replace_identity(s, &changed);
+    swarm_replace_identity(s, &changed);
 }
 
 /* --- renewal --------------------------------------------------------------------------------------- */
