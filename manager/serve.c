@@ -8,12 +8,15 @@
 #include <string.h>
 
 #include "manager/api/authority.h"
+#include "manager/raft/links.h"
 #include "manager/serve.h"
 #include "proto/base/log.h"
 #include "proto/base/map.h"
 #include "proto/base/mem.h"
 #include "proto/join.pb-c.h"
 #include "proto/wire/methods.h"
+
+#define UNJUDGED_MAX 512 /* connections before it is ready */
 
 #define NODES (RPC_ROLE_WORKER | RPC_ROLE_MANAGER)
 
@@ -27,6 +30,9 @@ struct serve {
     struct rpc_server *server; /* NULL once it is closed */
     struct map64 rows;         /* by number of the node */
     uint64_t fed;              /* index up to which changes of nodes were looked at */
+    bool ready;
+    struct rpc_identity unjudged[UNJUDGED_MAX]; /* who connected before */
+    size_t unjudged_count;
     void (*closed)(void *ctx);
     void *closed_ctx;
 };
@@ -73,6 +79,12 @@ static int on_connect(void *ctx, struct rpc_conn *c, struct rpc_identity *peer, 
 
     if (strcmp(peer->cluster_id, s->config.cluster_id) != 0)
         return err_set(e, ERR_DENIED, "certificate of another cluster");
+    if (!s->ready && s->unjudged_count == UNJUDGED_MAX)
+        return err_set(e, ERR_UNAVAILABLE, "this manager is starting");
+    if (!s->ready) {
+        s->unjudged[s->unjudged_count++] = *peer;
+        return 0;
+    }
     struct view *v = view_begin(control_store(s->config.control));
     int rc = serve_check_row(s, v, peer, e);
     view_end(v);
@@ -171,22 +183,45 @@ static void on_root(void *ctx, struct rpc_stream *stream, const struct rpc_ident
     authority_forget((const Cluster *)object.message);
 }
 
+/* Whether it can be asked yet; else the stream is ended. */
+static bool is_ready(const struct serve *s, struct rpc_stream *stream)
+{
+    static const struct rpc_stream_events ignore = {.on_message = NULL};
+    struct err e;
+
+    if (s->ready)
+        return true;
+    err_set(&e, ERR_UNAVAILABLE, "this manager is starting");
+    rpc_stream_set(stream, &ignore);
+    rpc_end(stream, &e);
+    return false;
+}
+
 static void on_issue(void *ctx, struct rpc_stream *stream, const struct rpc_identity *peer, const void *message,
                      size_t size)
 {
-    issue_on_open(ctx, stream, peer, message, size);
+    if (is_ready(ctx, stream))
+        issue_on_open(ctx, stream, peer, message, size);
 }
 
 static void on_session(void *ctx, struct rpc_stream *stream, const struct rpc_identity *peer, const void *message,
                        size_t size)
 {
-    dispatcher_on_session(((struct serve *)ctx)->config.dispatcher, stream, peer, message, size);
+    if (is_ready(ctx, stream))
+        dispatcher_on_session(((struct serve *)ctx)->config.dispatcher, stream, peer, message, size);
 }
 
 static void on_logs(void *ctx, struct rpc_stream *stream, const struct rpc_identity *peer, const void *message,
                     size_t size)
 {
-    dispatcher_on_logs(((struct serve *)ctx)->config.dispatcher, stream, peer, message, size);
+    if (is_ready(ctx, stream))
+        dispatcher_on_logs(((struct serve *)ctx)->config.dispatcher, stream, peer, message, size);
+}
+
+static void on_raft(void *ctx, struct rpc_stream *stream, const struct rpc_identity *peer, const void *message,
+                    size_t size)
+{
+    links_on_open(((struct serve *)ctx)->config.links, stream, peer, message, size);
 }
 
 /* Who may call what: this table, and ownership inside the calls (a session is its own node's, a log only that of
@@ -197,6 +232,8 @@ static const struct rpc_method methods[] = {
     {METHOD_SESSION, "session", NODES, METHOD_SESSION_BYTES_MAX, .streams_max = 1, .on_open = on_session},
     {METHOD_LOGS, "logs", NODES, METHOD_LOGS_BYTES_MAX, .streams_max = DISPATCHER_LOGS_PER_NODE,
      .on_open = on_logs},
+    {METHOD_RAFT, "raft", RPC_ROLE_MANAGER, METHOD_RAFT_BYTES_MAX, .streams_max = 1, .on_open = on_raft,
+     .credit_bytes = METHOD_RAFT_CREDIT},
 };
 
 /* --- the door ------------------------------------------------------------------------------------------ */
@@ -224,8 +261,24 @@ int serve_open(const struct serve_config *config, struct serve **ret, struct err
 
 int serve_listen(struct serve *s, const char *address, struct err *e)
 {
-    s->fed = store_applied(control_store(s->config.control));
     return rpc_server_listen(s->server, address, e);
+}
+
+void serve_ready(struct serve *s)
+{
+    struct view *v = view_begin(control_store(s->config.control));
+    struct err e;
+
+    s->ready = true;
+    s->fed = store_applied(control_store(s->config.control));
+    for (size_t i = 0; i < s->unjudged_count; i++) {
+        if (serve_check_row(s, v, &s->unjudged[i], &e) < 0) {
+            log_info("closing a node's connections", "node=%s why=\"%s\"", s->unjudged[i].node_id, e.text);
+            rpc_server_close_peer(s->server, s->unjudged[i].node_id);
+        }
+    }
+    s->unjudged_count = 0;
+    view_end(v);
 }
 
 int serve_port(const struct serve *s)
