@@ -244,6 +244,7 @@ static void make_draft(struct control *c, int64_t start_us)
 
     list_init(&writes);
     fill_begin(&f, c->store, c->index, c->config.clock, c->config.entropy, control_now_ms(c), start_us);
+    f.plan.orphan_ms = c->config.orphan_ms;
     if (c->config.founding && !c->index->cluster)
         control_found(&f.plan, c->config.founding);
     c->stats.writes += fill_writes(&f, &c->queue, &writes, WRITES_OBJECTS);
@@ -491,6 +492,15 @@ void control_submit(struct control *c, struct control_write *w)
     w->replayed = w->unknown = w->failed = false;
     list_push(w->background ? &c->background : &c->queue, &w->link);
     wake(c);
+}
+
+int control_blocked(const struct control *c, struct err *e)
+{
+    if (!control_leads(c))
+        return err_set(e, ERR_UNAVAILABLE, "this manager does not lead");
+    if (c->full)
+        return err_set(e, ERR_UNAVAILABLE, "the disk of this manager is full");
+    return replica_blocked(c->replica, e);
 }
 
 int control_read(struct control *c, void (*done)(void *ctx, const struct err *e), void *ctx, struct err *e)

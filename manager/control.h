@@ -49,6 +49,7 @@ struct control_config {
     struct entropy *entropy;
     const struct control_founding *founding; /* borrowed; the first draft makes these objects unless there is a
                                               * cluster already. NULL: none */
+    int64_t orphan_ms;                       /* as in struct plan */
     void *ctx;
     void (*wake)(void *ctx); /* call control_turn soon; comes from inside any function here, many times */
     /* Log or store cannot be trusted. ERR_UNAVAILABLE: it is the store alone, or a disk without room: close, wait,
@@ -102,6 +103,10 @@ struct control_write {
 };
 
 void control_submit(struct control *c, struct control_write *w);
+
+/* Why what is submitted is not taken now: this manager does not lead, or a disk is full (ERR_UNAVAILABLE). 0: as
+ * far as is known it is. */
+int control_blocked(const struct control *c, struct err *e);
 
 /* Make the objects of a new cluster: cluster, first node, and the predefined networks. For tests; control_config
  * has `founding` for it. */

@@ -17,6 +17,7 @@
 #include "proto/base/mem.h"
 #include "proto/join.pb-c.h"
 
+#define TOKEN_NEEDED        "A valid join token is necessary to join this cluster"
 #define LIFETIME_DEFAULT_MS (90LL * 24 * 3600 * 1000)
 
 struct joining { /* a node's row on its way into the store */
@@ -93,9 +94,23 @@ static int role_of_secret(const RootCa *root, const char *secret, NodeRole *ret,
     bool manager = root && secret_is(root->manager_secret, secret);
 
     if (!worker && !manager)
-        return err_set(e, ERR_INVALID, "A valid join token is necessary to join this cluster");
+        return err_set(e, ERR_INVALID, TOKEN_NEEDED);
     *ret = manager ? NODE_ROLE__MANAGER : NODE_ROLE__WORKER;
     return 0;
+}
+
+/* The first part of the token says which root its owner trusts: one that was made for another is no good, also when
+ * its secret still is. */
+static int check_digest(const RootCa *root, const char *digest, struct err *e)
+{
+    char own[TOKEN_DIGEST_TEXT + 1];
+    AUTO_FREE
+    char *root_pem = mem_strndup((const char *)root->certificate_pem.data, root->certificate_pem.len);
+    int rc = token_digest(root_pem, own, e);
+
+    if (rc == 0 && strcmp(own, digest) != 0)
+        rc = err_set(e, ERR_INVALID, TOKEN_NEEDED);
+    return rc;
 }
 
 /* --- joining ------------------------------------------------------------------------------------------- */
@@ -164,12 +179,14 @@ static int join(struct serve *s, struct rpc_stream *stream, const Cluster *clust
     struct rpc_identity identity = {.role = RPC_ROLE_WORKER};
     struct joining *j = mem_alloc(sizeof(*j));
     struct rpc_stream_events events = {.ctx = j, .on_end = on_stream_end};
-    char digest[CA_DIGEST_TEXT + 1];
+    char digest[TOKEN_DIGEST_TEXT + 1];
     NodeRole role = NODE_ROLE__WORKER;
-    int rc = ca_token_parse(request->token, digest, j->secret, e);
+    int rc = token_parse(request->token, digest, j->secret, e);
 
     if (rc == 0)
         rc = role_of_secret(cluster->root_ca, j->secret, &role, e);
+    if (rc == 0)
+        rc = check_digest(cluster->root_ca, digest, e);
     if (rc == 0 && role == NODE_ROLE__MANAGER)
         rc = err_set(e, ERR_UNSUPPORTED, "joining as a manager is not offered by shoal " SHOAL_VERSION);
     if (rc == 0) {
@@ -260,7 +277,7 @@ static int answer(struct serve *s, struct rpc_stream *stream, const struct rpc_i
     if (request->token && peer->role != RPC_ROLE_NONE)
         return err_set(e, ERR_INVALID, "a node with a certificate is in a cluster already");
     if (!request->token && peer->role == RPC_ROLE_NONE)
-        return err_set(e, ERR_DENIED, "A valid join token is necessary to join this cluster");
+        return err_set(e, ERR_DENIED, TOKEN_NEEDED);
     struct view *v = view_begin(control_store(serve_config(s)->control));
     int rc = authority_cluster(v, &a, &object);
     view_end(v);

@@ -114,6 +114,8 @@ static void tell_info(struct thread *t)
         info->nodes = t->told.nodes = nodes;
         info->managers = t->told.managers = managers;
         t->told.version = version;
+        info->version = version;
+        info->is_locking = authority_lock_key(v, info->lock_key);
         authority_pack_cluster(&info->cluster, v, false);
         t->info_under_way = true;
         t->events.on_info(t->events.ctx, info);
@@ -121,11 +123,18 @@ static void tell_info(struct thread *t)
     view_end(v);
 }
 
+void thread_info_free(struct thread_info *info)
+{
+    if (!info)
+        return;
+    mem_wipe(info->lock_key, sizeof(info->lock_key));
+    buf_fini(&info->cluster);
+    free(info);
+}
+
 void thread_info_seen(struct thread *t, struct thread_info *info)
 {
-    if (info)
-        buf_fini(&info->cluster);
-    free(info);
+    thread_info_free(info);
     t->info_under_way = false;
     t->applied = true; /* it may be old already */
     wake(t);
@@ -320,6 +329,7 @@ static int open_control(struct thread *t, struct err *e)
         .clock = clock_real(),
         .entropy = entropy_real(),
         .founding = t->founding.cluster ? &t->founding : NULL,
+        .orphan_ms = t->config.tuning.orphan_ms,
         .ctx = t,
         .wake = wake,
         .on_fatal = on_fatal,
@@ -338,7 +348,14 @@ static int open_control(struct thread *t, struct err *e)
 static int open_rest(struct thread *t, struct err *e)
 {
     struct dispatcher_config dispatcher = {
-        .control = t->control, .clock = clock_real(), .entropy = entropy_real(), .ctx = t, .wake = wake};
+        .control = t->control,
+        .clock = clock_real(),
+        .entropy = entropy_real(),
+        .registrations_per_second = t->config.tuning.registrations_per_second,
+        .registrations_per_node = t->config.tuning.registrations_per_node,
+        .ctx = t,
+        .wake = wake,
+    };
 
     t->watch.on_applied = on_applied;
     t->watch.on_leads = on_leads;
@@ -508,6 +525,7 @@ static void copy_config(struct thread *t, const struct manager_config *config)
     own->epoch = config->epoch;
     own->election_ms = config->election_ms;
     own->heartbeat_ms = config->heartbeat_ms;
+    own->tuning = config->tuning;
     memcpy(t->data_key, config->data_key, sizeof(t->data_key));
     if (!config->bootstrap)
         return;

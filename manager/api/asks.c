@@ -5,8 +5,9 @@
  *                              +-- patient                                 +--> ended
  *
  * What control holds of an ask is a wait, which outlives it: an ask whose client is gone, or whose time is over, is
- * answered while its wait is still under way. A write that was not executed by then is not executed any more; one
- * that was may still come to be applied, and its answer is "outcome unknown".
+ * answered while its wait is still under way. A write that was not executed by then is not executed any more, so it
+ * is refused for certain and soon, with the reason why nobody took it (no leader, a full disk). One that was may
+ * still come to be applied: it gets more time, and its answer is "outcome unknown".
  *
  * A mutating request carries an id from here on. When leadership is lost and comes back, a write whose outcome is
  * not known is submitted again with that id, and answered from the stored result if it was applied after all. Until
@@ -49,6 +50,7 @@ struct ask_wait {
     struct heap_item due; /* in asks->deadlines, while `ask` waits */
     struct list link;     /* asks->patient */
     bool with_control;    /* a callback will come */
+    bool executed;        /* a draft has it: it may come to be applied */
     bool proposed;        /* at least once, with an outcome that was not learned */
     struct err error;     /* the last refusal */
     struct control_write write;
@@ -176,7 +178,7 @@ static struct ask *came_back(struct ask_wait *w)
 {
     struct ask *k = w->ask;
 
-    w->with_control = false;
+    w->with_control = w->executed = false;
     if (!k)
         forget_wait(w);
     return k;
@@ -212,6 +214,7 @@ static int execute(struct control_write *write, struct draft *d, struct plan *p,
 
     if (!w->ask)
         return err_set(e, ERR_CANCELED, "nobody waits for this request any more");
+    w->executed = true;
     return w->execute(w->ask, write, d, p, e);
 }
 
@@ -300,24 +303,34 @@ static void on_leads(struct control_watch *watch, bool leads)
         retry(a);
 }
 
+/* Whether it may have been done, or be done yet. */
+static bool may_be_done(const struct ask_wait *w)
+{
+    return w->execute && (w->executed || w->proposed);
+}
+
 static void give_up(struct ask_wait *w)
 {
+    struct control *control = w->asks->config.control;
     struct ask *k = w->ask;
     char id[IDENT_TEXT + 1];
-    struct err e;
+    struct err e, why = {0};
 
-    ident_format(w->write.request_id, id);
-    if (w->execute && (w->proposed || w->with_control))
-        err_set(&e, ERR_UNAVAILABLE, "outcome unknown: the request %s was not decided within %d s", id,
-                OUTCOME_MS / 1000);
-    else if (!control_leads(k->asks->config.control))
+    (void)control_blocked(control, &why); /* for the words */
+    if (may_be_done(w)) {
+        ident_format(w->write.request_id, id);
+        err_set(&e, ERR_UNAVAILABLE, "outcome unknown: the request %s was not decided within %d s%s%s", id,
+                OUTCOME_MS / 1000, why.code ? ": " : "", why.text);
+    } else if (!control_leads(control)) {
         err_set(&e, ERR_UNAVAILABLE,
                 "rpc error: code = Unknown desc = The swarm does not have a leader. It's possible that too few "
-                "managers "
-                "are online. Make sure more than half of the managers are online.");
-    else
+                "managers are online. Make sure more than half of the managers are online.");
+    } else if (w->execute && why.code) {
+        e = why;
+    } else {
         e = w->error.code ? w->error
                           : (struct err){.code = ERR_TIMEOUT, .text = "the request was not answered in time"};
+    }
     ask_fail(k, &e);
 }
 
@@ -329,9 +342,10 @@ static int64_t keep_deadlines(struct asks *a)
     while ((item = heap_first(&a->deadlines)) && item->key <= now_ms(a)) {
         struct ask_wait *w = container_of(item, struct ask_wait, due);
         int64_t last_ms = w->ask->begun_ms + OUTCOME_MS;
+        bool is_read_under_way = w->then && w->with_control;
 
-        /* What is under way gets its full time; what nobody could take is told earlier. */
-        if ((w->with_control || w->proposed) && now_ms(a) < last_ms)
+        /* What may be done gets its full time; what nobody took is told earlier. */
+        if ((may_be_done(w) || is_read_under_way) && now_ms(a) < last_ms)
             heap_put(&a->deadlines, item, last_ms);
         else
             give_up(w);

@@ -110,6 +110,8 @@ static bool pack_node(struct ask *k, struct view *v, uint64_t number, const Node
     struct pack_node manager;
 
     describe_manager(k, node, &manager);
+    manager.is_awaited =
+        node->state == NODE_STATE__UP && dispatcher_awaits(asks_config(k->asks)->dispatcher, number);
     pack_note(&k->page.bytes, PACK_NODE, &manager, sizeof(manager));
     return pack_from(&k->page.bytes, v, KIND_NODE, number);
 }

@@ -23,6 +23,7 @@ struct pack_service {
 
 struct pack_node {
     bool is_manager, is_leader, is_reachable;
+    bool is_awaited;  /* it was up, and has not come to the present leader yet */
     char address[64]; /* of its manager port */
 };
 

@@ -64,7 +64,7 @@ static void show(struct ask *k, struct jwrite *j, const struct packed *p, const 
     jmap_write(j, "Spec", &spec_node_map, (const ProtobufCMessage *)node->spec);
     show_description(j, node->description, parts->authority);
     jwrite_object(j, "Status");
-    jwrite_string(j, "State", node_state(node->state));
+    jwrite_string(j, "State", parts->manager.is_awaited ? "unknown" : node_state(node->state));
     if (node->state_message && *node->state_message)
         jwrite_string(j, "Message", node->state_message);
     jwrite_string(j, "Addr", node->address);

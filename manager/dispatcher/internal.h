@@ -1,15 +1,19 @@
 /* What the files of the dispatcher share. */
 #pragma once
 
+#include "manager/dispatcher/admission.h"
 #include "manager/dispatcher/assign.h"
 #include "manager/dispatcher/dispatcher.h"
 #include "manager/dispatcher/liveness.h"
+#include "manager/managers.h"
 #include "proto/base/ident.h"
 #include "proto/base/list.h"
 #include "proto/base/map.h"
 
 #define SESSION_ITEMS_MAX  256          /* task numbers looked at per message */
 #define SESSION_BYTES_SOFT (512 * 1024) /* a message is closed when it is larger */
+#define SESSION_TWINS_MAX  4            /* instances remembered that a session superseded */
+#define INSTANCE_BYTES     16
 
 struct waiting_task { /* a task whose item has to be looked at */
     struct list link; /* session->waiting */
@@ -30,7 +34,12 @@ struct node_session {
     bool is_full_set;  /* what waits is (the rest of) a full set */
     struct buf unsent; /* one packed message for which there was no credit */
     uint8_t session_id[16];
-    bool ready_due;       /* it is to be told the heartbeat period */
+    uint8_t instance[INSTANCE_BYTES];                      /* of the agent's process; zeroes: it did not say */
+    uint8_t superseded[SESSION_TWINS_MAX][INSTANCE_BYTES]; /* those that had sessions before; the newest first */
+    bool ready_due;                                        /* it is to be told the heartbeat period */
+    bool managers_due;                                     /* it is to be told who the managers are */
+    bool node_due;                                         /* it is to be told of its own row */
+    uint64_t node_digest;                                  /* of what it was told of its row */
     bool is_ending;       /* by us: nothing is sent any more, its on_end is on the way */
     uint64_t acknowledge; /* report sequence to be acknowledged; 0: none */
     unsigned writes;      /* control_writes that point here */
@@ -44,10 +53,14 @@ struct dispatcher {
     struct list sessions; /* all with a stream */
     struct list to_flush;
     struct liveness *liveness;
+    struct managers *managers;
+    struct admission *admission;
+    int64_t turn_ends_us;   /* monotonic: what is left then has to wait for the next turn */
     uint64_t fed;           /* index up to which the feed was read */
     struct list logs;       /* of struct dispatcher_log */
     uint64_t subscriptions; /* numbers given out */
     int64_t period_ms;      /* between heartbeats */
+    uint64_t epoch;         /* of the cluster */
     bool leads;
 };
 
@@ -58,13 +71,16 @@ void node_session_begin_full_set(struct node_session *s);
 void node_session_end(struct node_session *s, const struct err *e);
 /* Send, or keep it until there is credit. Not while something is kept (node_session_blocked). */
 void node_session_send(struct node_session *s, const ManagerMessage *message);
-void node_session_tell_period(struct node_session *s); /* it has changed */
+void node_session_tell_period(struct node_session *s);   /* it has changed */
+void node_session_tell_managers(struct node_session *s); /* they have changed */
+void node_session_row_changed(struct node_session *s, const Node *node);
 bool node_session_blocked(const struct node_session *s);
 
 /* dispatcher.c */
 void dispatcher_wake(struct dispatcher *d);
 struct node_session *dispatcher_session_of(struct dispatcher *d, uint64_t node); /* NULL: none registered */
 int64_t dispatcher_now_ms(const struct dispatcher *d);
+bool dispatcher_late(const struct dispatcher *d); /* the turn has lasted long enough */
 
 /* logs.c */
 void dispatcher_logs_session_ended(struct dispatcher *d, uint64_t node);

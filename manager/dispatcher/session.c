@@ -17,7 +17,8 @@
 #include "proto/base/mem.h"
 #include "proto/base/message.h"
 
-#define WRITES_MAX 16 /* of one session under way: an agent must not fill our queue */
+#define TWIN_MS    30000 /* until a displaced agent may ask again */
+#define WRITES_MAX 16    /* of one session under way: an agent must not fill our queue */
 
 struct session_write { /* a write on behalf of a session */
     struct control_write write;
@@ -92,8 +93,59 @@ static void tell_ready(struct node_session *s)
     /* Ten percent either way, so that agents that registered together do not all speak at once for ever. */
     ready.heartbeat_period_ms =
         d->period_ms * 9 / 10 + (int64_t)entropy_below(d->config.entropy, (uint64_t)(d->period_ms / 5 + 1));
+    ready.has_cluster_epoch = true;
+    ready.cluster_epoch = d->epoch;
     out.ready = &ready;
     node_session_send(s, &out);
+}
+
+/* What an agent is told of its row, and told again when it changes: what people decided. Where it is seen and
+ * whether it is up says nothing new to it, and would come with every registration. */
+static uint64_t digest_row(const Node *node)
+{
+    uint64_t manager = node->manager ? index_digest(&node->manager->base) : 0;
+
+    return (node->spec ? index_digest(&node->spec->base) : 0) * 31 + manager;
+}
+
+static void tell_row(struct node_session *s, struct view *v, struct arena *a)
+{
+    ManagerMessage out = MANAGER_MESSAGE__INIT;
+    struct object object;
+
+    s->node_due = false;
+    if (view_get(v, KIND_NODE, s->node, a, &object) < 0)
+        return; /* removed: its connections are being closed */
+    out.node = (Node *)object.message;
+    uint64_t digest = digest_row(out.node);
+    if (digest == s->node_digest)
+        return;
+    s->node_digest = digest;
+    node_session_send(s, &out);
+}
+
+void node_session_row_changed(struct node_session *s, const Node *node)
+{
+    if (!s->set || (node && digest_row(node) == s->node_digest))
+        return;
+    s->node_due = true;
+    flush_soon(s);
+}
+
+static void tell_managers(struct node_session *s)
+{
+    ManagerMessage out = MANAGER_MESSAGE__INIT;
+
+    s->managers_due = false;
+    out.managers = (char **)managers_addresses(s->dispatcher->managers, &out.n_managers);
+    if (out.n_managers)
+        node_session_send(s, &out);
+}
+
+void node_session_tell_managers(struct node_session *s)
+{
+    s->managers_due = true;
+    flush_soon(s);
 }
 
 /* --- down: what the agent is told ------------------------------------------------------------------ */
@@ -167,6 +219,10 @@ void node_session_flush(struct node_session *s, struct view *v, struct arena *a)
     assert(!s->is_ending);
     if (s->stream && s->ready_due && !node_session_blocked(s))
         tell_ready(s);
+    if (s->stream && s->node_due && !node_session_blocked(s))
+        tell_row(s, v, a);
+    if (s->stream && s->managers_due && !node_session_blocked(s))
+        tell_managers(s);
     if (s->stream && s->acknowledge && !node_session_blocked(s)) {
         ManagerMessage out = MANAGER_MESSAGE__INIT;
 
@@ -176,6 +232,10 @@ void node_session_flush(struct node_session *s, struct view *v, struct arena *a)
         node_session_send(s, &out);
     }
     while (s->stream && s->set && !node_session_blocked(s) && (!list_empty(&s->waiting) || s->is_full_set)) {
+        if (dispatcher_late(s->dispatcher)) {
+            flush_soon(s); /* behind those that had no turn yet */
+            return;
+        }
         ManagerMessage out = MANAGER_MESSAGE__INIT;
 
         if (!next_assignment(s, v, a, &assignment))
@@ -237,6 +297,18 @@ static int execute_registration(struct control_write *w, struct draft *d, struct
     return node_set_state(p, node->number, NODE_STATE__UP, "", write->address, e);
 }
 
+/* This session takes the place of `old`, and remembers whom else that one had displaced. */
+static void supersede(struct node_session *s, const struct node_session *old)
+{
+    bool is_same = memcmp(s->instance, old->instance, INSTANCE_BYTES) == 0; /* it lost its connection alone */
+
+    memcpy(s->superseded, old->superseded, sizeof(s->superseded));
+    if (is_same)
+        return;
+    memcpy(s->superseded[1], old->superseded[0], sizeof(s->superseded) - INSTANCE_BYTES);
+    memcpy(s->superseded[0], old->instance, INSTANCE_BYTES);
+}
+
 static void registered(struct node_session *s)
 {
     struct dispatcher *d = s->dispatcher;
@@ -246,6 +318,7 @@ static void registered(struct node_session *s)
         struct err e;
 
         err_set(&e, ERR_CONFLICT, "a newer session of this node was opened");
+        supersede(s, old);
         map64_remove(&d->by_node, s->node);
         dispatcher_logs_session_ended(d, s->node);
         old->node = 0;
@@ -254,6 +327,7 @@ static void registered(struct node_session *s)
     map64_put(&d->by_node, s->node, s);
     entropy_fill(d->config.entropy, s->session_id, sizeof(s->session_id));
     tell_ready(s);
+    s->managers_due = s->node_due = true;
     log_info("agent registered", "node=%s", s->node_id);
     node_session_begin_full_set(s);
 }
@@ -424,41 +498,134 @@ static void on_end(void *ctx, struct rpc_stream *stream, const struct err *e)
 
 /* --- opening --------------------------------------------------------------------------------------- */
 
+/* Two agents with one identity, as when a machine was cloned: the newer has it. The other is kept away as long as
+ * that one is there, or they would displace each other for ever. */
+static bool has_twin(struct dispatcher *d, const struct index_node *node, const SessionOpen *open)
+{
+    static const uint8_t nobody[INSTANCE_BYTES];
+    const struct node_session *present = node ? dispatcher_session_of(d, node->number) : NULL;
+
+    if (!present || open->instance.len != INSTANCE_BYTES ||
+        memcmp(open->instance.data, nobody, sizeof(nobody)) == 0)
+        return false;
+    for (size_t i = 0; i < SESSION_TWINS_MAX; i++)
+        if (memcmp(open->instance.data, present->superseded[i], INSTANCE_BYTES) == 0)
+            return memcmp(open->instance.data, present->instance, INSTANCE_BYTES) != 0;
+    return false;
+}
+
+/* Whether it has to come back later, and when. */
+static bool not_now(struct dispatcher *d, const char *node_id, const SessionOpen *open, ComeBack *ret)
+{
+    int64_t now_ms = dispatcher_now_ms(d), wait_ms;
+    uint8_t id[IDENT_BYTES];
+
+    (void)ident_parse(node_id, id); /* checked */
+    const struct index_node *node = index_node_by_id(control_index(d->config.control), id);
+    if (has_twin(d, node, open)) {
+        ret->after_ms = TWIN_MS;
+        ret->why = (char *)"another agent has this node's identity: was the machine cloned? Make one of them leave "
+                           "the swarm with --force and join again";
+        return true;
+    }
+    wait_ms = admission_ask(d->admission, node_id, now_ms);
+    if (wait_ms == 0)
+        return false;
+    if (node && node->exists && node->state != NODE_STATE__DOWN && !dispatcher_session_of(d, node->number))
+        liveness_expect(d->liveness, node->number, now_ms + wait_ms); /* it is there: it is we who are busy */
+    ret->after_ms = (uint32_t)MIN(wait_ms, (int64_t)UINT32_MAX);
+    ret->why = (char *)"too many registrations at once, of this node or of all";
+    return true;
+}
+
 static int check_open(struct dispatcher *d, const struct rpc_identity *peer, const AgentMessage *message,
                       struct err *e)
 {
     if (!message || !message->open)
         return err_set(e, ERR_INVALID, "a session begins with the node's description");
-    if (!d->leads)
-        return err_set(e, ERR_UNAVAILABLE, "this manager is not the leader");
     if (!ident_valid(peer->node_id))
         return err_set(e, ERR_DENIED, "no node's certificate");
+    if (message->open->cluster_epoch > d->epoch)
+        return err_set(e, ERR_DENIED, "this manager is of epoch %llu of the cluster, which is in epoch %llu by now",
+                       (unsigned long long)d->epoch, (unsigned long long)message->open->cluster_epoch);
     return check_description(message->open->description, e);
 }
 
-void dispatcher_on_session(void *ctx, struct rpc_stream *stream, const struct rpc_identity *peer, const void *data,
-                           size_t size)
+/* The one answer to a session that begins and ends here. */
+static void answer_alone(struct rpc_stream *stream, const ManagerMessage *out)
+{
+    static const struct rpc_stream_events ignore = {.on_message = NULL};
+    size_t size = manager_message__get_packed_size(out);
+    AUTO_FREE
+    uint8_t *packed = mem_alloc(size);
+
+    rpc_stream_set(stream, &ignore);
+    manager_message__pack(out, packed);
+    (void)rpc_send(stream, packed, size); /* the first message always has credit */
+    rpc_end(stream, NULL);
+}
+
+/* Another manager leads: the agent is sent there. Without a leader it is told so, and tries the next manager. */
+static void send_away(struct dispatcher *d, struct rpc_stream *stream)
+{
+    static const struct rpc_stream_events ignore = {.on_message = NULL};
+    ManagerMessage out = MANAGER_MESSAGE__INIT;
+    struct err e;
+
+    out.redirect = (char *)managers_leader(d->managers);
+    if (out.redirect) {
+        answer_alone(stream, &out);
+        return;
+    }
+    rpc_stream_set(stream, &ignore);
+    err_set(&e, ERR_UNAVAILABLE, "no leader: the managers have not agreed on one");
+    rpc_end(stream, &e);
+}
+
+static struct node_session *session_new(struct dispatcher *d, struct rpc_stream *stream, const char *node_id,
+                                        const SessionOpen *open)
 {
     static const struct rpc_stream_events base = {
         .on_message = on_message, .on_writable = on_writable, .on_end = on_end};
-    struct dispatcher *d = ctx;
     struct rpc_stream_events events = base;
     struct node_session *s = mem_alloc(sizeof(*s));
-    AgentMessage *message = agent_message__unpack(NULL, size, data);
-    struct err e;
 
     s->dispatcher = d;
     s->stream = stream;
-    memcpy(s->node_id, peer->node_id, sizeof(s->node_id));
+    memcpy(s->node_id, node_id, sizeof(s->node_id));
+    if (open->instance.len == INSTANCE_BYTES)
+        memcpy(s->instance, open->instance.data, INSTANCE_BYTES);
     list_init(&s->waiting);
     list_init(&s->flush);
     list_push(&d->sessions, &s->link);
     events.ctx = s;
     rpc_stream_set(stream, &events);
-    if (check_open(d, peer, message, &e) == 0) {
-        submit_registration(s, message);
+    return s;
+}
+
+void dispatcher_on_session(void *ctx, struct rpc_stream *stream, const struct rpc_identity *peer, const void *data,
+                           size_t size)
+{
+    static const struct rpc_stream_events ignore = {.on_message = NULL};
+    struct dispatcher *d = ctx;
+    ManagerMessage out = MANAGER_MESSAGE__INIT;
+    ComeBack later = COME_BACK__INIT;
+    struct err e;
+
+    if (!d->leads) {
+        send_away(d, stream);
+        return;
+    }
+    AgentMessage *message = agent_message__unpack(NULL, size, data);
+    if (check_open(d, peer, message, &e) < 0) {
+        rpc_stream_set(stream, &ignore);
+        rpc_end(stream, &e);
+    } else if (not_now(d, peer->node_id, message->open, &later)) {
+        out.come_back = &later;
+        answer_alone(stream, &out);
+    } else {
+        submit_registration(session_new(d, stream, peer->node_id, message->open), message); /* takes it */
         return;
     }
     message_free(message);
-    node_session_end(s, &e);
 }

@@ -152,8 +152,7 @@ static void ensure_barrier(struct replica *r)
 
 /* --- proposing ------------------------------------------------------------------------------------ */
 
-/* Why nothing can be proposed now; 0: it can. */
-static int refuse(const struct replica *r, struct err *e)
+int replica_blocked(const struct replica *r, struct err *e)
 {
     unsigned full = 0, voters;
     uint64_t ids[MESSAGE_MEMBERS_MAX];
@@ -176,7 +175,7 @@ static int refuse(const struct replica *r, struct err *e)
 int replica_propose(struct replica *r, const void *data, size_t size,
                     void (*done)(void *ctx, const struct err *e, uint64_t index), void *ctx, struct err *e)
 {
-    int rc = refuse(r, e);
+    int rc = replica_blocked(r, e);
 
     if (rc < 0)
         return rc;

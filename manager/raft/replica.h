@@ -91,6 +91,9 @@ uint64_t replica_commit_index(const struct replica *r);
 int replica_propose(struct replica *r, const void *data, size_t size,
                     void (*done)(void *ctx, const struct err *e, uint64_t index), void *ctx, struct err *e);
 
+/* Why nothing can be proposed now: it does not lead, hands over, or a disk is full (ERR_UNAVAILABLE). 0: it can. */
+int replica_blocked(const struct replica *r, struct err *e);
+
 /* Strong read: `done` comes once this member knows it still leads and has applied everything committed before the
  * call. One round for all that wait. */
 int replica_read(struct replica *r, void (*done)(void *ctx, const struct err *e), void *ctx, struct err *e);

@@ -18,6 +18,8 @@
 
 #define DAY_MS (24LL * 3600 * 1000)
 
+struct manager_tuning cluster_tuning;
+
 void cluster_fail(const char *file, int line, const char *fmt, ...)
 {
     char text[1024];
@@ -69,6 +71,17 @@ static void on_closed(void *ctx)
     ((struct cluster *)ctx)->closed = true;
 }
 
+static void on_lock_key(void *ctx, const uint8_t *key, uint64_t version)
+{
+    struct cluster *c = ctx;
+
+    c->lock.tells++;
+    c->lock.is_on = key != NULL;
+    c->lock.version = version;
+    if (key)
+        memcpy(c->lock.key, key, sizeof(c->lock.key));
+}
+
 static void on_event(void *ctx, const struct manager_event *ev)
 {
     struct cluster *c = ctx;
@@ -110,9 +123,11 @@ int cluster_open(struct cluster *c, const Cluster *bootstrap, struct err *e)
                                     .description = &description,
                                     .availability = NODE_AVAILABILITY__ACTIVE,
                                     .node = &c->box,
+                                    .tuning = cluster_tuning,
                                     .ctx = c,
                                     .on_ready = on_ready,
                                     .on_stopped = on_stopped,
+                                    .on_lock_key = on_lock_key,
                                     .on_event = on_event};
 
     c->ready = c->closed = false;

@@ -25,11 +25,19 @@ struct cluster { /* one manager, and the loop of its node */
     char listen[64];
     bool ready, closed;
     unsigned stops;
-    struct err why;    /* of the last stop */
-    bool hears;        /* keep what is told of the swarm */
+    struct err why; /* of the last stop */
+    bool hears;     /* keep what is told of the swarm */
+    struct {        /* what was told of the unlock key */
+        unsigned tells;
+        bool is_on;
+        uint8_t key[MANAGER_LOCK_KEY];
+        uint64_t version;
+    } lock;
     struct buf events; /* a line each: "service update <id> key=value key=value" */
     int port;
 };
+
+extern struct manager_tuning cluster_tuning; /* of managers opened from now on */
 
 void cluster_fail(const char *file, int line, const char *fmt, ...) __attribute__((format(printf, 3, 4), noreturn));
 

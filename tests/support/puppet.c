@@ -312,6 +312,24 @@ void puppet_log_end(struct puppet_log *l, const struct err *e)
 
 /* --- agents: sessions --------------------------------------------------------------------------------------- */
 
+static void on_told(struct puppet *a, const ManagerMessage *m)
+{
+    if (m->node) {
+        size_t size = node__get_packed_size(m->node);
+
+        a->rows++;
+        buf_clear(&a->row);
+        buf_added(&a->row, node__pack(m->node, (uint8_t *)buf_reserve(&a->row, size)));
+    }
+    if (m->n_managers)
+        a->managers[0] = '\0';
+    for (size_t i = 0, at = 0; i < m->n_managers && at < sizeof(a->managers); i++)
+        at += (size_t)snprintf(a->managers + at, sizeof(a->managers) - at, "%s ", m->managers[i]);
+    if (m->redirect)
+        (void)snprintf(a->redirect, sizeof(a->redirect), "%s", m->redirect); /* an address */
+    a->retry_ms = m->come_back ? m->come_back->after_ms : a->retry_ms;
+}
+
 static void on_message(void *ctx, struct rpc_stream *stream, const void *data, size_t size)
 {
     struct puppet *a = ctx;
@@ -325,7 +343,9 @@ static void on_message(void *ctx, struct rpc_stream *stream, const void *data, s
     if (m->ready) {
         a->ready = true;
         a->heartbeat_ms = m->ready->heartbeat_period_ms;
+        a->epoch = m->ready->cluster_epoch;
     }
+    on_told(a, m);
     if (m->has_report_ack)
         a->acknowledged = m->report_ack;
     if (m->assignment) {
@@ -384,6 +404,10 @@ static void on_conn_open(void *ctx, struct rpc_conn *conn, const struct rpc_iden
     description.resources = &resources;
     description.engine_version = (char *)"27.0.0-fake";
     open.description = &description;
+    open.has_cluster_epoch = true;
+    open.cluster_epoch = a->epoch;
+    open.has_instance = true;
+    open.instance = (ProtobufCBinaryData){sizeof(a->instance), a->instance};
     message.open = &open;
     events.ctx = a;
     size_t size = agent_message__get_packed_size(&message);
@@ -417,6 +441,8 @@ void puppet_connect(struct puppet *a)
 
     (void)snprintf(address, sizeof(address), "127.0.0.1:%d", a->cluster->port); /* fits */
     a->ends = 0;
+    a->redirect[0] = '\0';
+    a->retry_ms = 0;
     assignment_new_session(a->assignment);
     while ((t = map_next(&a->tasks, &at))) /* an agent says again what it knows */
         if (list_empty(&t->due))
@@ -427,11 +453,13 @@ void puppet_connect(struct puppet *a)
 
 static void begin(struct puppet *a, struct cluster *c, const char *hostname)
 {
+    static uint8_t instances;
     static const struct assignment_events base = {.on_set = on_set, .on_removed = on_removed};
     struct assignment_events events = base;
 
     memset(a, 0, sizeof(*a));
     a->cluster = c;
+    a->instance[0] = ++instances;
     a->hostname = mem_strdup(hostname);
     list_init(&a->due);
     list_init(&a->logs);
@@ -481,6 +509,7 @@ void puppet_end(struct puppet *a)
         free(l);
     assignment_free(a->assignment);
     buf_fini(&a->unsent);
+    buf_fini(&a->row);
     tls_unref(a->tls);
     free(a->hostname);
 }
@@ -565,7 +594,7 @@ int puppet_try_join(struct puppet *a, const char *token, struct err *e)
     return j.e.code;
 }
 
-void puppet_join(struct puppet *a, struct cluster *c, const char *hostname)
+void puppet_prepare_worker(struct puppet *a, struct cluster *c, const char *hostname)
 {
     char token[CA_TOKEN_TEXT + 1];
     struct err e;
@@ -574,6 +603,11 @@ void puppet_join(struct puppet *a, struct cluster *c, const char *hostname)
     if (ca_token(c->founding.root_pem, c->founding.worker_secret, token, &e) < 0 ||
         puppet_try_join(a, token, &e) < 0)
         FAIL("%s", e.text);
+}
+
+void puppet_join(struct puppet *a, struct cluster *c, const char *hostname)
+{
+    puppet_prepare_worker(a, c, hostname);
     puppet_connect(a);
     cluster_until(c, a->ready || a->ends);
     if (!a->ready)
