@@ -392,9 +392,11 @@ static int check_manager(void *ctx, uint64_t id, const char *node_id, struct err
     uint8_t bytes[IDENT_BYTES];
     struct object object;
 
-    if (!t->control || !ident_parse(node_id, bytes))
-        return t->control ? err_set(e, ERR_DENIED, "malformed node id \"%.40s\"", node_id) : 0;
     arena_init(&a);
+    if (!t->control)
+        return 0;
+    if (!ident_parse(node_id, bytes))
+        return err_set(e, ERR_DENIED, "malformed node id \"%.40s\"", node_id);
     struct view *v = view_begin(t->store);
     uint64_t number = view_find_id(v, KIND_NODE, bytes);
     int rc = number ? view_get(v, KIND_NODE, number, &a, &object) : ERR_NOT_FOUND;

@@ -1,4 +1,4 @@
-/* The opening message of a link (link.proto), between bytes and a struct. Pure. */
+/* The opening message of a link (link.proto), between bytes and a struct. */
 #pragma once
 
 #include <stddef.h>
