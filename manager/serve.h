@@ -6,6 +6,7 @@
 
 #include "manager/control.h"
 #include "manager/dispatcher/dispatcher.h"
+#include "manager/membership.h"
 #include "proto/wire/rpc.h"
 
 struct serve;
@@ -14,6 +15,7 @@ struct serve_config {
     uv_loop_t *loop;
     struct control *control;
     struct dispatcher *dispatcher;
+    struct membership *membership;
     struct clock *clock;
     struct entropy *entropy;
     struct links *links;    /* to the other managers; NULL: none */
@@ -45,6 +47,16 @@ void issue_on_open(struct serve *s, struct rpc_stream *stream, const struct rpc_
 /* For the node that this manager runs on, whose word is as good as ours: a packed IssueReply. */
 int issue_own(struct serve *s, const char *node_id, const void *request_der, size_t size, struct buf *ret_reply,
               struct err *e);
-/* Whether the peer's row is there, with the role of its certificate. */
-int serve_check_row(struct serve *s, struct view *v, const struct rpc_identity *peer, struct err *e);
+
+/* announce.c: managers that say where they are, and those that leave */
+void announce_on_open(struct serve *s, struct rpc_stream *stream, const struct rpc_identity *peer,
+                      const void *message, size_t size);
+/* Something was applied, or leadership came or went: answer those that left. */
+void announce_follow(struct serve *s);
+struct list *serve_leaving(struct serve *s); /* announce.c's */
+
+/* For both. Where the leader is; NULL: none is known, e->code ERR_UNAVAILABLE. */
+const char *serve_leader(struct serve *s, struct err *e);
+/* Whether a node that offers this feature level can be in the cluster; absent: the first. */
+int serve_check_level(const Cluster *cluster, bool has_level, uint32_t level, struct err *e);
 const struct serve_config *serve_config(const struct serve *s);

@@ -18,6 +18,7 @@
 
 #include "manager/api/asks.h"
 #include "manager/api/authority.h"
+#include "manager/membership.h"
 #include "manager/news.h"
 #include "manager/raft/env.h"
 #include "manager/raft/links.h"
@@ -47,6 +48,7 @@ struct thread {
     struct control *control;
     struct control_watch watch;
     struct dispatcher *dispatcher;
+    struct membership *membership;
     struct asks *asks;
     struct serve *serve;
     bool applied; /* something was, since the last turn */
@@ -207,6 +209,7 @@ static void on_turn(uv_idle_t *idle)
     consider(&next_ms, control_turn(t->control));
     consider(&next_ms, dispatcher_turn(t->dispatcher));
     consider(&next_ms, asks_turn(t->asks));
+    consider(&next_ms, membership_turn(t->membership));
     if (t->stopped)
         return;
     if (t->applied) {
@@ -361,8 +364,12 @@ static int open_rest(struct thread *t, struct err *e)
     t->watch.on_leads = on_leads;
     control_watch(t->control, &t->watch);
     t->dispatcher = dispatcher_new(&dispatcher);
+    struct membership_config membership = {
+        .control = t->control, .clock = clock_real(), .self = t->config.raft_id, .ctx = t, .wake = wake};
+    t->membership = membership_new(&membership);
     struct asks_config asks = {.control = t->control,
                                .dispatcher = t->dispatcher,
+                               .membership = t->membership,
                                .clock = clock_real(),
                                .entropy = entropy_real(),
                                .node_id = t->config.node_id,
@@ -374,6 +381,7 @@ static int open_rest(struct thread *t, struct err *e)
     struct serve_config serve = {.loop = &t->loop,
                                  .control = t->control,
                                  .dispatcher = t->dispatcher,
+                                 .membership = t->membership,
                                  .clock = clock_real(),
                                  .entropy = entropy_real(),
                                  .links = t->links,
@@ -461,6 +469,7 @@ static void on_control_closed(void *ctx)
     struct thread *t = ctx;
 
     dispatcher_free(t->dispatcher);
+    membership_free(t->membership);
     asks_free(t->asks);
     serve_free(t->serve);
     news_free(t->news);
