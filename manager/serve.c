@@ -34,7 +34,7 @@ struct serve {
     bool ready;
     struct rpc_identity unjudged[UNJUDGED_MAX]; /* who connected before */
     size_t unjudged_count;
-    struct list leaving;       /* of announce.c */
+    struct list leaving; /* of announce.c */
     void (*closed)(void *ctx);
     void *closed_ctx;
 };
@@ -321,9 +321,13 @@ void serve_ready(struct serve *s)
     s->ready = true;
     s->fed = store_applied(control_store(s->config.control));
     for (size_t i = 0; i < s->unjudged_count; i++) {
-        if (check_row(s, v, &s->unjudged[i], &e) < 0) {
-            log_info("closing a node's connections", "node=%s why=\"%s\"", s->unjudged[i].node_id, e.text);
-            rpc_server_close_peer(s->server, s->unjudged[i].node_id);
+        struct rpc_identity peer = s->unjudged[i];
+
+        e.text[0] = 0;
+        if (check_row(s, v, &peer, &e) < 0 || peer.role != s->unjudged[i].role) {
+            log_info("closing a node's connections", "node=%s why=\"%s\"", peer.node_id,
+                     *e.text ? e.text : "it has another role than its certificate");
+            rpc_server_close_peer(s->server, peer.node_id);
         }
     }
     s->unjudged_count = 0;
