@@ -543,10 +543,22 @@ static void node_comes_back_as_what_it_was(void **state)
     assert_int_equal(fake_manager.opens, 2);
     assert_false(fake_manager.had_bootstrap);
     assert_int_equal(call("POST", "/swarm/init", INIT_BODY), 503);
-    assert_int_equal(call("POST", "/swarm/leave?force=1", ""), 503); /* in a moment */
     fake_manager_ready();
     assert_string_equal(swarm_header(swarm), "active/manager");
     assert_true(fake_session.open != NULL);
+}
+
+static void manager_that_does_not_get_ready_can_be_left_by_force(void **state)
+{
+    init_swarm();
+    close_node();
+    open_node();
+    assert_int_equal(call("POST", "/swarm/leave", ""), 503);
+    assert_answer_has("--force");
+    assert_int_equal(call("POST", "/swarm/leave?force=1", ""), 200);
+    assert_string_equal(swarm_header(swarm), "inactive");
+    assert_false(swarm_dir_exists());
+    assert_int_equal(fake_manager.closes, 2);
 }
 
 static void request_waits_for_a_manager_that_starts(void **state)
@@ -725,8 +737,7 @@ static void swarm_paths_take_posts_alone(void **state)
 {
     assert_int_equal(call("GET", "/swarm/init", ""), 404);
     assert_int_equal(call("DELETE", "/swarm/leave", ""), 404);
-    assert_int_equal(call("POST", "/swarm/join", "{}"), 501);
-    assert_answer_has("/swarm/join is not implemented");
+    assert_int_equal(call("GET", "/swarm/join", ""), 404);
     assert_int_equal(call("GET", "/swarm/unlock", ""), 404);
 }
 
@@ -1109,6 +1120,7 @@ int main(void)
         TEST(closing_in_the_middle_of_a_founding_founds_nothing),
         TEST(what_a_killed_init_left_is_removed_at_the_next_start),
         TEST(node_comes_back_as_what_it_was),
+        TEST(manager_that_does_not_get_ready_can_be_left_by_force),
         TEST(request_waits_for_a_manager_that_starts),
         TEST(client_that_leaves_while_it_waits_asks_nothing),
         TEST(manager_that_does_not_come_is_not_waited_for_for_ever),

@@ -56,7 +56,7 @@ void swarm_drop_identity(struct swarm *s)
     s->tls = NULL;
 }
 
-static void on_again_closed(uv_handle_t *handle)
+static void on_timer_closed(uv_handle_t *handle)
 {
     free(handle);
 }
@@ -67,7 +67,9 @@ static void finish(struct swarm *s)
     void *ctx = s->closed_ctx;
 
     swarm_drop_identity(s);
-    uv_close((uv_handle_t *)s->again, on_again_closed);
+    swarm_drop_asked(s);
+    uv_close((uv_handle_t *)s->again, on_timer_closed);
+    uv_close((uv_handle_t *)s->patience, on_timer_closed);
     free(s);
     closed(ctx);
 }
@@ -133,15 +135,23 @@ static void remove_leftovers(struct swarm *s)
         on_leftovers_removed(s, &e);
 }
 
+static uv_timer_t *timer_new(struct swarm *s)
+{
+    uv_timer_t *timer = mem_alloc(sizeof(*timer));
+
+    (void)uv_timer_init(s->config.loop, timer); /* cannot fail */
+    timer->data = s;
+    return timer;
+}
+
 struct swarm *swarm_open(const struct swarm_config *config)
 {
     struct swarm *s = mem_alloc(sizeof(*s));
     struct err e;
 
     s->config = *config;
-    s->again = mem_alloc(sizeof(*s->again));
-    uv_timer_init(config->loop, s->again);
-    s->again->data = s;
+    s->again = timer_new(s);
+    s->patience = timer_new(s);
     int rc = identity_read(config->data_dir, &s->identity, &e);
     if (rc == 0 && s->identity->has_sealed) {
         log_info("this manager is locked", "cluster=%s node=%s", s->identity->cluster_id, s->identity->node_id);

@@ -46,14 +46,6 @@ void swarm_answer_error(struct swarm *s, const struct err *e)
 
 /* --- the node's own part of the API ---------------------------------------------------------------- */
 
-static void http_later(struct swarm *s, struct http_exchange *x)
-{
-    struct err e;
-
-    err_set(&e, ERR_UNSUPPORTED, "%s is not implemented in shoal " SHOAL_VERSION, http_path(x));
-    http_reply_error(x, &e);
-}
-
 static void http_not_found(struct http_exchange *x)
 {
     struct err e;
@@ -69,7 +61,7 @@ bool swarm_http(struct swarm *s, struct http_exchange *x, const char *path)
         void (*serve)(struct swarm *s, struct http_exchange *x);
     } routes[] = {{"/swarm/init", swarm_http_init},
                   {"/swarm/leave", swarm_http_leave},
-                  {"/swarm/join", http_later},
+                  {"/swarm/join", swarm_http_join},
                   {"/swarm/unlock", swarm_http_unlock}};
 
     for (size_t i = 0; i < ARRAY_SIZE(routes); i++) {

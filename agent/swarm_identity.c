@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/address.h"
 #include "agent/identity.h"
 #include "agent/swarm_internal.h"
 #include "proto/base/log.h"
@@ -99,6 +100,39 @@ void swarm_set_managers(struct swarm *s, char *const *managers, size_t count)
     Identity changed = *s->identity;
     changed.managers = (char **)managers;
     changed.n_managers = count;
+    swarm_replace_identity(s, &changed);
+}
+
+int swarm_read_addresses(Identity *identity, const char *listen, const char *advertise, const char *data_path,
+                         bool is_joining, struct arena *a, struct err *e)
+{
+    char *listen_at = arena_alloc(a, ADDRESS_TEXT), *advertised = arena_alloc(a, ADDRESS_TEXT),
+         *data_path_at = arena_alloc(a, ADDRESS_TEXT), host[64];
+    int rc = address_listen(listen, ADDRESS_MANAGER_PORT, "ListenAddr", listen_at, e);
+
+    if (rc < 0)
+        return rc;
+    address_host(listen_at, host, sizeof(host));
+    bool is_open = is_joining && !*advertise && address_is_unspecified(host);
+    if (!is_open)
+        rc = address_advertise(advertise, listen_at, advertised, e);
+    if (rc == 0 && *data_path)
+        rc = address_listen(data_path, ADDRESS_MANAGER_PORT, "DataPathAddr", data_path_at, e);
+    if (rc < 0)
+        return rc;
+    identity->listen_address = listen_at;
+    identity->advertise_address = is_open ? NULL : advertised;
+    identity->data_path_address = *data_path ? data_path_at : NULL;
+    return 0;
+}
+
+void swarm_set_epoch(struct swarm *s, uint64_t epoch)
+{
+    if (s->state != SWARM_ACTIVE || s->identity->epoch >= epoch)
+        return;
+    Identity changed = *s->identity;
+    changed.has_epoch = true;
+    changed.epoch = epoch;
     swarm_replace_identity(s, &changed);
 }
 

@@ -4,6 +4,7 @@
 #include <stdbool.h>
 
 #include "agent/agent.h"
+#include "agent/join.h"
 #include "agent/renew.h"
 #include "agent/swarm.h"
 #include "manager/manager.h"
@@ -34,7 +35,11 @@ struct swarm {
     struct http_exchange *refused; /* who gave a wrong unlock key and is told so after a while; NULL: nobody */
     uv_timer_t *refusal;           /* until then; owned, NULL: it does not run */
     uv_timer_t *again;             /* the next attempt to write it; owned, freed when closed */
-    bool is_founding;              /* an init is under way: the identity is not yet on the disk */
+    bool is_entering;              /* an init or join is under way: the identity is not yet on the disk */
+    struct join *join;             /* asks for a certificate; NULL: no */
+    Identity *asked;               /* of that join: addresses and availability; owned */
+    bool awaits_session;           /* whoever waits is answered when the agent has a session */
+    uv_timer_t *patience;          /* of the client that waits for a join; owned, freed when closed */
     struct http_exchange *waiting; /* the client of the operation under way; NULL: none, or gone */
     unsigned closing;              /* agent, manager and renewal, while they close */
     void (*then)(struct swarm *s); /* when all are closed */
@@ -89,9 +94,15 @@ void swarm_remember(struct swarm *s);
 void swarm_write_out(struct swarm *s); /* what could not be written before the membership was active */
 /* When no write is under way. One may wait. */
 void swarm_when_written(struct swarm *s, void (*then)(struct swarm *s));
+void swarm_set_epoch(struct swarm *s, uint64_t epoch); /* the cluster's, which has grown */
 void swarm_set_managers(struct swarm *s, char *const *managers, size_t count);
 /* The membership is active. May be called again. */
 void swarm_start_renewal(struct swarm *s);
+
+/* The addresses that a client gave, into the identity being made; in the arena. `advertise` stays NULL when it was
+ * not given and only a connection can tell (joining). */
+int swarm_read_addresses(Identity *identity, const char *listen, const char *advertise, const char *data_path,
+                         bool is_joining, struct arena *a, struct err *e);
 
 /* Resume: the identity is whole. */
 void swarm_resume(struct swarm *s);
@@ -104,9 +115,14 @@ void swarm_set_lock_key(void *ctx, const uint8_t *key, uint64_t version);
 /* Answer who waits for a refusal now, and stop. */
 void swarm_stop_refusing(struct swarm *s);
 
-/* --- swarm_init.c and swarm_leave.c --- */
+/* --- swarm_init.c, swarm_join.c and swarm_leave.c --- */
 
+/* Nothing of a swarm is here: 0, or the error in Docker's words. */
+int swarm_check_inactive(const struct swarm *s, struct err *e);
+void swarm_http_join(struct swarm *s, struct http_exchange *x);
+void swarm_joined(struct swarm *s); /* the agent has a session, or the manager serves: whoever waits is answered */
+void swarm_drop_asked(struct swarm *s);
 void swarm_http_init(struct swarm *s, struct http_exchange *x);
 void swarm_http_leave(struct swarm *s, struct http_exchange *x);
 void swarm_founded(struct swarm *s);                            /* the manager of a new cluster serves */
-void swarm_undo_founding(struct swarm *s, const struct err *e); /* it will not */
+void swarm_undo_entering(struct swarm *s, const struct err *e); /* it will not, or a join has failed */

@@ -167,6 +167,17 @@ struct manager_init { /* what `swarm init` asks for, checked; in the arena */
 /* Read the body of POST /swarm/init. Pure. Errors name the field and the value. */
 int manager_init_parse(const char *body, size_t size, struct arena *a, struct manager_init *ret, struct err *e);
 
+struct manager_join { /* what `swarm join` asks for, checked; in the arena */
+    char **remotes;   /* at least one */
+    size_t remote_count;
+    const char *token;                                                  /* well-formed */
+    const char *listen_address, *advertise_address, *data_path_address; /* as given; "" when absent */
+    NodeAvailability availability;
+};
+
+/* Likewise the body of POST /swarm/join. */
+int manager_join_parse(const char *body, size_t size, struct arena *a, struct manager_join *ret, struct err *e);
+
 /* --- the unlock key (autolock, reference/swarm-surface.md section 6) -------------------------------- */
 
 #define MANAGER_LOCK_KEY  32

@@ -39,8 +39,9 @@ struct replica_snapshot_source {
 
 struct replica_events {
     void *ctx;
-    /* Leadership changed, here or as replica_leader tells it. LEADER comes only once the new term's barrier is applied: drafts may be opened. On loss
-     * every proposal under way is answered with ERR_UNAVAILABLE first ("outcome unknown"). */
+    /* Leadership changed, here or as replica_leader tells it. LEADER comes only once the new term's barrier is
+     * applied: drafts may be opened. On loss every proposal under way is answered with ERR_UNAVAILABLE first
+     * ("outcome unknown"). */
     void (*on_state)(void *ctx, enum replica_state state, uint64_t term);
     /* Committed and locally durable entries, in order, each exactly once since open, beginning after `applied` of
      * the config. One batch per turn. A code stops the replica (on_fatal). */
