@@ -178,6 +178,16 @@ void swarm_refresh_addresses(struct swarm *s)
         replace_addresses(s, listen, advertise);
 }
 
+void swarm_set_epoch(struct swarm *s, uint64_t epoch)
+{
+    if (s->state != SWARM_ACTIVE || s->identity->epoch >= epoch)
+        return;
+    Identity changed = *s->identity;
+    changed.has_epoch = true;
+    changed.epoch = epoch;
+    swarm_replace_identity(s, &changed);
+}
+
 /* --- renewal --------------------------------------------------------------------------------------- */
 
 static struct manager *own_manager(void *ctx)

@@ -118,6 +118,7 @@ const char *swarm_manager_to_ask(void *ctx, unsigned attempt);
 struct tls *swarm_tls(void *ctx);
 /* When no write is under way. One may wait. */
 void swarm_when_written(struct swarm *s, void (*then)(struct swarm *s));
+void swarm_set_epoch(struct swarm *s, uint64_t epoch); /* the cluster's, which has grown */
 void swarm_set_managers(struct swarm *s, char *const *managers, size_t count);
 /* The membership is active. May be called again. */
 void swarm_start_renewal(struct swarm *s);
