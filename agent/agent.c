@@ -24,7 +24,6 @@
 #include "proto/base/log.h"
 #include "proto/base/mem.h"
 
-#define FEATURE_LEVEL   1
 #define LEDGER_RETRY_MS 1000
 
 struct agent {
@@ -149,6 +148,8 @@ static void on_message(void *ctx, const ManagerMessage *message)
         session_set_managers(a->session, message->managers, message->n_managers);
         a->config.on_managers(a->config.ctx, message->managers, message->n_managers);
     }
+    if (message->node && a->config.on_node)
+        a->config.on_node(a->config.ctx, message->node);
 }
 
 static void on_ready(void *ctx)
@@ -159,6 +160,8 @@ static void on_ready(void *ctx)
     assignment_new_session(a->assignment);
     report_new_session(a->report);
     send_reports(a);
+    if (a->config.on_session)
+        a->config.on_session(a->config.ctx);
 }
 
 static void on_lost(void *ctx, const struct err *e)
@@ -290,7 +293,8 @@ int agent_open(const struct agent_config *config, struct agent **ret, struct err
                                    .ctx = a,
                                    .on_status = on_status,
                                    .on_forgotten = on_forgotten};
-    a->config.tls = tls_ref(config->tls);
+    if (config->tls)
+        a->config.tls = tls_ref(config->tls);
     uv_timer_init(config->loop, &a->flush);
     a->report = report_new();
     a->assignment = assignment_new(&assignment);
@@ -309,7 +313,7 @@ int agent_connect(struct agent *a, const char *const *managers, size_t count, st
                                     .tls = a->config.tls,
                                     .cluster_id = a->cluster_id,
                                     .entropy = a->config.entropy,
-                                    .feature_level = FEATURE_LEVEL};
+                                    .feature_level = AGENT_FEATURE_LEVEL};
     struct session_events events = {.ctx = a,
                                     .on_ready = on_ready,
                                     .on_message = on_message,

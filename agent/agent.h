@@ -14,6 +14,8 @@
 #include "proto/identity.pb-c.h"
 #include "proto/wire/rpc.h"
 
+#define AGENT_FEATURE_LEVEL 1 /* what this program offers to a cluster */
+
 struct agent;
 
 struct agent_config {
@@ -23,13 +25,15 @@ struct agent_config {
     struct entropy *entropy;
     const char *data_dir;     /* the ledger lies in <data-dir>/swarm/tasks */
     const Identity *identity; /* what is needed of it is copied */
-    struct tls *tls;          /* a reference is taken */
+    struct tls *tls;          /* a reference is taken. NULL: not known yet; agent_set_tls before agent_connect */
     void *ctx;
     /* The managers of the cluster, when they changed. */
     void (*on_managers)(void *ctx, char *const *managers, size_t count);
     /* The row of this node as the leader has it, at each registration and when it changes: the role it is to have
      * (spec.role) and whether it is a member of the managers' group (manager). Borrowed. May be NULL. */
     void (*on_node)(void *ctx, const Node *node);
+    /* It has a session with a manager. May be NULL. */
+    void (*on_session)(void *ctx);
 };
 
 /* Read the ledger, adopt what runs, carry on. No manager is dialed yet. */

@@ -4,6 +4,7 @@
  *
  *     inactive --init--> pending (founding) --> active --leave--> leaving --> inactive
  *     start: an identity is there --> pending (resuming) --> active
+ *     start: it is locked --> locked --unlock--> pending (resuming); its tasks run on meanwhile
  *     whatever cannot go on --> error, which leaving ends
  *
  * The identity alone decides, at a start, whether this node is in a swarm; whatever else lies about without one is
@@ -19,9 +20,10 @@
 #include "proto/base/message.h"
 #include "proto/base/sm.h"
 
-static const char *const state_names[] = {"inactive", "pending", "active", "error", "leaving", "closed"};
+static const char *const state_names[] = {"inactive", "pending", "locked", "active", "error", "leaving", "closed"};
 static const uint32_t moves[] = {
-    [SWARM_INACTIVE] = SM_TO(SWARM_PENDING) | SM_TO(SWARM_CLOSED),
+    [SWARM_INACTIVE] = SM_TO(SWARM_PENDING) | SM_TO(SWARM_LOCKED) | SM_TO(SWARM_CLOSED),
+    [SWARM_LOCKED] = SM_TO(SWARM_PENDING) | SM_TO(SWARM_LEAVING) | SM_TO(SWARM_CLOSED),
     [SWARM_PENDING] = SM_TO(SWARM_ACTIVE) | SM_TO(SWARM_FAILED) | SM_TO(SWARM_INACTIVE) | SM_TO(SWARM_LEAVING) |
                       SM_TO(SWARM_CLOSED),
     [SWARM_ACTIVE] = SM_TO(SWARM_LEAVING) | SM_TO(SWARM_FAILED) | SM_TO(SWARM_CLOSED),
@@ -44,23 +46,17 @@ const char *swarm_state_name(const struct swarm *s)
 
 /* --- the end --------------------------------------------------------------------------------------- */
 
-void swarm_wipe_identity(Identity *identity)
-{
-    mem_wipe(identity->key_pem, strlen(identity->key_pem));
-    mem_wipe(identity->data_key.data, identity->data_key.len);
-}
-
 void swarm_drop_identity(struct swarm *s)
 {
     if (s->identity)
-        swarm_wipe_identity(s->identity);
+        identity_wipe(s->identity);
     message_free(s->identity);
     s->identity = NULL;
     tls_unref(s->tls);
     s->tls = NULL;
 }
 
-static void on_again_closed(uv_handle_t *handle)
+static void on_timer_closed(uv_handle_t *handle)
 {
     free(handle);
 }
@@ -71,7 +67,9 @@ static void finish(struct swarm *s)
     void *ctx = s->closed_ctx;
 
     swarm_drop_identity(s);
-    uv_close((uv_handle_t *)s->again, on_again_closed);
+    swarm_drop_asked(s);
+    uv_close((uv_handle_t *)s->again, on_timer_closed);
+    uv_close((uv_handle_t *)s->patience, on_timer_closed);
     free(s);
     closed(ctx);
 }
@@ -89,7 +87,7 @@ bool swarm_callback_came(struct swarm *s)
 
 /* --- opening and closing --------------------------------------------------------------------------- */
 
-static void resume(struct swarm *s)
+void swarm_resume(struct swarm *s)
 {
     struct err e;
 
@@ -137,18 +135,29 @@ static void remove_leftovers(struct swarm *s)
         on_leftovers_removed(s, &e);
 }
 
+static uv_timer_t *timer_new(struct swarm *s)
+{
+    uv_timer_t *timer = mem_alloc(sizeof(*timer));
+
+    (void)uv_timer_init(s->config.loop, timer); /* cannot fail */
+    timer->data = s;
+    return timer;
+}
+
 struct swarm *swarm_open(const struct swarm_config *config)
 {
     struct swarm *s = mem_alloc(sizeof(*s));
     struct err e;
 
     s->config = *config;
-    s->again = mem_alloc(sizeof(*s->again));
-    uv_timer_init(config->loop, s->again);
-    s->again->data = s;
+    s->again = timer_new(s);
+    s->patience = timer_new(s);
     int rc = identity_read(config->data_dir, &s->identity, &e);
-    if (rc == 0) {
-        resume(s);
+    if (rc == 0 && s->identity->has_sealed) {
+        log_info("this manager is locked", "cluster=%s node=%s", s->identity->cluster_id, s->identity->node_id);
+        swarm_move(s, SWARM_LOCKED);
+    } else if (rc == 0) {
+        swarm_resume(s);
     } else if (rc == ERR_NOT_FOUND) {
         remove_leftovers(s);
     } else {
@@ -180,6 +189,7 @@ void swarm_close(struct swarm *s, void (*closed)(void *ctx), void *ctx)
     s->closed = closed;
     s->closed_ctx = ctx;
     swarm_answer_error(s, &e);
+    swarm_stop_refusing(s);
     swarm_move(s, SWARM_CLOSED);
     swarm_close_parts(s, on_all_closed);
 }

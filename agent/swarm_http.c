@@ -15,6 +15,10 @@ static const char worker_text[] =
     "This node is not a swarm manager. Worker nodes can't be used to view or modify cluster state. Please run this "
     "command on a manager node or promote the current node to a manager.";
 
+const char swarm_locked_text[] = "Swarm is encrypted and needs to be unlocked before it can be used. Please use "
+                                 "\"docker swarm unlock\" to unlock "
+                                 "it.";
+
 static const char expired_text[] =
     "Swarm certificates have expired. To replace them, leave the swarm and join again.";
 
@@ -42,14 +46,6 @@ void swarm_answer_error(struct swarm *s, const struct err *e)
 
 /* --- the node's own part of the API ---------------------------------------------------------------- */
 
-static void http_later(struct swarm *s, struct http_exchange *x)
-{
-    struct err e;
-
-    err_set(&e, ERR_UNSUPPORTED, "%s is not implemented in shoal " SHOAL_VERSION, http_path(x));
-    http_reply_error(x, &e);
-}
-
 static void http_not_found(struct http_exchange *x)
 {
     struct err e;
@@ -65,8 +61,8 @@ bool swarm_http(struct swarm *s, struct http_exchange *x, const char *path)
         void (*serve)(struct swarm *s, struct http_exchange *x);
     } routes[] = {{"/swarm/init", swarm_http_init},
                   {"/swarm/leave", swarm_http_leave},
-                  {"/swarm/join", http_later},
-                  {"/swarm/unlock", http_later}};
+                  {"/swarm/join", swarm_http_join},
+                  {"/swarm/unlock", swarm_http_unlock}};
 
     for (size_t i = 0; i < ARRAY_SIZE(routes); i++) {
         if (strcmp(path, routes[i].path) != 0)
@@ -84,7 +80,9 @@ struct manager *swarm_manager(struct swarm *s, struct err *e)
 {
     if (s->manager_ready)
         return s->manager;
-    if (s->state == SWARM_FAILED)
+    if (s->state == SWARM_LOCKED)
+        err_set(e, ERR_UNAVAILABLE, "%s", swarm_locked_text);
+    else if (s->state == SWARM_FAILED)
         err_set(e, ERR_UNAVAILABLE, "the swarm on this node has failed: %s", s->error.text);
     else if (!s->identity)
         err_set(e, ERR_UNAVAILABLE, "%s", not_manager_text);
@@ -121,6 +119,8 @@ const char *swarm_header(const struct swarm *s)
     switch (s->state) {
     case SWARM_PENDING:
         return "pending";
+    case SWARM_LOCKED:
+        return "locked";
     case SWARM_ACTIVE:
         return swarm_is_manager(s) ? "active/manager" : "active/worker";
     case SWARM_FAILED:

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/address.h"
 #include "agent/identity.h"
 #include "agent/swarm_internal.h"
 #include "proto/base/log.h"
@@ -17,11 +18,9 @@
 
 /* --- writing --------------------------------------------------------------------------------------- */
 
-static void write_out(struct swarm *s);
-
 static void on_again(uv_timer_t *timer)
 {
-    write_out(timer->data);
+    swarm_write_out(timer->data);
 }
 
 static void on_written(void *ctx, const struct err *e)
@@ -42,10 +41,10 @@ static void on_written(void *ctx, const struct err *e)
     else if (e->code)
         uv_timer_start(s->again, on_again, WRITE_AGAIN_MS, 0);
     else
-        write_out(s);
+        swarm_write_out(s);
 }
 
-static void write_out(struct swarm *s)
+void swarm_write_out(struct swarm *s)
 {
     struct err e;
 
@@ -61,7 +60,7 @@ static void write_out(struct swarm *s)
 void swarm_remember(struct swarm *s)
 {
     s->is_unwritten = true;
-    write_out(s);
+    swarm_write_out(s);
 }
 
 void swarm_when_written(struct swarm *s, void (*then)(struct swarm *s))
@@ -74,11 +73,11 @@ void swarm_when_written(struct swarm *s, void (*then)(struct swarm *s))
 
 /* --- what changes ---------------------------------------------------------------------------------- */
 
-static void replace_identity(struct swarm *s, const Identity *changed)
+void swarm_replace_identity(struct swarm *s, const Identity *changed)
 {
     Identity *copy = message_dup(changed);
 
-    swarm_wipe_identity(s->identity);
+    identity_wipe(s->identity);
     message_free(s->identity);
     s->identity = copy;
     swarm_remember(s);
@@ -101,7 +100,30 @@ void swarm_set_managers(struct swarm *s, char *const *managers, size_t count)
     Identity changed = *s->identity;
     changed.managers = (char **)managers;
     changed.n_managers = count;
-    replace_identity(s, &changed);
+    swarm_replace_identity(s, &changed);
+}
+
+int swarm_read_addresses(Identity *identity, const char *listen, const char *advertise, const char *data_path,
+                         bool is_joining, struct arena *a, struct err *e)
+{
+    char *listen_at = arena_alloc(a, ADDRESS_TEXT), *advertised = arena_alloc(a, ADDRESS_TEXT),
+         *data_path_at = arena_alloc(a, ADDRESS_TEXT), host[64];
+    int rc = address_listen(listen, ADDRESS_MANAGER_PORT, "ListenAddr", listen_at, e);
+
+    if (rc < 0)
+        return rc;
+    address_host(listen_at, host, sizeof(host));
+    bool is_open = is_joining && !*advertise && address_is_unspecified(host);
+    if (!is_open)
+        rc = address_advertise(advertise, listen_at, advertised, e);
+    if (rc == 0 && *data_path)
+        rc = address_listen(data_path, ADDRESS_MANAGER_PORT, "DataPathAddr", data_path_at, e);
+    if (rc < 0)
+        return rc;
+    identity->listen_address = listen_at;
+    identity->advertise_address = is_open ? NULL : advertised;
+    identity->data_path_address = *data_path ? data_path_at : NULL;
+    return 0;
 }
 
 /* --- renewal --------------------------------------------------------------------------------------- */
@@ -137,7 +159,7 @@ static int on_renewed(void *ctx, const char *certificate_pem, const char *key_pe
     changed.certificate_pem = (char *)certificate_pem;
     changed.key_pem = (char *)key_pem;
     changed.root_pem = (char *)root_pem;
-    replace_identity(s, &changed);
+    swarm_replace_identity(s, &changed);
     tls_unref(s->tls);
     s->tls = tls;
     if (s->agent)
@@ -173,5 +195,5 @@ void swarm_look(struct swarm *s)
 {
     if (s->renew)
         renew_look(s->renew);
-    write_out(s);
+    swarm_write_out(s);
 }

@@ -4,13 +4,14 @@
 #include <stdbool.h>
 
 #include "agent/agent.h"
+#include "agent/join.h"
 #include "agent/renew.h"
 #include "agent/swarm.h"
 #include "manager/manager.h"
 #include "proto/identity.pb-c.h"
 #include "proto/wire/rpc.h"
 
-enum { SWARM_INACTIVE, SWARM_PENDING, SWARM_ACTIVE, SWARM_FAILED, SWARM_LEAVING, SWARM_CLOSED };
+enum { SWARM_INACTIVE, SWARM_PENDING, SWARM_LOCKED, SWARM_ACTIVE, SWARM_FAILED, SWARM_LEAVING, SWARM_CLOSED };
 
 struct swarm {
     struct swarm_config config;
@@ -31,14 +32,20 @@ struct swarm {
     bool is_writing;     /* the identity is */
     bool is_unwritten;   /* the one in memory is newer than the one on the disk, or being written */
     void (*after_write)(struct swarm *s); /* waits for the write under way; NULL: nobody */
-    uv_timer_t *again;                    /* the next attempt to write it; owned, freed when closed */
-    bool is_founding;                     /* an init is under way: the identity is not yet on the disk */
-    struct http_exchange *waiting;        /* the client of the operation under way; NULL: none, or gone */
-    unsigned closing;                     /* agent, manager and renewal, while they close */
-    void (*then)(struct swarm *s);        /* when all are closed */
-    unsigned pending;                     /* jobs and removals whose callbacks are still to come */
-    unsigned removals;                    /* those of containers, while leaving */
-    bool parts_closed;                    /* swarm_close: only pending callbacks are waited for */
+    struct http_exchange *refused; /* who gave a wrong unlock key and is told so after a while; NULL: nobody */
+    uv_timer_t *refusal;           /* until then; owned, NULL: it does not run */
+    uv_timer_t *again;             /* the next attempt to write it; owned, freed when closed */
+    bool is_entering;              /* an init or join is under way: the identity is not yet on the disk */
+    struct join *join;             /* asks for a certificate; NULL: no */
+    Identity *asked;               /* of that join: addresses and availability; owned */
+    bool awaits_session;           /* whoever waits is answered when the agent has a session */
+    uv_timer_t *patience;          /* of the client that waits for a join; owned, freed when closed */
+    struct http_exchange *waiting; /* the client of the operation under way; NULL: none, or gone */
+    unsigned closing;              /* agent, manager and renewal, while they close */
+    void (*then)(struct swarm *s); /* when all are closed */
+    unsigned pending;              /* jobs and removals whose callbacks are still to come */
+    unsigned removals;             /* those of containers, while leaving */
+    bool parts_closed;             /* swarm_close: only pending callbacks are waited for */
     void (*closed)(void *ctx);
     void *closed_ctx;
     void (*on_change)(void *ctx); /* the front's; NULL: nobody watches */
@@ -56,9 +63,10 @@ bool swarm_callback_came(struct swarm *s);
 
 /* Wipe and free identity and tls. */
 void swarm_drop_identity(struct swarm *s);
-void swarm_wipe_identity(Identity *identity); /* its keys */
 
 /* --- swarm_http.c --- */
+
+extern const char swarm_locked_text[];
 
 void swarm_wait_for(struct swarm *s, struct http_exchange *x); /* answer it when the operation has ended */
 void swarm_answer_error(struct swarm *s, const struct err *e); /* whoever waits */
@@ -79,17 +87,41 @@ void swarm_close_parts(struct swarm *s, void (*then)(struct swarm *s));
 
 /* --- swarm_identity.c --- */
 
+/* Take a copy of this one for the identity, and remember it. */
+void swarm_replace_identity(struct swarm *s, const Identity *changed);
 /* The identity in memory has changed: write it, now and until it is written. */
 void swarm_remember(struct swarm *s);
+void swarm_write_out(struct swarm *s); /* what could not be written before the membership was active */
 /* When no write is under way. One may wait. */
 void swarm_when_written(struct swarm *s, void (*then)(struct swarm *s));
 void swarm_set_managers(struct swarm *s, char *const *managers, size_t count);
 /* The membership is active. May be called again. */
 void swarm_start_renewal(struct swarm *s);
 
-/* --- swarm_init.c and swarm_leave.c --- */
+/* The addresses that a client gave, into the identity being made; in the arena. `advertise` stays NULL when it was
+ * not given and only a connection can tell (joining). */
+int swarm_read_addresses(Identity *identity, const char *listen, const char *advertise, const char *data_path,
+                         bool is_joining, struct arena *a, struct err *e);
 
+/* Resume: the identity is whole. */
+void swarm_resume(struct swarm *s);
+
+/* --- swarm_unlock.c --- */
+
+void swarm_http_unlock(struct swarm *s, struct http_exchange *x);
+/* What the manager says of the unlock key (manager.h). */
+void swarm_set_lock_key(void *ctx, const uint8_t *key, uint64_t version);
+/* Answer who waits for a refusal now, and stop. */
+void swarm_stop_refusing(struct swarm *s);
+
+/* --- swarm_init.c, swarm_join.c and swarm_leave.c --- */
+
+/* Nothing of a swarm is here: 0, or the error in Docker's words. */
+int swarm_check_inactive(const struct swarm *s, struct err *e);
+void swarm_http_join(struct swarm *s, struct http_exchange *x);
+void swarm_joined(struct swarm *s); /* the agent has a session, or the manager serves: whoever waits is answered */
+void swarm_drop_asked(struct swarm *s);
 void swarm_http_init(struct swarm *s, struct http_exchange *x);
 void swarm_http_leave(struct swarm *s, struct http_exchange *x);
 void swarm_founded(struct swarm *s);                            /* the manager of a new cluster serves */
-void swarm_undo_founding(struct swarm *s, const struct err *e); /* it will not */
+void swarm_undo_entering(struct swarm *s, const struct err *e); /* it will not, or a join has failed */

@@ -26,6 +26,8 @@ static void on_left(void *ctx, const struct err *e)
     log_info("left the swarm", "cluster=%s node=%s", s->identity ? s->identity->cluster_id : "?",
              s->identity ? s->identity->node_id : "?");
     swarm_drop_identity(s);
+    swarm_drop_asked(s);
+    s->is_entering = false;
     swarm_move(s, SWARM_INACTIVE);
     if (s->waiting)
         http_reply_empty(s->waiting, 200);
@@ -82,6 +84,13 @@ static void remove_task_containers(struct swarm *s)
         swarm_when_written(s, forget);
 }
 
+/* Not in the middle of what decides whether there is a membership. */
+static bool may_leave(const struct swarm *s)
+{
+    return s->engine_ready && (s->state == SWARM_ACTIVE || s->state == SWARM_FAILED || s->state == SWARM_LOCKED ||
+                               (s->state == SWARM_PENDING && (s->join || (s->identity && !s->is_entering))));
+}
+
 void swarm_http_leave(struct swarm *s, struct http_exchange *x)
 {
     struct err e;
@@ -91,8 +100,14 @@ void swarm_http_leave(struct swarm *s, struct http_exchange *x)
         http_reply_error(x, &e);
         return;
     }
-    if ((s->state != SWARM_ACTIVE && s->state != SWARM_FAILED) || !s->engine_ready) {
+    if (!may_leave(s)) {
         err_set(&e, ERR_UNAVAILABLE, "this node is %s; try again in a moment", swarm_state_name(s));
+        http_reply_error(x, &e);
+        return;
+    }
+    if (s->state == SWARM_LOCKED && !http_query_bool(x, "force")) {
+        err_set(&e, ERR_UNAVAILABLE,
+                "Swarm is encrypted and locked. Please unlock it first or use `--force` to ignore this message.");
         http_reply_error(x, &e);
         return;
     }
@@ -104,6 +119,8 @@ void swarm_http_leave(struct swarm *s, struct http_exchange *x)
         http_reply_error(x, &e);
         return;
     }
+    err_set(&e, ERR_CANCELED, "the node was told to leave the swarm");
+    swarm_answer_error(s, &e); /* who waits for a join */
     swarm_move(s, SWARM_LEAVING);
     swarm_wait_for(s, x);
     swarm_close_parts(s, remove_task_containers);

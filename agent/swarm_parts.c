@@ -35,6 +35,14 @@ static void on_managers(void *ctx, char *const *managers, size_t count)
     swarm_set_managers(ctx, managers, count);
 }
 
+static void on_session(void *ctx)
+{
+    struct swarm *s = ctx;
+
+    if (s->awaits_session)
+        swarm_joined(s);
+}
+
 static void connect_agent(struct swarm *s)
 {
     AUTO_FREE
@@ -73,10 +81,11 @@ void swarm_start_agent(struct swarm *s)
                                   .identity = s->identity,
                                   .tls = s->tls,
                                   .ctx = s,
-                                  .on_managers = on_managers};
+                                  .on_managers = on_managers,
+                                  .on_session = on_session};
     struct err e;
 
-    if (!s->engine_ready || s->agent || !s->identity || s->is_founding)
+    if (!s->engine_ready || s->agent || !s->identity || s->is_entering)
         return;
     if (agent_open(&config, &s->agent, &e) < 0) {
         s->agent = NULL;
@@ -105,11 +114,12 @@ static void on_manager_ready(void *ctx)
         swarm_tell(s);
         return;
     }
-    if (s->is_founding) {
+    if (s->is_entering) {
         swarm_founded(s);
         return;
     }
     swarm_move(s, SWARM_ACTIVE);
+    swarm_write_out(s);
     swarm_start_renewal(s);
     connect_agent(s);
 }
@@ -170,8 +180,8 @@ static void on_manager_stopped(void *ctx, const struct err *e)
     struct swarm *s = ctx;
 
     s->manager_ready = false;
-    if (s->is_founding && s->state == SWARM_PENDING) {
-        swarm_undo_founding(s, e);
+    if (s->is_entering && s->state == SWARM_PENDING) {
+        swarm_undo_entering(s, e);
         return;
     }
     log_error("the manager has stopped", "error=\"%s\"", e->text);
@@ -225,6 +235,7 @@ int swarm_start_manager(struct swarm *s, const Cluster *bootstrap, const char *r
         .ctx = s,
         .on_ready = on_manager_ready,
         .on_stopped = on_manager_stopped,
+        .on_lock_key = swarm_set_lock_key,
         .on_event = on_manager_event,
     };
 
@@ -249,13 +260,17 @@ void swarm_close_parts(struct swarm *s, void (*then)(struct swarm *s))
     s->then = then;
     if (s->closing) /* they are on their way already */
         return;
-    s->closing = (s->agent != NULL) + (s->manager != NULL) + (s->renew != NULL) + s->reopen.closing;
+    s->closing =
+        (s->agent != NULL) + (s->manager != NULL) + (s->renew != NULL) + (s->join != NULL) + s->reopen.closing;
     s->manager_ready = s->reopen.waits = false;
     stop_timer(s);
     bool none = s->closing == 0;
     struct agent *agent = steal(&s->agent);
     struct manager *manager = steal(&s->manager);
     struct renew *renew = steal(&s->renew);
+    struct join *join = steal(&s->join);
+    if (join)
+        join_close(join, on_part_closed, s);
     if (renew)
         renew_close(renew, on_part_closed, s);
     if (agent)

@@ -103,15 +103,11 @@ static int role_of_secret(const RootCa *root, const char *secret, NodeRole *ret,
  * its secret still is. */
 static int check_digest(const RootCa *root, const char *digest, struct err *e)
 {
-    char token[CA_TOKEN_TEXT + 1], own[CA_DIGEST_TEXT + 1], secret[CA_SECRET_TEXT + 1];
+    char own[TOKEN_DIGEST_TEXT + 1];
     AUTO_FREE
     char *root_pem = mem_strndup((const char *)root->certificate_pem.data, root->certificate_pem.len);
-    int rc = ca_token(root_pem, root->worker_secret, token, e);
+    int rc = token_digest(root_pem, own, e);
 
-    if (rc == 0)
-        rc = ca_token_parse(token, own, secret, e);
-    mem_wipe(secret, sizeof(secret));
-    mem_wipe(token, sizeof(token));
     if (rc == 0 && strcmp(own, digest) != 0)
         rc = err_set(e, ERR_INVALID, TOKEN_NEEDED);
     return rc;
@@ -183,9 +179,9 @@ static int join(struct serve *s, struct rpc_stream *stream, const Cluster *clust
     struct rpc_identity identity = {.role = RPC_ROLE_WORKER};
     struct joining *j = mem_alloc(sizeof(*j));
     struct rpc_stream_events events = {.ctx = j, .on_end = on_stream_end};
-    char digest[CA_DIGEST_TEXT + 1];
+    char digest[TOKEN_DIGEST_TEXT + 1];
     NodeRole role = NODE_ROLE__WORKER;
-    int rc = ca_token_parse(request->token, digest, j->secret, e);
+    int rc = token_parse(request->token, digest, j->secret, e);
 
     if (rc == 0)
         rc = role_of_secret(cluster->root_ca, j->secret, &role, e);

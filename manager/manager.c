@@ -35,6 +35,7 @@ struct manager {
     void (*on_ready)(void *ctx);
     void (*on_stopped)(void *ctx, const struct err *e);
     void (*on_event)(void *ctx, const struct manager_event *event);
+    void (*on_lock_key)(void *ctx, const uint8_t *key, uint64_t version);
     struct mailbox *node; /* borrowed: the node loop's */
     struct thread *thread;
     struct mail_credit credit[ASK_CLASSES];
@@ -98,13 +99,6 @@ static uv_loop_t *loop_of(const struct manager *m)
 
 /* --- the end of things ----------------------------------------------------------------------------------- */
 
-static void info_free(struct thread_info *info)
-{
-    if (info)
-        buf_fini(&info->cluster);
-    free(info);
-}
-
 static void maybe_closed(struct manager *m)
 {
     void (*closed)(void *ctx) = m->closed;
@@ -112,7 +106,7 @@ static void maybe_closed(struct manager *m)
 
     if (!m->closing || m->out || !m->thread_gone || !m->timer_closed)
         return;
-    info_free(m->info);
+    thread_info_free(m->info);
     free(m);
     closed(ctx);
 }
@@ -433,6 +427,16 @@ static void deliver_seen(struct mail *mail, void *owner)
     thread_info_seen(owner, m->seen_mail.info);
 }
 
+static void tell_lock_key(struct manager *m, const struct thread_info *before)
+{
+    const struct thread_info *now = m->info;
+
+    if (!m->on_lock_key || (before && before->is_locking == now->is_locking &&
+                            memcmp(before->lock_key, now->lock_key, MANAGER_LOCK_KEY) == 0))
+        return;
+    m->on_lock_key(m->ctx, now->is_locking ? now->lock_key : NULL, now->version);
+}
+
 static void deliver_info(struct mail *mail, void *owner)
 {
     struct manager *m = container_of(mail, struct manager, info_mail.mail);
@@ -440,9 +444,10 @@ static void deliver_info(struct mail *mail, void *owner)
 
     m->info = m->info_mail.info;
     if (m->closing) {
-        info_free(old);
+        thread_info_free(old);
         return;
     }
+    tell_lock_key(m, old);
     m->seen_mail.mail.deliver = deliver_seen;
     m->seen_mail.info = old;
     mailbox_post(thread_inbox(m->thread), &m->seen_mail.mail);
@@ -560,6 +565,7 @@ int manager_open(const struct manager_config *config, struct manager **ret, stru
     m->on_ready = config->on_ready;
     m->on_stopped = config->on_stopped;
     m->on_event = config->on_event;
+    m->on_lock_key = config->on_lock_key;
     m->node = config->node;
     list_init(&m->waiting);
     for (size_t i = 0; i < ASK_CLASSES; i++)

@@ -112,6 +112,8 @@ static void tell_info(struct thread *t)
         info->nodes = t->told.nodes = nodes;
         info->managers = t->told.managers = managers;
         t->told.version = version;
+        info->version = version;
+        info->is_locking = authority_lock_key(v, info->lock_key);
         authority_pack_cluster(&info->cluster, v, false);
         t->info_under_way = true;
         t->events.on_info(t->events.ctx, info);
@@ -119,11 +121,18 @@ static void tell_info(struct thread *t)
     view_end(v);
 }
 
+void thread_info_free(struct thread_info *info)
+{
+    if (!info)
+        return;
+    mem_wipe(info->lock_key, sizeof(info->lock_key));
+    buf_fini(&info->cluster);
+    free(info);
+}
+
 void thread_info_seen(struct thread *t, struct thread_info *info)
 {
-    if (info)
-        buf_fini(&info->cluster);
-    free(info);
+    thread_info_free(info);
     t->info_under_way = false;
     t->applied = true; /* it may be old already */
     wake(t);

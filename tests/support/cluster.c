@@ -71,6 +71,17 @@ static void on_closed(void *ctx)
     ((struct cluster *)ctx)->closed = true;
 }
 
+static void on_lock_key(void *ctx, const uint8_t *key, uint64_t version)
+{
+    struct cluster *c = ctx;
+
+    c->lock.tells++;
+    c->lock.is_on = key != NULL;
+    c->lock.version = version;
+    if (key)
+        memcpy(c->lock.key, key, sizeof(c->lock.key));
+}
+
 static void on_event(void *ctx, const struct manager_event *ev)
 {
     struct cluster *c = ctx;
@@ -116,6 +127,7 @@ int cluster_open(struct cluster *c, const Cluster *bootstrap, struct err *e)
                                     .ctx = c,
                                     .on_ready = on_ready,
                                     .on_stopped = on_stopped,
+                                    .on_lock_key = on_lock_key,
                                     .on_event = on_event};
 
     c->ready = c->closed = false;

@@ -25,8 +25,14 @@ struct cluster { /* one manager, and the loop of its node */
     char listen[64];
     bool ready, closed;
     unsigned stops;
-    struct err why;    /* of the last stop */
-    bool hears;        /* keep what is told of the swarm */
+    struct err why; /* of the last stop */
+    bool hears;     /* keep what is told of the swarm */
+    struct {        /* what was told of the unlock key */
+        unsigned tells;
+        bool is_on;
+        uint8_t key[MANAGER_LOCK_KEY];
+        uint64_t version;
+    } lock;
     struct buf events; /* a line each: "service update <id> key=value key=value" */
     int port;
 };
