@@ -74,6 +74,12 @@ struct replica_config {
 /* Make the first member's log: term 1 and a configuration of it alone as entry 1. ERR_EXISTS when there is one. */
 int replica_bootstrap(const struct replica_config *config, struct err *e);
 
+/* Make what is on disk a group of this member alone, before it is opened, for when the others are lost for good.
+ * All entries that are here stay and become committed, also those that no majority had: more than was acknowledged,
+ * never less, as far as this member had it. May be tried again after a crash at any moment. Members that are left
+ * behind must be kept away by a higher epoch. ERR_PRECONDITION when the log is empty. */
+int replica_force(const struct replica_config *config, struct err *e);
+
 /* Open what is on disk. Restores from the snapshot through on_restore when `applied` is below it. Damaged or
  * foreign files are refused by name and position; a torn tail of the last write is cut. */
 int replica_open(const struct replica_config *config, const struct replica_events *events, struct replica **ret,
