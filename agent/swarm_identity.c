@@ -126,6 +126,16 @@ int swarm_read_addresses(Identity *identity, const char *listen, const char *adv
     return 0;
 }
 
+void swarm_set_epoch(struct swarm *s, uint64_t epoch)
+{
+    if (s->state != SWARM_ACTIVE || s->identity->epoch >= epoch)
+        return;
+    Identity changed = *s->identity;
+    changed.has_epoch = true;
+    changed.epoch = epoch;
+    swarm_replace_identity(s, &changed);
+}
+
 /* --- renewal --------------------------------------------------------------------------------------- */
 
 static struct manager *own_manager(void *ctx)

@@ -94,6 +94,7 @@ void swarm_remember(struct swarm *s);
 void swarm_write_out(struct swarm *s); /* what could not be written before the membership was active */
 /* When no write is under way. One may wait. */
 void swarm_when_written(struct swarm *s, void (*then)(struct swarm *s));
+void swarm_set_epoch(struct swarm *s, uint64_t epoch); /* the cluster's, which has grown */
 void swarm_set_managers(struct swarm *s, char *const *managers, size_t count);
 /* The membership is active. May be called again. */
 void swarm_start_renewal(struct swarm *s);

@@ -35,6 +35,11 @@ static void on_managers(void *ctx, char *const *managers, size_t count)
     swarm_set_managers(ctx, managers, count);
 }
 
+static void on_epoch(void *ctx, uint64_t epoch)
+{
+    swarm_set_epoch(ctx, epoch);
+}
+
 static void on_session(void *ctx)
 {
     struct swarm *s = ctx;
@@ -82,6 +87,7 @@ void swarm_start_agent(struct swarm *s)
                                   .tls = s->tls,
                                   .ctx = s,
                                   .on_managers = on_managers,
+                                  .on_epoch = on_epoch,
                                   .on_session = on_session};
     struct err e;
 
@@ -273,6 +279,8 @@ void swarm_close_parts(struct swarm *s, void (*then)(struct swarm *s))
         join_close(join, on_part_closed, s);
     if (renew)
         renew_close(renew, on_part_closed, s);
+    if (agent && s->state == SWARM_CLOSED)
+        agent_leave_session(agent);
     if (agent)
         agent_close(agent, on_part_closed, s);
     if (manager)

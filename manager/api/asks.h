@@ -7,6 +7,7 @@
 struct asks_config {
     struct control *control;
     struct dispatcher *dispatcher;
+    struct membership *membership;
     struct clock *clock;
     struct entropy *entropy;
     const char *node_id; /* of this machine; borrowed */

@@ -483,16 +483,21 @@ static void node_is_updated_with_labels_and_availability(void **state)
     expect_text(at(get("/nodes/first"), "Spec.Labels"), "{}"); /* a spec replaces the one before */
 }
 
-static void roles_cannot_change_yet_and_say_so(void **state)
+static void role_is_a_wish_that_the_last_manager_may_not_lose(void **state)
 {
     struct puppet worker;
 
     refused(400, "POST", node_path(""), "{\"Role\":\"worker\",\"Availability\":\"active\"}",
             "rpc error: code = FailedPrecondition desc = attempting to demote the last manager of the swarm");
     puppet_join(&worker, &c, "second");
-    refused(501, "POST", format("/nodes/second/update?version=%s", version_of("/nodes/second")),
-            "{\"Role\":\"manager\",\"Availability\":\"active\"}",
-            "rpc error: code = Unimplemented desc = promoting a node is not offered by shoal " SHOAL_VERSION);
+    cluster_expect(&c, 200, "POST", format("/nodes/second/update?version=%s", version_of("/nodes/second")),
+                   "{\"Role\":\"manager\",\"Availability\":\"active\"}");
+    expect_text(at(get("/nodes/second"), "Spec.Role"), "manager");
+    assert_null(at(get("/nodes/second"), "ManagerStatus"));
+    refused(400, "POST", node_path(""), "{\"Role\":\"worker\",\"Availability\":\"active\"}",
+            "rpc error: code = FailedPrecondition desc = attempting to demote the last manager of the swarm");
+    cluster_expect(&c, 200, "POST", format("/nodes/second/update?version=%s", version_of("/nodes/second")),
+                   "{\"Role\":\"worker\",\"Availability\":\"active\"}");
     refused(500, "POST", "/nodes/second/update?version=1", "{\"Role\":\"worker\",\"Availability\":\"active\"}",
             "rpc error: code = Unknown desc = update out of sequence");
     puppet_end(&worker);
@@ -779,7 +784,7 @@ int main(void)
         TEST(failed_task_shows_its_error_and_is_replaced_in_its_slot),
         TEST(task_that_fits_nowhere_says_why),
         TEST(node_is_updated_with_labels_and_availability),
-        TEST(roles_cannot_change_yet_and_say_so),
+        TEST(role_is_a_wish_that_the_last_manager_may_not_lose),
         TEST(node_is_removed_only_when_it_may),
         TEST(filters_of_nodes_select),
         TEST(two_nodes_of_one_name_are_ambiguous),

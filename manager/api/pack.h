@@ -22,9 +22,10 @@ struct pack_service {
 };
 
 struct pack_node {
-    bool is_manager, is_leader, is_reachable;
-    bool is_awaited;  /* it was up, and has not come to the present leader yet */
-    char address[64]; /* of its manager port */
+    bool is_manager, is_leader;
+    bool is_awaited;     /* it was up, and has not come to the present leader yet */
+    unsigned char reach; /* enum membership_reach */
+    char address[64];    /* of its manager port */
 };
 
 struct packed {

@@ -19,6 +19,13 @@ static const char *node_state(NodeState state)
     return (size_t)state < ARRAY_SIZE(names) ? names[state] : "unknown";
 }
 
+static const char *reachability(unsigned reach)
+{
+    static const char *const names[] = {"unknown", "unreachable", "reachable"};
+
+    return reach < ARRAY_SIZE(names) ? names[reach] : names[0];
+}
+
 static void show_engine(struct jwrite *j, const NodeDescription *d)
 {
     jwrite_object(j, "Engine");
@@ -72,7 +79,7 @@ static void show(struct ask *k, struct jwrite *j, const struct packed *p, const 
         jwrite_object(j, "ManagerStatus");
         if (parts->manager.is_leader)
             jwrite_bool(j, "Leader", true);
-        jwrite_string(j, "Reachability", parts->manager.is_reachable ? "reachable" : "unreachable");
+        jwrite_string(j, "Reachability", reachability(parts->manager.reach));
         jwrite_string(j, "Addr", parts->manager.address);
         jwrite_end(j);
     }
