@@ -326,7 +326,10 @@ static void new_certificate_is_handed_to_the_session_and_stops_nothing(void **st
 
     run_task(1);
     assert_int_equal(tls_new(NULL, NULL, NULL, &tls, NULL), 0);
-    agent_set_tls(agent, tls);
+    Identity identity = IDENTITY__INIT;
+    identity.certificate_pem = founding.certificate_pem;
+    identity.root_pem = founding.root_pem;
+    agent_set_tls(agent, tls, &identity);
     tls_unref(tls);
     turn();
     assert_true(fake_session.tls_set);

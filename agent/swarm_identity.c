@@ -173,7 +173,7 @@ static int on_renewed(void *ctx, const char *certificate_pem, const char *key_pe
     tls_unref(s->tls);
     s->tls = tls;
     if (s->agent)
-        agent_set_tls(s->agent, tls);
+        agent_set_tls(s->agent, tls, s->identity);
     if (s->manager)
         manager_set_certificate(s->manager, certificate_pem, key_pem, root_pem);
     *ret_tls = tls;

@@ -22,6 +22,7 @@
 #include "manager/news.h"
 #include "manager/raft/env.h"
 #include "manager/raft/links.h"
+#include "manager/rotation.h"
 #include "manager/serve.h"
 #include "manager/thread.h"
 #include "proto/base/file.h"
@@ -49,6 +50,7 @@ struct thread {
     struct control_watch watch;
     struct dispatcher *dispatcher;
     struct membership *membership;
+    struct rotation *rotation;
     struct asks *asks;
     struct serve *serve;
     bool applied; /* something was, since the last turn */
@@ -210,6 +212,7 @@ static void on_turn(uv_idle_t *idle)
     consider(&next_ms, dispatcher_turn(t->dispatcher));
     consider(&next_ms, asks_turn(t->asks));
     consider(&next_ms, membership_turn(t->membership));
+    consider(&next_ms, rotation_turn(t->rotation));
     if (t->stopped)
         return;
     if (t->applied) {
@@ -367,6 +370,7 @@ static int open_rest(struct thread *t, struct err *e)
     struct membership_config membership = {
         .control = t->control, .clock = clock_real(), .self = t->config.raft_id, .ctx = t, .wake = wake};
     t->membership = membership_new(&membership);
+    t->rotation = rotation_new(&(struct rotation_config){.control = t->control, .ctx = t, .wake = wake});
     struct asks_config asks = {.control = t->control,
                                .dispatcher = t->dispatcher,
                                .membership = t->membership,
@@ -470,6 +474,7 @@ static void on_control_closed(void *ctx)
 
     dispatcher_free(t->dispatcher);
     membership_free(t->membership);
+    rotation_free(t->rotation);
     asks_free(t->asks);
     serve_free(t->serve);
     news_free(t->news);

@@ -16,8 +16,9 @@
 #include "proto/base/mem.h"
 #include "proto/wire/cert.h"
 
-#define EC_BITS_MIN  256
-#define RSA_BITS_MIN 2048
+#define LIFETIME_DEFAULT_MS (90LL * 24 * 3600 * 1000)
+#define EC_BITS_MIN         256
+#define RSA_BITS_MIN        2048
 
 /* --- who signs, whom to trust -------------------------------------------------------------------------- */
 
@@ -44,6 +45,13 @@ const char *ca_trust(const RootCa *root, struct arena *a)
         return NULL;
     const char *present = text_of(&root->certificate_pem, a);
     return ca_rotates(root) ? arena_printf(a, "%s%s", present, text_of(&root->next_certificate_pem, a)) : present;
+}
+
+int64_t ca_lifetime_ms(const ClusterSpec *spec)
+{
+    return spec && spec->has_node_cert_expiry_ns && spec->node_cert_expiry_ns > 0
+               ? spec->node_cert_expiry_ns / 1000000
+               : LIFETIME_DEFAULT_MS;
 }
 
 int ca_signer(const RootCa *root, struct arena *a, struct ca_signer *ret, struct err *e)

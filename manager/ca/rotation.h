@@ -31,6 +31,9 @@ bool ca_rotates(const RootCa *root); /* NULL is fine */
 const char *ca_trust(const RootCa *root, struct arena *a);
 const char *ca_issuer(const RootCa *root, struct arena *a); /* the certificate of whoever signs */
 
+/* How long certificates are to live. */
+int64_t ca_lifetime_ms(const ClusterSpec *spec);
+
 /* Check a root that a user brings: one certificate and its key, a CA that may sign CAs, valid now, ECDSA of 256
  * bits or RSA of 2048 at least. ERR_INVALID names the field (CAConfig.SigningCACert, CAConfig.SigningCAKey). */
 int ca_root_check(const char *certificate_pem, const char *key_pem, int64_t wall_ms, struct err *e);
