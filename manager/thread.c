@@ -52,6 +52,7 @@ struct thread {
     bool applied; /* something was, since the last turn */
     bool ready;   /* on_ready was told */
     bool stopped; /* on_stopped was */
+    bool removed; /* on_removed was */
     bool closing;
     struct { /* what the node was told last */
         uint64_t nodes, managers, version;
@@ -83,6 +84,16 @@ static void stop(struct thread *t, const struct err *e)
 static void on_fatal(void *ctx, const struct err *e)
 {
     stop(ctx, e);
+}
+
+static void on_removed(void *ctx)
+{
+    struct thread *t = ctx;
+
+    if (t->removed || t->stopped || t->closing)
+        return;
+    t->removed = true;
+    t->events.on_removed(t->events.ctx);
 }
 
 /* --- what the node shows --------------------------------------------------------------------------------- */
@@ -338,6 +349,7 @@ static int open_control(struct thread *t, struct err *e)
         .ctx = t,
         .wake = wake,
         .on_fatal = on_fatal,
+        .on_removed = on_removed,
     };
     int rc = dir_make(config.replica.dir, 0700, e);
 
