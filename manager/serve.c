@@ -8,12 +8,15 @@
 #include <string.h>
 
 #include "manager/api/authority.h"
+#include "manager/raft/links.h"
 #include "manager/serve.h"
 #include "proto/base/log.h"
 #include "proto/base/map.h"
 #include "proto/base/mem.h"
 #include "proto/join.pb-c.h"
 #include "proto/wire/methods.h"
+
+#define UNJUDGED_MAX 512 /* connections before it is ready */
 
 #define NODES (RPC_ROLE_WORKER | RPC_ROLE_MANAGER)
 
@@ -28,7 +31,10 @@ struct serve {
     struct rpc_server *server; /* NULL once it is closed */
     struct map64 rows;         /* by number of the node */
     uint64_t fed;              /* index up to which changes of nodes were looked at */
-    struct list leaving;       /* of announce.c */
+    bool ready;
+    struct rpc_identity unjudged[UNJUDGED_MAX]; /* who connected before */
+    size_t unjudged_count;
+    struct list leaving; /* of announce.c */
     void (*closed)(void *ctx);
     void *closed_ctx;
 };
@@ -78,6 +84,12 @@ static int on_connect(void *ctx, struct rpc_conn *c, struct rpc_identity *peer, 
 
     if (strcmp(peer->cluster_id, s->config.cluster_id) != 0)
         return err_set(e, ERR_DENIED, "certificate of another cluster");
+    if (!s->ready && s->unjudged_count == UNJUDGED_MAX)
+        return err_set(e, ERR_UNAVAILABLE, "this manager is starting");
+    if (!s->ready) {
+        s->unjudged[s->unjudged_count++] = *peer;
+        return 0;
+    }
     struct view *v = view_begin(control_store(s->config.control));
     int rc = check_row(s, v, peer, e);
     view_end(v);
@@ -183,28 +195,52 @@ static void on_root(void *ctx, struct rpc_stream *stream, const struct rpc_ident
     authority_forget((const Cluster *)object.message);
 }
 
+/* Whether it can be asked yet; else the stream is ended. */
+static bool is_ready(const struct serve *s, struct rpc_stream *stream)
+{
+    static const struct rpc_stream_events ignore = {.on_message = NULL};
+    struct err e;
+
+    if (s->ready)
+        return true;
+    err_set(&e, ERR_UNAVAILABLE, "this manager is starting");
+    rpc_stream_set(stream, &ignore);
+    rpc_end(stream, &e);
+    return false;
+}
+
 static void on_issue(void *ctx, struct rpc_stream *stream, const struct rpc_identity *peer, const void *message,
                      size_t size)
 {
-    issue_on_open(ctx, stream, peer, message, size);
+    if (is_ready(ctx, stream))
+        issue_on_open(ctx, stream, peer, message, size);
 }
 
 static void on_member(void *ctx, struct rpc_stream *stream, const struct rpc_identity *peer, const void *message,
                       size_t size)
 {
-    announce_on_open(ctx, stream, peer, message, size);
+    if (is_ready(ctx, stream))
+        announce_on_open(ctx, stream, peer, message, size);
 }
 
 static void on_session(void *ctx, struct rpc_stream *stream, const struct rpc_identity *peer, const void *message,
                        size_t size)
 {
-    dispatcher_on_session(((struct serve *)ctx)->config.dispatcher, stream, peer, message, size);
+    if (is_ready(ctx, stream))
+        dispatcher_on_session(((struct serve *)ctx)->config.dispatcher, stream, peer, message, size);
 }
 
 static void on_logs(void *ctx, struct rpc_stream *stream, const struct rpc_identity *peer, const void *message,
                     size_t size)
 {
-    dispatcher_on_logs(((struct serve *)ctx)->config.dispatcher, stream, peer, message, size);
+    if (is_ready(ctx, stream))
+        dispatcher_on_logs(((struct serve *)ctx)->config.dispatcher, stream, peer, message, size);
+}
+
+static void on_raft(void *ctx, struct rpc_stream *stream, const struct rpc_identity *peer, const void *message,
+                    size_t size)
+{
+    links_on_open(((struct serve *)ctx)->config.links, stream, peer, message, size);
 }
 
 /* Who may call what: this table, and ownership inside the calls (a session is its own node's, a log only that of
@@ -216,6 +252,8 @@ static const struct rpc_method methods[] = {
     {METHOD_SESSION, "session", NODES, METHOD_SESSION_BYTES_MAX, .streams_max = 1, .on_open = on_session},
     {METHOD_LOGS, "logs", NODES, METHOD_LOGS_BYTES_MAX, .streams_max = DISPATCHER_LOGS_PER_NODE,
      .on_open = on_logs},
+    {METHOD_RAFT, "raft", RPC_ROLE_MANAGER, METHOD_RAFT_BYTES_MAX, .streams_max = 1, .on_open = on_raft,
+     .credit_bytes = METHOD_RAFT_CREDIT},
     {METHOD_MEMBER, "member", NODES, METHOD_JOIN_BYTES_MAX, .on_open = on_member},
 };
 
@@ -272,8 +310,28 @@ int serve_open(const struct serve_config *config, struct serve **ret, struct err
 
 int serve_listen(struct serve *s, const char *address, struct err *e)
 {
-    s->fed = store_applied(control_store(s->config.control));
     return rpc_server_listen(s->server, address, e);
+}
+
+void serve_ready(struct serve *s)
+{
+    struct view *v = view_begin(control_store(s->config.control));
+    struct err e;
+
+    s->ready = true;
+    s->fed = store_applied(control_store(s->config.control));
+    for (size_t i = 0; i < s->unjudged_count; i++) {
+        struct rpc_identity peer = s->unjudged[i];
+
+        e.text[0] = 0;
+        if (check_row(s, v, &peer, &e) < 0 || peer.role != s->unjudged[i].role) {
+            log_info("closing a node's connections", "node=%s why=\"%s\"", peer.node_id,
+                     *e.text ? e.text : "it has another role than its certificate");
+            rpc_server_close_peer(s->server, peer.node_id);
+        }
+    }
+    s->unjudged_count = 0;
+    view_end(v);
 }
 
 int serve_port(const struct serve *s)

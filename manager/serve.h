@@ -18,15 +18,17 @@ struct serve_config {
     struct membership *membership;
     struct clock *clock;
     struct entropy *entropy;
+    struct links *links;    /* to the other managers; NULL: none */
     const char *cluster_id; /* borrowed */
     struct tls *tls;        /* a reference is taken */
 };
 
 int serve_open(const struct serve_config *config, struct serve **ret, struct err *e);
 
-/* Accept connections at "host:port". Not before the store holds what the log says: a node whose row is not there is
- * refused. */
+/* Accept connections at "host:port". Until serve_ready only links and the root certificate are served: the store
+ * may not hold yet what the log says, so nobody can be told whether it is a node of this cluster. */
 int serve_listen(struct serve *s, const char *address, struct err *e);
+void serve_ready(struct serve *s); /* from now on nodes are judged by their rows, those that are connected too */
 int serve_port(const struct serve *s); /* 0 while it does not listen */
 
 void serve_set_tls(struct serve *s, struct tls *tls); /* for connections from now on */

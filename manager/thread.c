@@ -1,8 +1,8 @@
 /* See thread.h.
  *
  * Opening: store, log (made first when the cluster is), control with its founding, dispatcher, API, port. Whatever
- * fails stops the manager but not the thread, which waits to be closed. It is ready once it leads, or knows who
- * does, holds the cluster's object, and listens.
+ * fails stops the manager but not the thread, which waits to be closed. It listens from then on, for the other
+ * managers' links alone; it is ready once it leads, or knows who does, and holds the cluster's object.
  *
  * Turns: whoever has work says so (wake); the turn runs in the loop's next iteration as an idle handle, without a
  * system call, and at the time that its parts ask for. Control goes first, since what it applies is what the others
@@ -21,6 +21,7 @@
 #include "manager/membership.h"
 #include "manager/news.h"
 #include "manager/raft/env.h"
+#include "manager/raft/links.h"
 #include "manager/serve.h"
 #include "manager/thread.h"
 #include "proto/base/file.h"
@@ -42,6 +43,7 @@ struct thread {
     uv_timer_t timer;
     struct tls *tls;
     struct store *store;
+    struct links *links;
     struct replica_env *env;
     struct control *control;
     struct control_watch watch;
@@ -183,16 +185,11 @@ static void forget_founding(struct thread *t)
 
 static void look_ready(struct thread *t)
 {
-    struct err e;
-
     if (t->ready || t->stopped || !replica_leader(control_replica(t->control), NULL) ||
         !store_count(t->store, KIND_CLUSTER))
         return;
-    if (serve_listen(t->serve, t->config.listen_address, &e) < 0) {
-        stop(t, &e);
-        return;
-    }
     t->ready = true;
+    serve_ready(t->serve);
     forget_founding(t);
     t->news = news_new(t->control);
     tell_info(t);
@@ -311,6 +308,7 @@ void thread_set_tls(struct thread *t, struct tls *tls)
 {
     if (t->serve && !t->closing)
         serve_set_tls(t->serve, tls);
+    links_set_tls(t->links, tls);
     tls_unref(t->tls);
     t->tls = tls;
 }
@@ -398,9 +396,53 @@ static int open_rest(struct thread *t, struct err *e)
                                  .membership = t->membership,
                                  .clock = clock_real(),
                                  .entropy = entropy_real(),
+                                 .links = t->links,
                                  .cluster_id = t->config.cluster_id,
                                  .tls = t->tls};
-    return serve_open(&serve, &t->serve, e);
+    int rc = serve_open(&serve, &t->serve, e);
+    return rc < 0 ? rc : serve_listen(t->serve, t->config.listen_address, e);
+}
+
+/* The store may lag behind: then it cannot say. What it says of a node's number may be an older one, never a later
+ * one. */
+static int check_manager(void *ctx, uint64_t id, const char *node_id, struct err *e)
+{
+    const struct thread *t = ctx;
+    AUTO_ARENA struct arena a;
+    uint8_t bytes[IDENT_BYTES];
+    struct object object;
+
+    arena_init(&a);
+    if (!t->control)
+        return 0;
+    if (!ident_parse(node_id, bytes))
+        return err_set(e, ERR_DENIED, "malformed node id \"%.40s\"", node_id);
+    struct view *v = view_begin(t->store);
+    uint64_t number = view_find_id(v, KIND_NODE, bytes);
+    int rc = number ? view_get(v, KIND_NODE, number, &a, &object) : ERR_NOT_FOUND;
+    view_end(v);
+    const Node *node = rc == 0 ? (const Node *)object.message : NULL;
+    uint64_t known = node && node->manager ? node->manager->raft_id : 0;
+    return known <= id ? 0
+                       : err_set(e, ERR_DENIED, "node %s is manager %llu of the group, not %llu", node_id,
+                                 (unsigned long long)known, (unsigned long long)id);
+}
+
+static void open_links(struct thread *t)
+{
+    struct links_config config = {.loop = &t->loop,
+                                  .clock = clock_real(),
+                                  .entropy = entropy_real(),
+                                  .tls = t->tls,
+                                  .cluster_id = t->config.cluster_id,
+                                  .address = t->config.advertise_address,
+                                  .id = t->config.raft_id,
+                                  .epoch = t->config.epoch,
+                                  .ctx = t,
+                                  .check = check_manager};
+
+    t->links = links_new(&config);
+    t->env = replica_env_real(&t->loop, t->links);
 }
 
 static void open_all(struct thread *t)
@@ -408,7 +450,7 @@ static void open_all(struct thread *t)
     struct err e;
     int rc;
 
-    t->env = replica_env_real(&t->loop);
+    open_links(t);
     rc = open_store(t, &e);
     if (rc == 0)
         rc = open_control(t, &e);
@@ -427,6 +469,13 @@ static void on_inbox_closed(struct mailbox *m)
     (void)m; /* the last handle: the loop ends */
 }
 
+static void on_links_closed(void *ctx)
+{
+    struct thread *t = ctx;
+
+    mailbox_close(&t->inbox, on_inbox_closed);
+}
+
 static void on_control_closed(void *ctx)
 {
     struct thread *t = ctx;
@@ -440,7 +489,7 @@ static void on_control_closed(void *ctx)
     replica_env_real_free(t->env);
     uv_close((uv_handle_t *)&t->turn, NULL);
     uv_close((uv_handle_t *)&t->timer, NULL);
-    mailbox_close(&t->inbox, on_inbox_closed);
+    links_close(t->links, on_links_closed, t);
 }
 
 static void close_control(void *ctx)

@@ -430,6 +430,16 @@ const uint8_t *rpc_conn_certificate(const struct rpc_conn *c, size_t *ret_size)
     return c->certificate;
 }
 
+bool rpc_conn_is_open(const struct rpc_conn *c)
+{
+    return c->state != RPC_CLOSING;
+}
+
+bool rpc_conn_refused(const struct rpc_conn *c)
+{
+    return c->link.refused;
+}
+
 int rpc_conn_fd(const struct rpc_conn *c)
 {
     uv_os_fd_t fd;
