@@ -14,7 +14,7 @@
 
 #define CLUSTER_PATIENCE_MS 20000
 
-struct cluster { /* one manager, and the loop of its node */
+struct cluster {             /* one manager, and the loop of its node */
     uint64_t raft_id, epoch; /* 0: the founder's, 0 */
     bool force_new_cluster;  /* when it is opened next */
     char advertise[64];      /* "": 127.0.0.1:2377, where nobody is */

@@ -25,7 +25,8 @@
 
 #define FAIL(...) cluster_fail(__FILE__, __LINE__, __VA_ARGS__)
 
-static const char *const hostnames[GROUP_MOST] = {"first", "second", "third", "fourth", "fifth", "sixth", "seventh"};
+static const char *const hostnames[GROUP_MOST] = {"first", "second", "third",  "fourth",
+                                                  "fifth", "sixth",  "seventh"};
 
 void group_turn(struct group *g)
 {
@@ -87,7 +88,8 @@ static struct cluster *one_at(struct group *g, const char *address)
 
 /* At whoever leads in the end. The answer lives as long as the group. */
 static int call(struct group *g, struct tls *tls, uint16_t method, const ProtobufCMessage *message,
-                const ProtobufCMessageDescriptor *descriptor, const char *(*redirect)(const void *), const void **ret)
+                const ProtobufCMessageDescriptor *descriptor, const char *(*redirect)(const void *),
+                const void **ret)
 {
     size_t size = protobuf_c_message_get_packed_size(message);
     uint8_t *packed = arena_alloc(&g->at[0].arena, size + 1);
@@ -186,8 +188,7 @@ static int member(struct group *g, unsigned i, MemberRequest *request, const Mem
     if (tls_new(c->founding.certificate_pem, c->founding.key_pem, c->founding.root_pem, &tls, &e) < 0)
         FAIL("%s", e.text);
     request->address = c->advertise;
-    int rc =
-        call(g, tls, METHOD_MEMBER, &request->base, &member_reply__descriptor, redirect_of_member, &answer);
+    int rc = call(g, tls, METHOD_MEMBER, &request->base, &member_reply__descriptor, redirect_of_member, &answer);
     tls_unref(tls);
     *ret = answer;
     return rc;
@@ -228,7 +229,8 @@ unsigned group_join(struct group *g)
     return i;
 }
 
-/* --- coming and going ------------------------------------------------------------------------------------------- */
+/* --- coming and going -------------------------------------------------------------------------------------------
+ */
 
 void group_stop(struct group *g, unsigned i)
 {
@@ -254,26 +256,55 @@ void group_lose_disk(struct group *g, unsigned i)
     assert_int_equal(dir_make(g->at[i].dir, 0700, &e), 0);
 }
 
-/* --- questions ---------------------------------------------------------------------------------------------------- */
+/* --- questions
+ * ---------------------------------------------------------------------------------------------------- */
 
-unsigned group_leader(struct group *g)
+/* Whom a list of nodes calls the leader. */
+static unsigned leader_in(struct group *g, struct cluster *c, const char *body)
 {
-    for (unsigned i = 0; i < g->count; i++) {
-        struct cluster *c = &g->at[i];
-        const char *body;
+    for (unsigned k = 0, count = (unsigned)atol(json_at(c, body, "#")); k < count; k++) {
+        const char *leads = json_at(c, body, arena_printf(&c->arena, "%u.ManagerStatus.Leader", k));
+        const char *id = json_at(c, body, arena_printf(&c->arena, "%u.ID", k));
 
-        if (!g->open[i] || !c->ready || cluster_call(c, "GET", "/nodes", NULL, &body) != 200)
-            continue;
-        for (unsigned k = 0, count = (unsigned)atol(json_at(c, body, "#")); k < count; k++) {
-            const char *leads = json_at(c, body, arena_printf(&c->arena, "%u.ManagerStatus.Leader", k));
-            const char *id = json_at(c, body, arena_printf(&c->arena, "%u.ID", k));
-
-            for (unsigned of = 0; leads && of < g->count; of++)
-                if (g->open[of] && strcmp(g->at[of].founding.node_id, id) == 0)
-                    return of;
-        }
+        for (unsigned of = 0; leads && of < g->count; of++)
+            if (g->open[of] && strcmp(g->at[of].founding.node_id, id) == 0)
+                return of;
     }
     return GROUP_MOST;
+}
+
+/* All at once: one that knows no leader takes its time to say so. */
+unsigned group_leader(struct group *g)
+{
+    struct answer answers[GROUP_MOST] = {0};
+    bool asked[GROUP_MOST] = {false};
+    unsigned leader = GROUP_MOST, waiting = 0;
+
+    for (unsigned i = 0; i < g->count; i++) {
+        asked[i] = g->open[i] && g->at[i].ready && !g->at[i].stops;
+        waiting += asked[i];
+        if (asked[i])
+            cluster_ask(&g->at[i], &answers[i], "GET", "/nodes", NULL);
+    }
+    while (waiting && leader == GROUP_MOST) {
+        group_turn(g);
+        for (unsigned i = 0; i < g->count && leader == GROUP_MOST; i++) {
+            if (!asked[i] || !answers[i].done)
+                continue;
+            asked[i] = false;
+            waiting--;
+            if (answers[i].status == 200)
+                leader =
+                    leader_in(g, &g->at[i],
+                              arena_strndup(&g->at[i].arena, buf_bytes(&answers[i].body), answers[i].body.length));
+        }
+    }
+    for (unsigned i = 0; i < g->count; i++) {
+        if (answers[i].request)
+            manager_drop(answers[i].request);
+        answer_fini(&answers[i]);
+    }
+    return leader;
 }
 
 struct cluster *group_lead(struct group *g)
@@ -290,8 +321,8 @@ const char *group_node(struct group *g, unsigned i, const char *way)
     struct cluster *c = leader < GROUP_MOST ? &g->at[leader] : NULL;
     const char *body;
 
-    if (!c || cluster_call(c, "GET", arena_printf(&c->arena, "/nodes/%s", g->at[i].founding.node_id), NULL, &body) !=
-                  200)
+    if (!c ||
+        cluster_call(c, "GET", arena_printf(&c->arena, "/nodes/%s", g->at[i].founding.node_id), NULL, &body) != 200)
         return NULL;
     return json_at(c, body, way);
 }
@@ -305,8 +336,7 @@ int group_wish(struct group *g, unsigned i, const char *role, const char **ret_b
         if (!version)
             continue;
         int status = cluster_call(
-            c, "POST",
-            arena_printf(&c->arena, "/nodes/%s/update?version=%s", g->at[i].founding.node_id, version),
+            c, "POST", arena_printf(&c->arena, "/nodes/%s/update?version=%s", g->at[i].founding.node_id, version),
             arena_printf(&c->arena, "{\"Role\":\"%s\",\"Availability\":\"active\"}", role), &body);
         if (ret_body)
             *ret_body = body;
