@@ -32,6 +32,9 @@ struct agent_config {
     /* The row of this node as the leader has it, at each registration and when it changes: the role it is to have
      * (spec.role) and whether it is a member of the managers' group (manager). Borrowed. May be NULL. */
     void (*on_node)(void *ctx, const Node *node);
+    /* The cluster is in a later epoch than the identity says: to be kept with it, so that no manager of an earlier
+     * one is obeyed after a restart. May be NULL. */
+    void (*on_epoch)(void *ctx, uint64_t epoch);
     /* It has a session with a manager. May be NULL. */
     void (*on_session)(void *ctx);
 };
@@ -47,6 +50,10 @@ const char *agent_manager(const struct agent *a);
 
 /* For connections from now on. */
 void agent_set_tls(struct agent *a, struct tls *tls);
+
+/* To be called right before agent_close when this daemon ends and another one takes over: the manager is told
+ * nothing, and gives the node the grace of a silent one. */
+void agent_leave_session(struct agent *a);
 
 /* End the session; containers go on. */
 void agent_close(struct agent *a, void (*closed)(void *ctx), void *ctx);

@@ -312,6 +312,16 @@ bool session_ready(const struct session *s)
     return s->state == READY;
 }
 
+uint64_t session_epoch(const struct session *s)
+{
+    return s->config.cluster_epoch;
+}
+
+int session_fd(const struct session *s)
+{
+    return s->conn ? rpc_conn_fd(s->conn) : -1;
+}
+
 const char *session_manager(const struct session *s)
 {
     return s->state == READY ? s->manager : NULL;
@@ -348,12 +358,22 @@ static void on_timer_closed(uv_handle_t *handle)
     maybe_free(s);
 }
 
-void session_close(struct session *s, void (*closed)(void *ctx), void *ctx)
+static void close_with(struct session *s, void (*end)(struct rpc_conn *c), void (*closed)(void *ctx), void *ctx)
 {
     s->closed = closed;
     s->closed_ctx = ctx;
     sm_move(&machine, &s->state, CLOSED);
     uv_close((uv_handle_t *)&s->timer, on_timer_closed);
     if (s->conn)
-        rpc_conn_close(s->conn);
+        end(s->conn);
+}
+
+void session_close(struct session *s, void (*closed)(void *ctx), void *ctx)
+{
+    close_with(s, rpc_conn_close, closed, ctx);
+}
+
+void session_abandon(struct session *s, void (*closed)(void *ctx), void *ctx)
+{
+    close_with(s, rpc_conn_abandon, closed, ctx);
 }

@@ -74,6 +74,7 @@ struct manager {
         struct thread_info *info;
     } seen_mail;
     struct mail heard_mail;
+    struct relay_door relay; /* for requests of other managers */
 };
 
 struct wrapped { /* a request with what is ours */
@@ -153,7 +154,11 @@ static void give_reply(struct wrapped *w, struct manager_reply *reply)
 static void on_page(struct wrapped *w)
 {
     struct ask *k = w->ask;
-    struct manager_reply reply = {.status = k->page.status, .content_type = k->page.type, .more = k->page.more};
+    struct manager_reply reply = {.status = k->page.status,
+                                  .content_type = k->page.type,
+                                  .more = k->page.more,
+                                  .cut = k->page.cut,
+                                  .again = k->page.again};
 
     if (w->has_credit && (k->route->class != ASK_STREAM || !k->page.more))
         give_credit(w);
@@ -176,7 +181,7 @@ static void deliver_dropped(struct mail *mail, void *owner)
 {
     struct ask *k = container_of(mail, struct ask, dropped);
     struct wrapped *w = k->door;
-    struct manager_reply cut = {.status = 503};
+    struct manager_reply cut = {.status = 503, .cut = true};
 
     if (w->request.state == WAITING)
         stop_waiting(w);
@@ -299,6 +304,11 @@ struct manager_request *manager_request_new(void)
     return &w->request;
 }
 
+void manager_request_forget(struct manager_request *r)
+{
+    request_free(wrapped_of(r));
+}
+
 bool manager_serves(const char *path)
 {
     return ask_serves(path);
@@ -325,13 +335,19 @@ void manager_ask(struct manager *m, struct manager_request *r)
                                 .registry_auth = r->registry_auth,
                                 .body = r->body,
                                 .body_size = r->body_size,
-                                .api_minor = r->api_minor};
+                                .api_minor = r->api_minor,
+                                .origin = r->origin};
     struct err e;
 
     r->manager = m;
     w->ask = ask_of(w);
     m->out++;
-    if (check_serving(m, &e) < 0 || ask_prepare(w->ask, &source, &e) < 0) {
+    if (check_serving(m, &e) < 0) {
+        answer_here(w, &e);
+        w->ask->page.again = r->origin ? ASK_NOT_LED : ASK_ANSWERED;
+        return;
+    }
+    if (ask_prepare(w->ask, &source, &e) < 0) {
         answer_here(w, &e);
         return;
     }
@@ -518,6 +534,21 @@ static void on_dropped(void *ctx, struct ask *k)
     mailbox_post(((struct manager *)ctx)->node, &k->dropped);
 }
 
+static void on_relay_begin(void *ctx, struct relayed *r)
+{
+    relay_door_begin(&((struct manager *)ctx)->relay, r);
+}
+
+static void on_relay_more(void *ctx, struct relayed *r)
+{
+    relay_door_more(&((struct manager *)ctx)->relay, r);
+}
+
+static void on_relay_drop(void *ctx, struct relayed *r)
+{
+    relay_door_drop(&((struct manager *)ctx)->relay, r);
+}
+
 static void deliver_finished(struct mail *mail, void *owner)
 {
     struct manager *m = container_of(mail, struct manager, finished_mail);
@@ -577,6 +608,7 @@ int manager_open(const struct manager_config *config, struct manager **ret, stru
                                    .on_news = on_news,
                                    .on_page = on_asked_page,
                                    .on_dropped = on_dropped,
+                                   .relay = {m, on_relay_begin, on_relay_more, on_relay_drop},
                                    .on_finished = on_finished};
 
     assert(config->node->has_loop);
@@ -587,6 +619,7 @@ int manager_open(const struct manager_config *config, struct manager **ret, stru
     m->on_event = config->on_event;
     m->on_lock_key = config->on_lock_key;
     m->node = config->node;
+    m->relay = (struct relay_door){.manager = m, .node = m->node};
     list_init(&m->waiting);
     for (size_t i = 0; i < ASK_CLASSES; i++)
         mail_credit_init(&m->credit[i], credit_of_class[i]);
@@ -597,6 +630,7 @@ int manager_open(const struct manager_config *config, struct manager **ret, stru
     }
     uv_timer_init(loop_of(m), &m->timer);
     m->timer.data = m;
+    m->relay.thread = thread_inbox(m->thread);
     *ret = m;
     return 0;
 }
@@ -615,7 +649,7 @@ void manager_close(struct manager *m, void (*closed)(void *ctx), void *ctx)
     struct err e;
 
     assert(!m->closing);
-    m->closing = true;
+    m->closing = m->relay.closed = true;
     m->closed = closed;
     m->closed_ctx = ctx;
     (void)check_serving(m, &e); /* for the words */

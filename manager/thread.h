@@ -7,6 +7,7 @@
 
 #include "manager/api/ask.h"
 #include "manager/manager.h"
+#include "manager/relay.h"
 
 struct thread;
 struct tls;
@@ -31,6 +32,7 @@ struct thread_events {
     void (*on_news)(void *ctx, struct news_batch *batch); /* taken; thread_news_seen gives leave for the next */
     void (*on_page)(void *ctx, struct ask *k);
     void (*on_dropped)(void *ctx, struct ask *k);
+    struct relay_events relay;      /* requests of other managers */
     void (*on_finished)(void *ctx); /* the thread's last words: join it */
 };
 
@@ -46,6 +48,8 @@ struct mailbox *thread_inbox(struct thread *t); /* its owner is the thread */
 void thread_ask(struct thread *t, struct ask *k);
 void thread_more(struct thread *t, struct ask *k);
 void thread_drop(struct thread *t, struct ask *k);
+void thread_relay_page(struct thread *t, struct relayed *r);
+void thread_relay_dropped(struct thread *t, struct relayed *r);
 /* Sign for this manager's own node: a packed IssueReply, or e->code. */
 void thread_issue(struct thread *t, const void *request_der, size_t size, struct buf *ret_reply, struct err *e);
 void thread_set_tls(struct thread *t, struct tls *tls);            /* takes the reference */

@@ -209,6 +209,7 @@ static inline void member_close(struct member *m)
     if (m->server)
         member_close_server(m);
     if (m->replica) {
+        m->state = REPLICA_FOLLOWER;
         m->closed = 0;
         replica_close(m->replica, member_on_closed, m);
         group_until(m->group, m->closed == 1);

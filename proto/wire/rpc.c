@@ -113,6 +113,15 @@ void rpc_conn_close(struct rpc_conn *c)
     start_closing(c, &e, true);
 }
 
+void rpc_conn_abandon(struct rpc_conn *c)
+{
+    struct err e;
+
+    err_set(&e, ERR_CANCELED, "connection was left to another");
+    c->link.broken = true; /* nothing is sent any more, nor the notice of TLS */
+    start_closing(c, &e, false);
+}
+
 static void on_broken(struct conn *link, const struct err *e)
 {
     start_closing(conn_of(link), e, false);

@@ -126,6 +126,8 @@ struct rpc_dial {
 int rpc_dial(uv_loop_t *loop, const struct rpc_dial *dial, const struct rpc_conn_events *events,
              struct rpc_conn **ret, struct err *e);
 void rpc_conn_close(struct rpc_conn *c); /* ends its streams with ERR_CANCELED; on_closed comes later */
+/* The same without a word to the peer: for a connection whose socket somebody else holds. */
+void rpc_conn_abandon(struct rpc_conn *c);
 const struct rpc_identity *rpc_conn_peer(const struct rpc_conn *c);
 const char *rpc_conn_address(const struct rpc_conn *c); /* the peer's "ip:port" */
 /* The peer's certificate and the chain's issuer as DER; NULL when it showed none. Borrowed. */
