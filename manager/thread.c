@@ -8,9 +8,9 @@
  * system call, and at the time that its parts ask for. Control goes first, since what it applies is what the others
  * tell; each part does a few milliseconds at most.
  *
- * Closing: the asks are answered, a leader hands over, the port is closed, which ends all sessions, then control,
- * which answers the writes that sessions and asks still have there; only then may these go, and at last the store.
- */
+ * Closing: the asks are answered, a leader hands over, the port is closed, which ends all sessions, and the
+ * connection to the leader, then control, which answers the writes that sessions and asks still have there; only
+ * then may these go, and at last the store. */
 #include <assert.h>
 #include <pthread.h>
 #include <signal.h>
@@ -54,12 +54,15 @@ struct thread {
     struct control *control;
     struct control_watch watch;
     struct dispatcher *dispatcher;
+    struct forward *forward;
     struct membership *membership;
     struct asks *asks;
+    struct relay *relay;
     struct serve *serve;
     bool applied;        /* something was, since the last turn */
     bool ready;          /* on_ready was told */
     bool stopped;        /* on_stopped was */
+    bool removed;        /* on_removed was */
     bool leaving;        /* closing, but handing over first */
     bool handed_over;    /* and that is done, or failed */
     int64_t leave_by_ms; /* wait no longer */
@@ -97,6 +100,16 @@ static void stop(struct thread *t, const struct err *e)
 static void on_fatal(void *ctx, const struct err *e)
 {
     stop(ctx, e);
+}
+
+static void on_removed(void *ctx)
+{
+    struct thread *t = ctx;
+
+    if (t->removed || t->stopped || t->leaving || t->closing)
+        return;
+    t->removed = true;
+    t->events.on_removed(t->events.ctx);
 }
 
 /* --- what the node shows --------------------------------------------------------------------------------- */
@@ -291,6 +304,16 @@ void thread_drop(struct thread *t, struct ask *k)
     asks_drop(t->asks, k);
 }
 
+void thread_relay_page(struct thread *t, struct relayed *r)
+{
+    relay_page(t->relay, r);
+}
+
+void thread_relay_dropped(struct thread *t, struct relayed *r)
+{
+    relay_dropped(t->relay, r);
+}
+
 static void on_asks_page(void *ctx, struct ask *k)
 {
     struct thread *t = ctx;
@@ -318,6 +341,8 @@ void thread_set_tls(struct thread *t, struct tls *tls)
 {
     if (t->serve && !t->closing)
         serve_set_tls(t->serve, tls);
+    if (t->forward && !t->closing)
+        forward_set_tls(t->forward, tls);
     links_set_tls(t->links, tls);
     tls_unref(t->tls);
     t->tls = tls;
@@ -357,6 +382,7 @@ static int open_control(struct thread *t, struct err *e)
         .ctx = t,
         .wake = wake,
         .on_fatal = on_fatal,
+        .on_removed = on_removed,
     };
     int rc = dir_make(config.replica.dir, 0700, e);
 
@@ -385,11 +411,14 @@ static int open_rest(struct thread *t, struct err *e)
     t->watch.on_leads = on_leads;
     control_watch(t->control, &t->watch);
     t->dispatcher = dispatcher_new(&dispatcher);
+    struct forward_config forward = {.loop = &t->loop, .tls = t->tls, .cluster_id = t->config.cluster_id};
+    t->forward = forward_new(&forward);
     struct membership_config membership = {
         .control = t->control, .clock = clock_real(), .self = t->config.raft_id, .ctx = t, .wake = wake};
     t->membership = membership_new(&membership);
     struct asks_config asks = {.control = t->control,
                                .dispatcher = t->dispatcher,
+                               .forward = t->forward,
                                .membership = t->membership,
                                .clock = clock_real(),
                                .entropy = entropy_real(),
@@ -399,9 +428,11 @@ static int open_rest(struct thread *t, struct err *e)
                                .on_page = on_asks_page,
                                .on_dropped = on_asks_dropped};
     t->asks = asks_new(&asks);
+    t->relay = relay_new(&t->events.relay);
     struct serve_config serve = {.loop = &t->loop,
                                  .control = t->control,
                                  .dispatcher = t->dispatcher,
+                                 .relay = t->relay,
                                  .membership = t->membership,
                                  .clock = clock_real(),
                                  .entropy = entropy_real(),
@@ -511,15 +542,25 @@ static void close_control(void *ctx)
         on_control_closed(t);
 }
 
+static void close_forward(void *ctx)
+{
+    struct thread *t = ctx;
+
+    if (t->forward)
+        forward_close(t->forward, close_control, t);
+    else
+        close_control(t);
+}
+
 static void close_now(struct thread *t)
 {
     t->closing = true;
     uv_idle_stop(&t->turn);
     uv_timer_stop(&t->timer);
     if (t->serve)
-        serve_close(t->serve, close_control, t);
+        serve_close(t->serve, close_forward, t);
     else
-        close_control(t);
+        close_forward(t);
 }
 
 static void on_handed_over(void *ctx, const struct err *e)
@@ -647,6 +688,7 @@ static int init_loop(struct thread *t, struct err *e)
 
 static void thread_free(struct thread *t)
 {
+    relay_free(t->relay);
     tls_unref(t->tls);
     mem_wipe(t->data_key, sizeof(t->data_key));
     arena_fini(&t->arena);
