@@ -434,6 +434,14 @@ static void on_fatal(void *ctx, const struct err *e)
     fatal(ctx, e);
 }
 
+static void on_removed(void *ctx)
+{
+    struct control *c = ctx;
+
+    if (c->config.on_removed)
+        c->config.on_removed(c->config.ctx);
+}
+
 /* --- opening and closing
  * ----------------------------------------------------------------------------------------------- */
 
@@ -446,7 +454,8 @@ int control_open(const struct control_config *config, struct control **ret, stru
                                           .on_apply = on_apply,
                                           .on_snapshot = on_snapshot,
                                           .on_restore = on_restore,
-                                          .on_fatal = on_fatal};
+                                          .on_fatal = on_fatal,
+                                          .on_removed = on_removed};
 
     c->config = *config;
     c->store = config->store;
