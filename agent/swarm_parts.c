@@ -325,8 +325,8 @@ void swarm_close_parts(struct swarm *s, void (*then)(struct swarm *s))
     s->then = then;
     if (s->closing) /* they are on their way already */
         return;
-    s->closing =
-        (s->agent != NULL) + (s->manager != NULL) + (s->renew != NULL) + (s->join != NULL) + s->reopen.closing;
+    s->closing = (s->agent != NULL) + (s->manager != NULL) + (s->renew != NULL) + (s->join != NULL) +
+                 (s->role.member != NULL) + s->reopen.closing;
     s->manager_ready = s->reopen.waits = false;
     stop_timer(s);
     bool none = s->closing == 0;

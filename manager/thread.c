@@ -200,7 +200,7 @@ static void forget_founding(struct thread *t)
 static void look_ready(struct thread *t)
 {
     if (t->ready || t->stopped || !replica_leader(control_replica(t->control), NULL) ||
-        !store_count(t->store, KIND_CLUSTER))
+        !store_count(t->store, KIND_CLUSTER) || !membership_settled(t->membership))
         return;
     t->ready = true;
     serve_ready(t->serve);
@@ -246,13 +246,11 @@ static void on_turn(uv_idle_t *idle)
     consider(&next_ms, membership_turn(t->membership));
     if (t->stopped)
         return;
-    if (t->applied) {
+    look_ready(t);
+    if (t->applied && t->ready) {
         t->applied = false;
-        look_ready(t);
-        if (t->ready) {
-            serve_follow(t->serve);
-            tell_info(t);
-        }
+        serve_follow(t->serve);
+        tell_info(t);
     }
     consider(&next_ms, tell_news(t));
     if (next_ms == 0) {
@@ -388,6 +386,10 @@ static int open_control(struct thread *t, struct err *e)
 
     if (rc == 0 && config.founding)
         rc = replica_bootstrap(&config.replica, e);
+    if (rc == 0 && t->config.force_new_cluster) {
+        config.replica.applied = store_applied(t->store);
+        rc = replica_force(&config.replica, e);
+    }
     if (rc == 0)
         rc = control_open(&config, &t->control, e);
     if (rc == ERR_EXISTS)
@@ -413,8 +415,15 @@ static int open_rest(struct thread *t, struct err *e)
     t->dispatcher = dispatcher_new(&dispatcher);
     struct forward_config forward = {.loop = &t->loop, .tls = t->tls, .cluster_id = t->config.cluster_id};
     t->forward = forward_new(&forward);
-    struct membership_config membership = {
-        .control = t->control, .clock = clock_real(), .self = t->config.raft_id, .ctx = t, .wake = wake};
+    struct membership_config membership = {.control = t->control,
+                                           .clock = clock_real(),
+                                           .self = t->config.raft_id,
+                                           .force = t->config.force_new_cluster,
+                                           .epoch = t->config.epoch,
+                                           .node_id = t->node_id,
+                                           .address = t->config.advertise_address,
+                                           .ctx = t,
+                                           .wake = wake};
     t->membership = membership_new(&membership);
     struct asks_config asks = {.control = t->control,
                                .dispatcher = t->dispatcher,
@@ -645,6 +654,7 @@ static void copy_config(struct thread *t, const struct manager_config *config)
     own->node_id = arena_strdup(a, config->node_id);
     own->cluster_id = arena_strdup(a, config->cluster_id);
     own->raft_id = config->raft_id;
+    own->force_new_cluster = config->force_new_cluster;
     own->epoch = config->epoch;
     own->election_ms = config->election_ms;
     own->heartbeat_ms = config->heartbeat_ms;

@@ -59,6 +59,9 @@ int manager_open(const struct manager_config *config, struct manager **ret, stru
     m->later.data = m;
     fake_manager.open = *ret = m;
     fake_manager.opens++;
+    fake_manager.raft_id = config->raft_id;
+    fake_manager.epoch = config->epoch;
+    fake_manager.forced = config->force_new_cluster;
     fake_manager.had_bootstrap = config->bootstrap != NULL;
     copy(fake_manager.listen, sizeof(fake_manager.listen), config->listen_address);
     copy(fake_manager.advertise, sizeof(fake_manager.advertise), config->advertise_address);
@@ -133,6 +136,14 @@ void fake_manager_lock_key(const uint8_t *key, uint64_t version)
 
     assert(m);
     m->config.on_lock_key(m->config.ctx, key, version);
+}
+
+void fake_manager_remove(void)
+{
+    struct manager *m = fake_manager.open;
+
+    assert(m && m->config.on_removed);
+    m->config.on_removed(m->config.ctx);
 }
 
 int manager_port(const struct manager *m)
