@@ -55,6 +55,7 @@ struct control_config {
     /* Log or store cannot be trusted. ERR_UNAVAILABLE: it is the store alone, or a disk without room: close, wait,
      * and open everything again. Any other code: stop, loudly. */
     void (*on_fatal)(void *ctx, const struct err *e);
+    void (*on_removed)(void *ctx); /* a leader says that this manager is no member any more. May be NULL */
 };
 
 /* Open the replica, build the index. Entries that are in the log but not in the store come by on the loop. Errors

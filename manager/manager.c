@@ -34,6 +34,7 @@ struct manager {
     void *ctx;
     void (*on_ready)(void *ctx);
     void (*on_stopped)(void *ctx, const struct err *e);
+    void (*on_removed)(void *ctx);
     void (*on_event)(void *ctx, const struct manager_event *event);
     void (*on_lock_key)(void *ctx, const uint8_t *key, uint64_t version);
     struct mailbox *node; /* borrowed: the node loop's */
@@ -65,6 +66,7 @@ struct manager {
         struct mail mail;
         struct news_batch *batch;
     } news_mail;
+    struct mail removed_mail;
     struct mail finished_mail;
     struct mail close_mail; /* to the thread */
     struct {
@@ -436,6 +438,22 @@ static void on_stopped(void *ctx, const struct err *e)
     mailbox_post(m->node, &m->stopped_mail.mail);
 }
 
+static void deliver_removed(struct mail *mail, void *owner)
+{
+    struct manager *m = container_of(mail, struct manager, removed_mail);
+
+    if (!m->closing && m->on_removed)
+        m->on_removed(m->ctx);
+}
+
+static void on_removed(void *ctx)
+{
+    struct manager *m = ctx;
+
+    m->removed_mail.deliver = deliver_removed;
+    mailbox_post(m->node, &m->removed_mail);
+}
+
 static void deliver_seen(struct mail *mail, void *owner)
 {
     struct manager *m = container_of(mail, struct manager, seen_mail.mail);
@@ -552,7 +570,6 @@ static void on_finished(void *ctx)
 
 void manager_info(const struct manager *m, struct jwrite *j)
 {
-    const void *authority = NULL;
     AUTO_ARENA struct arena a;
     struct packed p;
 
@@ -562,12 +579,8 @@ void manager_info(const struct manager *m, struct jwrite *j)
     jwrite_uint(j, "Nodes", m->info->nodes);
     jwrite_uint(j, "Managers", m->info->managers);
     for (size_t at = 0; pack_next(&m->info->cluster, &at, &p);) {
-        if (p.kind == PACK_AUTHORITY) {
-            authority = p.data;
-            continue;
-        }
         jwrite_object(j, "Cluster");
-        show_cluster(j, &p, arena_unpack(&a, &cluster__descriptor, p.data, p.size), authority);
+        show_cluster(j, &p, arena_unpack(&a, &cluster__descriptor, p.data, p.size));
         jwrite_end(j);
     }
 }
@@ -585,6 +598,7 @@ int manager_open(const struct manager_config *config, struct manager **ret, stru
     struct thread_events events = {.ctx = m,
                                    .on_ready = on_ready,
                                    .on_stopped = on_stopped,
+                                   .on_removed = on_removed,
                                    .on_info = on_info,
                                    .on_news = on_news,
                                    .on_page = on_asked_page,
@@ -596,6 +610,7 @@ int manager_open(const struct manager_config *config, struct manager **ret, stru
     m->ctx = config->ctx;
     m->on_ready = config->on_ready;
     m->on_stopped = config->on_stopped;
+    m->on_removed = config->on_removed;
     m->on_event = config->on_event;
     m->on_lock_key = config->on_lock_key;
     m->node = config->node;

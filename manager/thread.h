@@ -15,7 +15,7 @@ struct news_batch;
 
 struct thread_info { /* what the node shows of the cluster without asking; owned by whoever has it */
     uint64_t nodes, managers;
-    struct buf cluster; /* PACK_AUTHORITY and the cluster's object without secrets (pack.h) */
+    struct buf cluster; /* the cluster's object without secrets (pack.h) */
     uint64_t version;   /* of the cluster's object */
     bool is_locking;    /* autolock is on */
     uint8_t lock_key[MANAGER_LOCK_KEY];
@@ -26,7 +26,8 @@ void thread_info_free(struct thread_info *info); /* wipes; NULL is fine */
 struct thread_events {
     void *ctx;
     void (*on_ready)(void *ctx, int port);
-    void (*on_stopped)(void *ctx, const struct err *e);   /* it cannot go on, but still has to be closed */
+    void (*on_stopped)(void *ctx, const struct err *e); /* it cannot go on, but still has to be closed */
+    void (*on_removed)(void *ctx); /* it is no member any more; once, and it still has to be closed */
     void (*on_info)(void *ctx, struct thread_info *info); /* taken; thread_info_seen gives leave for the next */
     void (*on_news)(void *ctx, struct news_batch *batch); /* taken; thread_news_seen gives leave for the next */
     void (*on_page)(void *ctx, struct ask *k);
