@@ -31,6 +31,7 @@ struct engine_config {
     /* Parts of /info and /_ping that belong to the node's other half. */
     void *ctx;
     void (*swarm_info)(void *ctx, struct jwrite *j); /* writes the members of "Swarm": {...} */
+    void (*swarm_warnings)(void *ctx, struct jwrite *j); /* writes texts of "Warnings": [...]. May be NULL */
     const char *(*swarm_header)(void *ctx);          /* "inactive", "active/manager"... */
 };
 
