@@ -44,7 +44,7 @@ struct membership {
     struct map64 rows; /* struct membership_row by number of the node */
     uint64_t fed;      /* index up to which node rows are known */
     uint64_t generation;
-    bool following;    /* they were all read */
+    bool following; /* they were all read */
     struct control_write write;
     struct membership_step step; /* under way, or the last one */
     bool under_way;

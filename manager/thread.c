@@ -24,6 +24,7 @@
 #include "manager/raft/env.h"
 #include "manager/raft/links.h"
 #include "manager/raft/member.h"
+#include "manager/rotation.h"
 #include "manager/serve.h"
 #include "manager/thread.h"
 #include "proto/base/file.h"
@@ -56,6 +57,7 @@ struct thread {
     struct dispatcher *dispatcher;
     struct forward *forward;
     struct membership *membership;
+    struct rotation *rotation;
     struct asks *asks;
     struct relay *relay;
     struct serve *serve;
@@ -67,7 +69,7 @@ struct thread {
     bool handed_over;    /* and that is done, or failed */
     int64_t leave_by_ms; /* wait no longer */
     bool closing;
-    struct { /* what the node was told last */
+    struct {                               /* what the node was told last */
         uint64_t nodes, managers, version; /* managers: generation of membership_rows */
     } told;
     bool info_under_way;
@@ -250,6 +252,7 @@ static void on_turn(uv_idle_t *idle)
     consider(&next_ms, dispatcher_turn(t->dispatcher));
     consider(&next_ms, asks_turn(t->asks));
     consider(&next_ms, membership_turn(t->membership));
+    consider(&next_ms, rotation_turn(t->rotation));
     if (t->stopped)
         return;
     look_ready(t);
@@ -290,6 +293,12 @@ static void on_leads(struct control_watch *w, bool leads)
 {
     log_info(leads ? "this manager leads" : "this manager does not lead any more", "%s", "");
     on_applied(w, 0);
+}
+
+/* A follower that lacks nothing hears of no more than this. */
+static void on_leader(struct control_watch *w)
+{
+    wake(container_of(w, struct thread, watch));
 }
 
 /* --- mail ------------------------------------------------------------------------------------------------ */
@@ -418,6 +427,7 @@ static int open_rest(struct thread *t, struct err *e)
 
     t->watch.on_applied = on_applied;
     t->watch.on_leads = on_leads;
+    t->watch.on_leader = on_leader;
     control_watch(t->control, &t->watch);
     t->dispatcher = dispatcher_new(&dispatcher);
     struct forward_config forward = {.loop = &t->loop, .tls = t->tls, .cluster_id = t->config.cluster_id};
@@ -432,6 +442,7 @@ static int open_rest(struct thread *t, struct err *e)
                                            .ctx = t,
                                            .wake = wake};
     t->membership = membership_new(&membership);
+    t->rotation = rotation_new(&(struct rotation_config){.control = t->control, .ctx = t, .wake = wake});
     struct asks_config asks = {.control = t->control,
                                .dispatcher = t->dispatcher,
                                .forward = t->forward,
@@ -538,6 +549,7 @@ static void on_control_closed(void *ctx)
 
     dispatcher_free(t->dispatcher);
     membership_free(t->membership);
+    rotation_free(t->rotation);
     asks_free(t->asks);
     serve_free(t->serve);
     news_free(t->news);

@@ -8,8 +8,8 @@
 #include "manager/api/ask.h"
 #include "manager/manager.h"
 #include "manager/membership_plan.h"
-#include "proto/base/ident.h"
 #include "manager/relay.h"
+#include "proto/base/ident.h"
 
 struct thread;
 struct tls;
@@ -24,7 +24,7 @@ struct thread_info { /* what the node shows of the cluster without asking; owned
         char address[MEMBERSHIP_ADDRESS_MAX];
     } managers[THREAD_MANAGERS_MOST];
     size_t manager_count;
-    struct buf cluster; /* PACK_AUTHORITY and the cluster's object without secrets (pack.h) */
+    struct buf cluster; /* the cluster's object without secrets (pack.h) */
     uint64_t version;   /* of the cluster's object */
     bool is_locking;    /* autolock is on */
     uint8_t lock_key[MANAGER_LOCK_KEY];
