@@ -75,7 +75,7 @@ engine_SRC := $(call sources,engine engine/image engine/container engine/net eng
 manager_SRC := $(call sources,manager $(patsubst %/,%,$(wildcard manager/*/)))
 agent_SRC := $(call sources,agent agent/network)
 cli_SRC := $(call sources,cli cli/compose)
-sim_SRC := $(filter-out %_sim.c,$(wildcard tests/simulation/*.c))
+sim_SRC := $(filter-out %_sim.c %_test.c,$(wildcard tests/simulation/*.c))
 bench_SRC := $(filter-out %_bench.c,$(wildcard tests/bench/*.c))
 # Fakes stand in for what an archive holds: only the tests named below take them.
 support_SRC := $(filter-out tests/support/fake_%,$(call sources,tests/support))
