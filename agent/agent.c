@@ -143,6 +143,8 @@ static void on_message(void *ctx, const ManagerMessage *message)
             ident_format(message->log->task_id.data, task);
         task_logs_request(a->logs, message->log, session_manager(a->session), worker_container(a->worker, task));
     }
+    if (message->node && a->config.on_node)
+        a->config.on_node(a->config.ctx, message->node);
     if (message->n_managers) {
         session_set_managers(a->session, message->managers, message->n_managers);
         a->config.on_managers(a->config.ctx, message->managers, message->n_managers);

@@ -4,8 +4,10 @@
  *        ^                  |                   |                   |
  *        +------------------+-------------------+-------------------+     the connection ended
  *
- * A redirect names the leader: it is tried next, without a wait. The back-off begins anew only after a session that
- * was ready for a while, so that a manager which accepts and drops us does not make us dial in a circle. */
+ * A redirect names the leader: it is tried next, without a wait, but for a few times only: managers that disagree
+ * about the leader must not make us dial in a circle. The back-off begins anew only after a session that was ready
+ * for a while, for the same reason. Among several managers the first one is chosen by chance, so that not all nodes
+ * ask the same one. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +23,8 @@
 #define REGISTER_MS      10000 /* from the open stream to "ready" */
 #define GOOD_AFTER_MS    10000 /* a session this old resets the back-off */
 #define MANAGERS_MAX     16
+#define REDIRECTS_MAX    3     /* in a row, without a wait */
+#define RETRY_MAX_MS     60000 /* as a manager may ask for */
 
 enum state { WAITING, DIALING, REGISTERING, READY, CLOSED };
 
@@ -43,6 +47,8 @@ struct session {
     char *managers[MANAGERS_MAX]; /* owned */
     size_t manager_count, manager_next;
     char *redirect;            /* owned; tried before all others, once */
+    unsigned redirects;        /* since the last session that was ready */
+    int64_t retry_ms;          /* the manager asked for so much patience; 0: it did not */
     char *manager;             /* owned; dialed or connected */
     struct rpc_conn *conn;     /* NULL when there is none */
     struct rpc_stream *stream; /* NULL when there is none */
@@ -79,17 +85,32 @@ static void on_wait_over(uv_timer_t *timer)
     dial(container_of(timer, struct session, timer));
 }
 
+static int64_t with_jitter(struct session *s, int64_t ms)
+{
+    return ms / 2 + (int64_t)entropy_below(s->config.entropy, (uint64_t)ms);
+}
+
+/* How long to wait before the next attempt. */
+static int64_t patience(struct session *s)
+{
+    int64_t asked_ms = s->retry_ms, wait_ms;
+
+    s->retry_ms = 0;
+    if (s->redirect && ++s->redirects <= REDIRECTS_MAX)
+        return 0;
+    wait_ms = with_jitter(s, s->backoff_ms);
+    s->backoff_ms = MIN(s->backoff_ms * 2, BACKOFF_MAX_MS);
+    return asked_ms ? asked_ms : wait_ms;
+}
+
 /* The connection has ended, or could not be made: wait, then try the next manager. */
 static void come_back(struct session *s, const struct err *e)
 {
     bool was_ready = s->state == READY;
-    int64_t wait_ms;
 
     if (was_ready && uv_now(s->loop) - s->ready_since_ms >= GOOD_AFTER_MS)
         s->backoff_ms = BACKOFF_FIRST_MS;
-    wait_ms =
-        s->redirect ? 0 : s->backoff_ms / 2 + (int64_t)entropy_below(s->config.entropy, (uint64_t)s->backoff_ms);
-    s->backoff_ms = MIN(s->backoff_ms * 2, BACKOFF_MAX_MS);
+    int64_t wait_ms = patience(s);
     sm_move(&machine, &s->state, WAITING);
     log_info("manager is away", "manager=%s retry_ms=%lld error=\"%s\"", s->manager ? s->manager : "?",
              (long long)wait_ms, e->text);
@@ -157,11 +178,17 @@ static void on_session_ready(struct session *s, const SessionReady *ready)
 {
     bool is_registered = s->state == READY;
 
+    if (ready->has_cluster_epoch && ready->cluster_epoch < s->config.cluster_epoch) {
+        session_restart(s, "this manager belongs to the cluster as it was before a new one was forced");
+        return;
+    }
+    s->config.cluster_epoch = MAX(s->config.cluster_epoch, ready->cluster_epoch);
     s->heartbeat_ms = MIN(MAX(ready->heartbeat_period_ms, 10), 3600 * 1000);
     uv_timer_start(&s->timer, on_heartbeat, (uint64_t)s->heartbeat_ms, (uint64_t)s->heartbeat_ms);
     if (is_registered)
         return;
     sm_move(&machine, &s->state, READY);
+    s->redirects = 0;
     s->ready_since_ms = uv_now(s->loop);
     log_info("session with manager", "manager=%s heartbeat_ms=%lld", s->manager, (long long)s->heartbeat_ms);
     s->events.on_ready(s->events.ctx);
@@ -182,6 +209,9 @@ static void on_stream_message(void *ctx, struct rpc_stream *stream, const void *
         free(s->redirect);
         s->redirect = mem_strdup(message->redirect);
         session_restart(s, "redirected to the leader");
+    } else if (message->has_retry_ms) {
+        s->retry_ms = MIN(MAX(message->retry_ms, 1u), (uint32_t)RETRY_MAX_MS);
+        session_restart(s, "the manager has too much to do");
     } else if (s->state == READY)
         s->events.on_message(s->events.ctx, message);
     else
@@ -265,6 +295,7 @@ void session_set_managers(struct session *s, char *const *managers, size_t count
     s->manager_count = MIN(count, MANAGERS_MAX);
     for (size_t i = 0; i < s->manager_count; i++)
         s->managers[i] = mem_strdup(managers[i]);
+    s->manager_next = s->manager_count ? entropy_below(s->config.entropy, s->manager_count) : 0;
 }
 
 void session_set_tls(struct session *s, struct tls *tls)

@@ -288,6 +288,51 @@ static void redirect_to_nonsense_is_survived(void **state)
     port_until(&port, ready == 1);
 }
 
+/* Two managers that each hold the other for the leader, or one that holds itself for it. */
+static void redirects_in_a_circle_are_slowed_down(void **state)
+{
+    port.redirect = port.address;
+    open_session();
+    port_until(&port, port.sessions >= 4);
+    port_rest(&port, 100);
+    assert_true(port.sessions < 12);
+    assert_int_equal(ready + lost, 0);
+    port.redirect = NULL;
+    port_until(&port, ready == 1);
+}
+
+static void manager_that_asks_for_patience_gets_it(void **state)
+{
+    uint64_t begun_ms;
+
+    port.retry_ms = 400;
+    open_session();
+    port_until(&port, port.sessions == 1);
+    port.retry_ms = 0;
+    begun_ms = uv_now(&loop);
+    port_until(&port, ready == 1);
+    assert_true(uv_now(&loop) - begun_ms >= 350);
+    assert_int_equal(port.sessions, 2);
+}
+
+/* It was restored from an old disk, or left behind by --force-new-cluster. */
+static void manager_of_an_older_epoch_is_not_followed(void **state)
+{
+    port.epoch = 6; /* the session has seen 7 */
+    open_session();
+    port_until(&port, port.sessions >= 2);
+    assert_int_equal(ready + lost, 0);
+    port.epoch = 9;
+    port_until(&port, ready == 1);
+    port.epoch = 8;
+    session_restart(session, "to see that it remembers");
+    unsigned before = port.sessions;
+    port_until(&port, port.sessions >= before + 2);
+    assert_int_equal(ready, 1);
+    port.epoch = 9;
+    port_until(&port, ready == 2);
+}
+
 static void managers_are_tried_in_turn(void **state)
 {
     const char *managers[] = {"127.0.0.1:1", "no address", port.address};
@@ -460,6 +505,9 @@ int main(void)
         TEST(refused_registration_is_tried_again_with_a_pause),
         TEST(redirect_leads_to_the_leader_at_once),
         TEST(redirect_to_nonsense_is_survived),
+        TEST(redirects_in_a_circle_are_slowed_down),
+        TEST(manager_that_asks_for_patience_gets_it),
+        TEST(manager_of_an_older_epoch_is_not_followed),
         TEST(managers_are_tried_in_turn),
         TEST(new_list_of_managers_is_used_for_the_next_attempt),
         TEST(without_any_manager_it_waits_for_one),

@@ -213,6 +213,7 @@ struct index_node {
     struct list shares;
     /* The rest. */
     int64_t down_since_ms; /* 0: not down */
+    uint64_t raft_id;      /* its number in the managers' group; 0: it is none of them */
     char id_text[IDENT_TEXT + 1];
     const char *name, *hostname, *address, *os, *architecture;
     struct index_label *labels, *engine_labels; /* by key */

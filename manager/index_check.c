@@ -158,8 +158,8 @@ static uint64_t used_ports(const struct index_node *n)
 static bool nodes_differ(struct compare *c, const struct index_node *a, const struct index_node *b)
 {
     return D(exists) || differ(c, "id", !a->exists || !memcmp(a->id, b->id, 16), 1) || D(state) ||
-           D(availability) || D(role) || D(down_since_ms) || DTEXT(name) || DTEXT(hostname) || DTEXT(address) ||
-           DTEXT(os) || DTEXT(architecture) ||
+           D(availability) || D(role) || D(down_since_ms) || D(raft_id) || DTEXT(name) || DTEXT(hostname) ||
+           DTEXT(address) || DTEXT(os) || DTEXT(architecture) ||
            differ(c, "labels", labels_sum(a->labels, a->label_count), labels_sum(b->labels, b->label_count)) ||
            differ(c, "engine labels", labels_sum(a->engine_labels, a->engine_label_count),
                   labels_sum(b->engine_labels, b->engine_label_count)) ||

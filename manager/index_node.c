@@ -219,6 +219,7 @@ static void set_facts(struct index_node *n, const Node *node)
     n->availability = spec->availability;
     n->state = node->state;
     n->down_since_ms = node->down_since_ms;
+    n->raft_id = node->manager ? node->manager->raft_id : 0;
 }
 
 static void clear_facts(struct index_node *n)
@@ -228,6 +229,7 @@ static void clear_facts(struct index_node *n)
     n->label_count = n->engine_label_count = n->plugin_count = n->generic_count = 0;
     n->name = n->hostname = n->address = n->os = n->architecture = "";
     n->nano_cpus = n->memory_bytes = n->down_since_ms = 0;
+    n->raft_id = 0;
     n->state = NODE_STATE__UNKNOWN;
     n->availability = NODE_AVAILABILITY__ACTIVE;
     n->role = NODE_ROLE__WORKER;

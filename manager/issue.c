@@ -17,6 +17,7 @@
 #include "proto/base/mem.h"
 #include "proto/join.pb-c.h"
 
+#define TOKEN_NEEDED        "A valid join token is necessary to join this cluster"
 #define LIFETIME_DEFAULT_MS (90LL * 24 * 3600 * 1000)
 
 struct joining { /* a node's row on its way into the store */
@@ -93,9 +94,27 @@ static int role_of_secret(const RootCa *root, const char *secret, NodeRole *ret,
     bool manager = root && secret_is(root->manager_secret, secret);
 
     if (!worker && !manager)
-        return err_set(e, ERR_INVALID, "A valid join token is necessary to join this cluster");
+        return err_set(e, ERR_INVALID, TOKEN_NEEDED);
     *ret = manager ? NODE_ROLE__MANAGER : NODE_ROLE__WORKER;
     return 0;
+}
+
+/* The first part of the token says which root its owner trusts: one that was made for another is no good, also when
+ * its secret still is. */
+static int check_digest(const RootCa *root, const char *digest, struct err *e)
+{
+    char token[CA_TOKEN_TEXT + 1], own[CA_DIGEST_TEXT + 1], secret[CA_SECRET_TEXT + 1];
+    AUTO_FREE
+    char *root_pem = mem_strndup((const char *)root->certificate_pem.data, root->certificate_pem.len);
+    int rc = ca_token(root_pem, root->worker_secret, token, e);
+
+    if (rc == 0)
+        rc = ca_token_parse(token, own, secret, e);
+    mem_wipe(secret, sizeof(secret));
+    mem_wipe(token, sizeof(token));
+    if (rc == 0 && strcmp(own, digest) != 0)
+        rc = err_set(e, ERR_INVALID, TOKEN_NEEDED);
+    return rc;
 }
 
 /* --- joining ------------------------------------------------------------------------------------------- */
@@ -170,6 +189,8 @@ static int join(struct serve *s, struct rpc_stream *stream, const Cluster *clust
 
     if (rc == 0)
         rc = role_of_secret(cluster->root_ca, j->secret, &role, e);
+    if (rc == 0)
+        rc = check_digest(cluster->root_ca, digest, e);
     if (rc == 0 && role == NODE_ROLE__MANAGER)
         rc = err_set(e, ERR_UNSUPPORTED, "joining as a manager is not offered by shoal " SHOAL_VERSION);
     if (rc == 0) {
@@ -260,7 +281,7 @@ static int answer(struct serve *s, struct rpc_stream *stream, const struct rpc_i
     if (request->token && peer->role != RPC_ROLE_NONE)
         return err_set(e, ERR_INVALID, "a node with a certificate is in a cluster already");
     if (!request->token && peer->role == RPC_ROLE_NONE)
-        return err_set(e, ERR_DENIED, "A valid join token is necessary to join this cluster");
+        return err_set(e, ERR_DENIED, TOKEN_NEEDED);
     struct view *v = view_begin(control_store(serve_config(s)->control));
     int rc = authority_cluster(v, &a, &object);
     view_end(v);

@@ -38,7 +38,7 @@ unsigned dispatcher_sessions(const struct dispatcher *d)
     return (unsigned)d->by_node.count;
 }
 
-/* --- the heartbeat period --------------------------------------------------------------------------- */
+/* --- what the cluster's object says ------------------------------------------------------------------- */
 
 static int64_t period_of(const Cluster *cluster)
 {
@@ -63,7 +63,13 @@ static void set_period(struct dispatcher *d, int64_t period_ms)
     }
 }
 
-static void read_period(struct dispatcher *d)
+static void set_cluster(struct dispatcher *d, const Cluster *cluster)
+{
+    d->epoch = cluster->epoch;
+    set_period(d, period_of(cluster));
+}
+
+static void read_cluster(struct dispatcher *d)
 {
     struct view *v = view_begin(control_store(d->config.control));
     uint64_t number = view_next(v, KIND_CLUSTER, 0);
@@ -72,7 +78,7 @@ static void read_period(struct dispatcher *d)
 
     arena_init(&a);
     if (number && view_get(v, KIND_CLUSTER, number, &a, &object) == 0)
-        set_period(d, period_of((const Cluster *)object.message));
+        set_cluster(d, (const Cluster *)object.message);
     view_end(v);
 }
 
@@ -87,8 +93,10 @@ static void on_fed(void *ctx, uint64_t index, const struct object *object)
 
     if (object->kind == KIND_NODE && !object->message)
         liveness_forget(d->liveness, object->number);
+    else if (object->kind == KIND_NODE && (s = dispatcher_session_of(d, object->number)))
+        node_session_row_changed(s, (const Node *)object->message);
     if (object->kind == KIND_CLUSTER && object->message)
-        set_period(d, period_of((const Cluster *)object->message));
+        set_cluster(d, (const Cluster *)object->message);
     if (object->kind != KIND_TASK)
         return;
     if (object->message)
@@ -110,10 +118,24 @@ static void follow(struct dispatcher *d, struct arena *a)
         return;
     log_warn("the change feed overflowed: agents get their full sets", "sessions=%u", dispatcher_sessions(d));
     d->fed = store_applied(control_store(d->config.control));
-    read_period(d);
+    read_cluster(d);
+    list_each (s, &d->sessions, link) {
+        if (s->set) {
+            node_session_begin_full_set(s);
+            node_session_row_changed(s, NULL);
+        }
+    }
+}
+
+static void follow_managers(struct dispatcher *d)
+{
+    struct node_session *s;
+
+    if (!managers_follow(d->managers))
+        return;
     list_each (s, &d->sessions, link) {
         if (s->set)
-            node_session_begin_full_set(s);
+            node_session_tell_managers(s);
     }
 }
 
@@ -148,7 +170,7 @@ static void on_leads(struct control_watch *w, bool leads)
     liveness_clear(d->liveness);
     if (leads) {
         d->fed = store_applied(control_store(d->config.control));
-        read_period(d);
+        read_cluster(d);
         expect_nodes(d);
     } else {
         err_set(&e, ERR_UNAVAILABLE, "this manager is not the leader any more");
@@ -235,6 +257,7 @@ int64_t dispatcher_turn(struct dispatcher *d)
     int64_t logs_ms = dispatcher_logs_turn(d);
     if (d->leads)
         follow(d, &a);
+    follow_managers(d);
     declare_down(d);
     if (!list_empty(&d->to_flush)) {
         struct view *v = view_begin(control_store(d->config.control));
@@ -262,6 +285,7 @@ struct dispatcher *dispatcher_new(const struct dispatcher_config *config)
     list_init(&d->logs);
     d->period_ms = PERIOD_DEFAULT_MS;
     d->liveness = liveness_new(d->period_ms);
+    d->managers = managers_new(config->control);
     d->watch.on_applied = on_applied;
     d->watch.on_leads = on_leads;
     control_watch(config->control, &d->watch);
@@ -276,6 +300,7 @@ void dispatcher_free(struct dispatcher *d)
         return;
     dispatcher_logs_free(d);
     liveness_free(d->liveness);
+    managers_free(d->managers);
     map64_fini(&d->by_node);
     map64_fini(&d->by_task);
     free(d);

@@ -407,6 +407,73 @@ static void description_of_a_machine_is_kept_up_to_date(void **state)
     cluster_expect(&c, 404, "GET", "/nodes/first", NULL);
 }
 
+static const Node *row_of(const struct puppet *p)
+{
+    const Node *node = arena_unpack(&c.arena, &node__descriptor, buf_bytes(&p->row), p->row.length);
+
+    assert_non_null(node);
+    return node;
+}
+
+static void update_node(const struct puppet *p, const char *spec)
+{
+    const char *version = json_at(&c, get(format("/nodes/%s", p->node_id)), "Version.Index");
+
+    cluster_expect(&c, 200, "POST", format("/nodes/%s/update?version=%s", p->node_id, version), spec);
+}
+
+static void node_is_told_of_its_own_row_when_people_change_it(void **state)
+{
+    struct puppet worker;
+    uint8_t id[16];
+
+    puppet_join(&worker, &c, "second");
+    cluster_until(&c, worker.rows == 1 && first.rows == 1);
+    assert_true(ident_parse(worker.node_id, id));
+    assert_memory_equal(row_of(&worker)->id.data, id, sizeof(id));
+    assert_null(row_of(&worker)->manager);
+    assert_int_equal(row_of(&first)->manager->raft_id, 1);
+    update_node(&worker, "{\"Role\":\"worker\",\"Availability\":\"pause\"}");
+    cluster_until(&c, worker.rows == 2);
+    assert_int_equal(row_of(&worker)->spec->availability, NODE_AVAILABILITY__PAUSE);
+    update_node(&worker, "{\"Role\":\"worker\",\"Availability\":\"active\",\"Labels\":{\"rack\":\"7\"}}");
+    cluster_until(&c, worker.rows == 3);
+    assert_string_equal(row_of(&worker)->spec->labels[0]->value, "7");
+    /* Nor is it told of others' rows, nor of what it has said itself. */
+    create("web", 4, "");
+    cluster_until(&c, puppet_running(&worker) == 2 && puppet_running(&first) == 2);
+    puppet_disconnect(&first);
+    cluster_until(&c, strcmp(state_of(&first), "down") == 0);
+    puppet_connect(&first);
+    cluster_until(&c, first.rows == 2);
+    assert_int_equal(worker.rows, 3);
+    puppet_end(&worker);
+}
+
+static void agents_are_told_who_the_managers_are(void **state)
+{
+    const char *address = json_at(&c, get(format("/nodes/%s", first.node_id)), "ManagerStatus.Addr");
+
+    cluster_until(&c, first.managers[0]);
+    assert_string_equal(first.managers, format("%s ", address));
+}
+
+/* It has seen what came after --force-new-cluster, which this manager knows nothing of. */
+static void agent_of_a_later_epoch_is_not_served(void **state)
+{
+    assert_int_equal(first.epoch, 0);
+    puppet_disconnect(&first);
+    first.epoch = 1;
+    puppet_connect(&first);
+    cluster_until(&c, first.ends);
+    assert_int_equal(first.ended.code, ERR_DENIED);
+    assert_false(first.ready);
+    puppet_disconnect(&first);
+    first.epoch = 0;
+    puppet_connect(&first);
+    cluster_until(&c, first.ready);
+}
+
 /* --- logs -------------------------------------------------------------------------------------------------- */
 
 struct intruder {
@@ -522,6 +589,9 @@ int main(void)
         TEST(many_that_close_at_once_are_given_the_grace),
         QUICK(nodes_are_expected_back_after_the_manager_restarted),
         TEST(description_of_a_machine_is_kept_up_to_date),
+        TEST(node_is_told_of_its_own_row_when_people_change_it),
+        TEST(agents_are_told_who_the_managers_are),
+        TEST(agent_of_a_later_epoch_is_not_served),
         TEST(only_the_node_that_was_asked_may_send_a_log_and_only_once),
         TEST(log_that_ends_for_several_reasons_at_once_ends_once),
     };

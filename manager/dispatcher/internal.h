@@ -4,6 +4,7 @@
 #include "manager/dispatcher/assign.h"
 #include "manager/dispatcher/dispatcher.h"
 #include "manager/dispatcher/liveness.h"
+#include "manager/managers.h"
 #include "proto/base/ident.h"
 #include "proto/base/list.h"
 #include "proto/base/map.h"
@@ -31,6 +32,9 @@ struct node_session {
     struct buf unsent; /* one packed message for which there was no credit */
     uint8_t session_id[16];
     bool ready_due;       /* it is to be told the heartbeat period */
+    bool managers_due;    /* it is to be told who the managers are */
+    bool node_due;        /* it is to be told of its own row */
+    uint64_t node_digest; /* of what it was told of its row */
     bool is_ending;       /* by us: nothing is sent any more, its on_end is on the way */
     uint64_t acknowledge; /* report sequence to be acknowledged; 0: none */
     unsigned writes;      /* control_writes that point here */
@@ -44,10 +48,12 @@ struct dispatcher {
     struct list sessions; /* all with a stream */
     struct list to_flush;
     struct liveness *liveness;
+    struct managers *managers;
     uint64_t fed;           /* index up to which the feed was read */
     struct list logs;       /* of struct dispatcher_log */
     uint64_t subscriptions; /* numbers given out */
     int64_t period_ms;      /* between heartbeats */
+    uint64_t epoch;         /* of the cluster */
     bool leads;
 };
 
@@ -58,7 +64,9 @@ void node_session_begin_full_set(struct node_session *s);
 void node_session_end(struct node_session *s, const struct err *e);
 /* Send, or keep it until there is credit. Not while something is kept (node_session_blocked). */
 void node_session_send(struct node_session *s, const ManagerMessage *message);
-void node_session_tell_period(struct node_session *s); /* it has changed */
+void node_session_tell_period(struct node_session *s);   /* it has changed */
+void node_session_tell_managers(struct node_session *s); /* they have changed */
+void node_session_row_changed(struct node_session *s, const Node *node);
 bool node_session_blocked(const struct node_session *s);
 
 /* dispatcher.c */

@@ -92,8 +92,59 @@ static void tell_ready(struct node_session *s)
     /* Ten percent either way, so that agents that registered together do not all speak at once for ever. */
     ready.heartbeat_period_ms =
         d->period_ms * 9 / 10 + (int64_t)entropy_below(d->config.entropy, (uint64_t)(d->period_ms / 5 + 1));
+    ready.has_cluster_epoch = true;
+    ready.cluster_epoch = d->epoch;
     out.ready = &ready;
     node_session_send(s, &out);
+}
+
+/* What an agent is told of its row, and told again when it changes: what people decided. Where it is seen and
+ * whether it is up says nothing new to it, and would come with every registration. */
+static uint64_t digest_row(const Node *node)
+{
+    uint64_t manager = node->manager ? index_digest(&node->manager->base) : 0;
+
+    return (node->spec ? index_digest(&node->spec->base) : 0) * 31 + manager;
+}
+
+static void tell_row(struct node_session *s, struct view *v, struct arena *a)
+{
+    ManagerMessage out = MANAGER_MESSAGE__INIT;
+    struct object object;
+
+    s->node_due = false;
+    if (view_get(v, KIND_NODE, s->node, a, &object) < 0)
+        return; /* removed: its connections are being closed */
+    out.node = (Node *)object.message;
+    uint64_t digest = digest_row(out.node);
+    if (digest == s->node_digest)
+        return;
+    s->node_digest = digest;
+    node_session_send(s, &out);
+}
+
+void node_session_row_changed(struct node_session *s, const Node *node)
+{
+    if (!s->set || (node && digest_row(node) == s->node_digest))
+        return;
+    s->node_due = true;
+    flush_soon(s);
+}
+
+static void tell_managers(struct node_session *s)
+{
+    ManagerMessage out = MANAGER_MESSAGE__INIT;
+
+    s->managers_due = false;
+    out.managers = (char **)managers_addresses(s->dispatcher->managers, &out.n_managers);
+    if (out.n_managers)
+        node_session_send(s, &out);
+}
+
+void node_session_tell_managers(struct node_session *s)
+{
+    s->managers_due = true;
+    flush_soon(s);
 }
 
 /* --- down: what the agent is told ------------------------------------------------------------------ */
@@ -167,6 +218,10 @@ void node_session_flush(struct node_session *s, struct view *v, struct arena *a)
     assert(!s->is_ending);
     if (s->stream && s->ready_due && !node_session_blocked(s))
         tell_ready(s);
+    if (s->stream && s->node_due && !node_session_blocked(s))
+        tell_row(s, v, a);
+    if (s->stream && s->managers_due && !node_session_blocked(s))
+        tell_managers(s);
     if (s->stream && s->acknowledge && !node_session_blocked(s)) {
         ManagerMessage out = MANAGER_MESSAGE__INIT;
 
@@ -254,6 +309,7 @@ static void registered(struct node_session *s)
     map64_put(&d->by_node, s->node, s);
     entropy_fill(d->config.entropy, s->session_id, sizeof(s->session_id));
     tell_ready(s);
+    s->managers_due = s->node_due = true;
     log_info("agent registered", "node=%s", s->node_id);
     node_session_begin_full_set(s);
 }
@@ -429,11 +485,34 @@ static int check_open(struct dispatcher *d, const struct rpc_identity *peer, con
 {
     if (!message || !message->open)
         return err_set(e, ERR_INVALID, "a session begins with the node's description");
-    if (!d->leads)
-        return err_set(e, ERR_UNAVAILABLE, "this manager is not the leader");
     if (!ident_valid(peer->node_id))
         return err_set(e, ERR_DENIED, "no node's certificate");
+    if (message->open->cluster_epoch > d->epoch)
+        return err_set(e, ERR_DENIED, "this manager is of epoch %llu of the cluster, which is in epoch %llu by now",
+                       (unsigned long long)d->epoch, (unsigned long long)message->open->cluster_epoch);
     return check_description(message->open->description, e);
+}
+
+/* Another manager leads: the agent is sent there. Without a leader it is told so, and tries the next manager. */
+static void send_away(struct dispatcher *d, struct rpc_stream *stream)
+{
+    static const struct rpc_stream_events ignore = {.on_message = NULL};
+    const char *leader = managers_leader(d->managers);
+    ManagerMessage out = MANAGER_MESSAGE__INIT;
+    uint8_t packed[512];
+    struct err e;
+
+    rpc_stream_set(stream, &ignore);
+    out.redirect = (char *)leader;
+    size_t size = manager_message__get_packed_size(&out);
+    if (!leader || size > sizeof(packed)) {
+        err_set(&e, ERR_UNAVAILABLE, "no leader: the managers have not agreed on one");
+        rpc_end(stream, &e);
+        return;
+    }
+    manager_message__pack(&out, packed);
+    (void)rpc_send(stream, packed, size); /* the first message always has credit */
+    rpc_end(stream, NULL);
 }
 
 void dispatcher_on_session(void *ctx, struct rpc_stream *stream, const struct rpc_identity *peer, const void *data,
@@ -443,10 +522,14 @@ void dispatcher_on_session(void *ctx, struct rpc_stream *stream, const struct rp
         .on_message = on_message, .on_writable = on_writable, .on_end = on_end};
     struct dispatcher *d = ctx;
     struct rpc_stream_events events = base;
-    struct node_session *s = mem_alloc(sizeof(*s));
-    AgentMessage *message = agent_message__unpack(NULL, size, data);
     struct err e;
 
+    if (!d->leads) {
+        send_away(d, stream);
+        return;
+    }
+    struct node_session *s = mem_alloc(sizeof(*s));
+    AgentMessage *message = agent_message__unpack(NULL, size, data);
     s->dispatcher = d;
     s->stream = stream;
     memcpy(s->node_id, peer->node_id, sizeof(s->node_id));

@@ -261,34 +261,94 @@ static void key_of_another_kind_is_not_even_shown(void **state)
     net_close(&n);
 }
 
+#define LEFT_OUT "-" /* of a spoiled certificate: NULL is what a good one has */
+
+/* What makes a certificate of a worker or of a manager a bad one, although the cluster's own root signed it. */
+static const struct spoiled {
+    struct test_cert cert; /* over a good one */
+    bool foreign;          /* of another root */
+} spoiled[] = {
+    {{.cn = LEFT_OUT}},
+    {{.cn = "a"}},
+    {{.cn = "0worker00worker00worker0"}},
+    {{.cn = "0worker00worker00worker00w"}},
+    {{.cn = "0WORKER00WORKER00WORKER00"}},
+    {{.cn = "0worker00worker00worker0 "}},
+    {{.cn = " worker00worker00worker00"}},
+    {{.cn = "0worker-0worker-0worker-0"}},
+    {{.cn = "zzzzzzzzzzzzzzzzzzzzzzzzz"}},
+    {{.cn = "../../../../../etc/passwd"}},
+    {{.cn = "0w\xc3\xb6rker00worker00worker0"}},
+    {{.zero_in_cn = true}},
+    {{.second_cn = "0other00other00other00oth"}},
+    {{.second_cn = NET_WORKER}},
+    {{.ou = LEFT_OUT}},
+    {{.ou = "swarm-king"}},
+    {{.ou = "SWARM-MANAGER"}},
+    {{.ou = "swarm-manager "}},
+    {{.ou = "swarm-managers"}},
+    {{.ou = "swarm"}},
+    {{.ou = "swarm-worker,swarm-manager"}},
+    {{.o = LEFT_OUT}},
+    {{.o = "0other00other00other00oth"}},
+    {{.o = "0cluster0"}},
+    {{.o = "0CLUSTER0CLUSTER0CLUSTER0"}},
+    {{.o = "zzzzzzzzzzzzzzzzzzzzzzzzz"}},
+    {{.begins_s = -7200, .ends_s = -5}},
+    {{.begins_s = -31536000, .ends_s = -15768000}},
+    {{.begins_s = 7200, .ends_s = 90000}},
+    {{.begins_s = 31536000, .ends_s = 63072000}},
+    {{.begins_s = 1000, .ends_s = -1000}},
+    {{.server_only = true}},
+    {.foreign = true},
+};
+
+static const char *field_or(const char *spoiled_field, const char *good)
+{
+    if (!spoiled_field)
+        return good;
+    return strcmp(spoiled_field, LEFT_OUT) == 0 ? NULL : spoiled_field;
+}
+
 static void server_judges_for_itself(void **state)
 {
-    static const struct test_cert bad[] = {
-        {.cn = "abc", .ou = "swarm-worker", .o = NET_CLUSTER},
-        {.cn = NET_WORKER, .ou = "swarm-king", .o = NET_CLUSTER},
-        {.cn = NET_WORKER, .ou = "swarm-worker", .o = "0other00other00other00oth"},
-        {.cn = NET_WORKER, .second_cn = NET_MANAGER, .ou = "swarm-worker", .o = NET_CLUSTER},
-        {.cn = NET_WORKER, .ou = "swarm-worker", .o = NET_CLUSTER, .zero_in_cn = true},
-        {.cn = NET_WORKER, .ou = "swarm-worker", .o = NET_CLUSTER, .begins_s = 7200, .ends_s = 90000},
-    };
+    static const char *const roles[][2] = {{NET_WORKER, "swarm-worker"}, {NET_MANAGER, "swarm-manager"}};
+    static const struct test_cert good = {.cn = NET_WORKER, .ou = "swarm-worker", .o = NET_CLUSTER};
+    struct rpc_limits limits = {.idle_ms = 1000, .handshake_ms = 3000};
+    struct test_node node;
+    struct test_ca other;
     struct net n;
     char got[4096];
 
-    open_net(&n, NULL);
-    for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
-        struct test_node node;
+    _Static_assert(2 * ARRAY_SIZE(spoiled) >= 60, "as many as the goal says");
+    test_ca_init(&other);
+    open_net(&n, &limits);
+    for (size_t i = 0; i < 2 * ARRAY_SIZE(spoiled); i++) {
+        const struct spoiled *bad = &spoiled[i / 2];
+        struct test_cert cert = bad->cert;
 
-        test_issue(&n.ca, &bad[i], &node);
+        cert.cn = field_or(cert.cn, roles[i % 2][0]);
+        cert.ou = field_or(cert.ou, roles[i % 2][1]);
+        cert.o = field_or(cert.o, NET_CLUSTER);
+        test_issue(bad->foreign ? &other : &n.ca, &cert, &node);
         SSL *session = raw_session(&n, &node, ALPN, TLS1_3_VERSION);
         long size = raw_talk(&n, session, got, sizeof(got));
         /* A CLOSE with the reason at most, never a hello. */
         if (size > 0 && got[8] != FRAME_CLOSE)
-            fail_msg("case %zu got a frame of type %d", i, got[8]);
+            fail_msg("case %zu of %s got a frame of type %d", i / 2, roles[i % 2][1], got[8]);
+        if (served.connects)
+            fail_msg("case %zu of %s got in", i / 2, roles[i % 2][1]);
         SSL_free(session);
         test_node_fini(&node);
     }
-    assert_int_equal(served.connects, 0);
+    test_issue(&n.ca, &good, &node); /* and so that the above means something */
+    SSL *session = raw_session(&n, &node, ALPN, TLS1_3_VERSION);
+    (void)raw_talk(&n, session, got, sizeof(got)); /* until it is told to go for its silence */
+    assert_int_equal(served.connects, 1);
+    SSL_free(session);
+    test_node_fini(&node);
     net_close(&n);
+    test_ca_fini(&other);
 }
 
 static void other_protocols_and_old_versions_are_refused(void **state)

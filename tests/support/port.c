@@ -176,7 +176,20 @@ void port_ready(struct port *p)
 
     ready.session_id = (ProtobufCBinaryData){sizeof(id), id};
     ready.heartbeat_period_ms = p->heartbeat_ms ? p->heartbeat_ms : 60000;
+    ready.has_cluster_epoch = p->epoch > 0;
+    ready.cluster_epoch = p->epoch;
     message.ready = &ready;
+    port_send(p, &message);
+}
+
+/* Whom it sends away does not come back on this stream. */
+static void send_away(struct port *p)
+{
+    ManagerMessage message = MANAGER_MESSAGE__INIT;
+
+    message.redirect = (char *)p->redirect;
+    message.has_retry_ms = !p->redirect;
+    message.retry_ms = p->retry_ms;
     port_send(p, &message);
 }
 
@@ -236,7 +249,9 @@ static void on_session(void *ctx, struct rpc_stream *stream, const struct rpc_id
         return;
     }
     p->session = stream;
-    if (!p->mute)
+    if (p->redirect || p->retry_ms)
+        send_away(p);
+    else if (!p->mute)
         port_ready(p);
 }
 

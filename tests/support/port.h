@@ -36,6 +36,9 @@ struct port {
     unsigned connections, sessions; /* so far */
     bool mute;                      /* do not say "ready" to a session */
     struct err refuse_session;      /* code: end it at once */
+    const char *redirect;           /* sessions are sent there; NULL: they are not */
+    uint32_t retry_ms;              /* sessions are to come back after so long; 0: they may stay */
+    uint64_t epoch;                 /* told to sessions; 0: none is */
     struct rpc_stream *session;     /* NULL: none */
     struct buf opened;              /* the last SessionOpen, packed */
     unsigned heartbeats, reports, resyncs;

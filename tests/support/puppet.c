@@ -312,6 +312,24 @@ void puppet_log_end(struct puppet_log *l, const struct err *e)
 
 /* --- agents: sessions --------------------------------------------------------------------------------------- */
 
+static void on_told(struct puppet *a, const ManagerMessage *m)
+{
+    if (m->node) {
+        size_t size = node__get_packed_size(m->node);
+
+        a->rows++;
+        buf_clear(&a->row);
+        buf_added(&a->row, node__pack(m->node, (uint8_t *)buf_reserve(&a->row, size)));
+    }
+    if (m->n_managers)
+        a->managers[0] = '\0';
+    for (size_t i = 0, at = 0; i < m->n_managers && at < sizeof(a->managers); i++)
+        at += (size_t)snprintf(a->managers + at, sizeof(a->managers) - at, "%s ", m->managers[i]);
+    if (m->redirect)
+        (void)snprintf(a->redirect, sizeof(a->redirect), "%s", m->redirect); /* an address */
+    a->retry_ms = m->has_retry_ms ? m->retry_ms : a->retry_ms;
+}
+
 static void on_message(void *ctx, struct rpc_stream *stream, const void *data, size_t size)
 {
     struct puppet *a = ctx;
@@ -325,7 +343,9 @@ static void on_message(void *ctx, struct rpc_stream *stream, const void *data, s
     if (m->ready) {
         a->ready = true;
         a->heartbeat_ms = m->ready->heartbeat_period_ms;
+        a->epoch = m->ready->cluster_epoch;
     }
+    on_told(a, m);
     if (m->has_report_ack)
         a->acknowledged = m->report_ack;
     if (m->assignment) {
@@ -384,6 +404,8 @@ static void on_conn_open(void *ctx, struct rpc_conn *conn, const struct rpc_iden
     description.resources = &resources;
     description.engine_version = (char *)"27.0.0-fake";
     open.description = &description;
+    open.has_cluster_epoch = true;
+    open.cluster_epoch = a->epoch;
     message.open = &open;
     events.ctx = a;
     size_t size = agent_message__get_packed_size(&message);
@@ -417,6 +439,8 @@ void puppet_connect(struct puppet *a)
 
     (void)snprintf(address, sizeof(address), "127.0.0.1:%d", a->cluster->port); /* fits */
     a->ends = 0;
+    a->redirect[0] = '\0';
+    a->retry_ms = 0;
     assignment_new_session(a->assignment);
     while ((t = map_next(&a->tasks, &at))) /* an agent says again what it knows */
         if (list_empty(&t->due))
@@ -481,6 +505,7 @@ void puppet_end(struct puppet *a)
         free(l);
     assignment_free(a->assignment);
     buf_fini(&a->unsent);
+    buf_fini(&a->row);
     tls_unref(a->tls);
     free(a->hostname);
 }

@@ -47,6 +47,12 @@ struct puppet {
     uint64_t reports, acknowledged;
     struct buf unsent;     /* one packed message for which there was no credit */
     unsigned messages;     /* assignments */
+    unsigned rows;         /* how often it was told of its own row */
+    struct buf row;        /* packed, as it was told last */
+    char managers[256];    /* as it was told last, a blank after each */
+    char redirect[64];     /* where it was sent; "": nowhere */
+    uint32_t retry_ms;     /* when it is to come back; 0: that was not said */
+    uint64_t epoch;        /* it says to have seen; afterwards what it was told */
     int64_t first_task_us; /* monotonic: when a task to be run came first; 0: never */
     struct err ended;      /* why the session ended last */
     unsigned ends;
