@@ -82,16 +82,16 @@ static const struct replica_member *find(const struct replica_member *members, s
 }
 
 /* One that is to leave: hands over, is demoted, removed; its machine goes a while later. */
-static void take_leave(struct msim *w, struct msim_manager *leader, struct msim_manager *m,
-                       const struct replica_member *member)
+static void take_leave(struct msim_manager *leader, struct msim_manager *m, const struct replica_member *member,
+                       uint64_t successor)
 {
     struct replica *r = control_replica(leader->control);
+    struct msim *w = leader->world;
 
     if (!member) {
         ask_whether_left(w, leader, m);
     } else if (m == leader) {
-        w->counts.leader_left++;
-        w->counts.transfers += replica_transfer(r, 0, ignore, NULL, NULL) == 0;
+        w->counts.transfers += successor && replica_transfer(r, successor, ignore, NULL, NULL) == 0;
     } else if (member->voter) {
         (void)replica_member_demote(r, m->id, ignore, NULL, NULL);
     } else {
@@ -109,6 +109,19 @@ static void bring_in(struct msim *w, struct replica *r, struct msim_manager *m, 
         w->counts.added += replica_member_add(r, m->id, address, ignore, NULL, NULL) == 0;
     else if (!member->voter)
         (void)replica_member_promote(r, m->id, note_promoted, w, NULL);
+}
+
+/* A voter that stays, other than the leader; 0: none. */
+static uint64_t successor_of(struct msim *w, const struct msim_manager *leader,
+                             const struct replica_member *members, size_t count)
+{
+    uint64_t found = 0;
+
+    for (size_t i = 0; leader && i < count; i++)
+        if (members[i].voter && members[i].id != leader->id && !w->managers[members[i].id].leaving &&
+            (!found || msim_chance(w, 50)))
+            found = members[i].id;
+    return found;
 }
 
 /* How many managers stay. */
@@ -151,12 +164,13 @@ static void fire_members(struct msim *w, struct msim_event *e)
     (void)e;
     msim_schedule(w, EVERY_US, (struct msim_event){.fire = fire_members});
     change_mind(w);
+    uint64_t successor = successor_of(w, leader, members, count);
     for (unsigned id = 1; r && id <= w->manager_count; id++) {
         struct msim_manager *m = &w->managers[id];
         const struct replica_member *member = find(members, count, id);
 
         if (m->leaving && !m->gone)
-            take_leave(w, leader, m, member);
+            take_leave(leader, m, member, successor);
         else if (!m->leaving)
             bring_in(w, r, m, member);
     }
@@ -183,6 +197,10 @@ bool msim_members_content(struct msim *w, char *why, size_t size)
     }
     if (leader && level == w->wanted && count == w->wanted)
         return true;
-    (void)snprintf(why, size, "%u managers are level, %zu are there, %u are wanted", level, count, w->wanted);
+    int used = snprintf(why, size, "%u managers of %u are level:", level, w->wanted);
+    for (size_t i = 0; i < count && used < (int)size; i++)
+        used += snprintf(why + used, size - (size_t)used, " %" PRIu64 "%s%s%s", members[i].id,
+                         members[i].voter ? "" : " standby", w->managers[members[i].id].leaving ? " leaving" : "",
+                         w->managers[members[i].id].up ? "" : " down");
     return false;
 }

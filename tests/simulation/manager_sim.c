@@ -469,8 +469,7 @@ static bool print_counts(void)
         {"managers added", c->added},
         {"managers promoted", c->promoted},
         {"managers removed", c->removed},
-        {"leaders that had to leave", c->leader_left},
-        {"hand-overs", c->transfers},
+        {"hand-overs of leaders that are to leave", c->transfers},
         {"machines of removed managers gone", c->stale_gone},
     };
     bool all = true;

@@ -111,7 +111,7 @@ struct msim_counts {
     uint64_t events, checks, elections, crashes, powers, inside, rivals_lead, drafts_lost, acked, unknown, replayed,
         gave_up, swaps, mismatches, reads, spoiled, suspected, snapshots, installs, cuts, restarts, fetches, hung,
         full, broken, slow_disks, wall_steps, one_way, partitions, isolated, noisy, added, promoted, removed,
-        transfers, leader_left, stale_gone;
+        transfers, stale_gone;
 };
 
 struct agent;
