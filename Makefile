@@ -126,10 +126,10 @@ check: unit-programs ## the unit tests alone
 	@tests/run.sh $(B) unit
 
 .PHONY: sim
-SEEDS ?= 200
 SEED ?=
-sim: sim-programs ## the simulations: SEEDS=n how many, SEED=k replays one
-	@SEEDS=$(SEEDS) SEED=$(SEED) tests/run.sh $(B) sim
+SEEDS ?= $(if $(SEED),1,200)
+sim: sim-programs ## the simulations: SEEDS=n worlds from SEED=k on, what they reached; SEED=k alone replays one
+	@FIGURES=1 SEEDS=$(SEEDS) SEED=$(SEED) tests/run.sh $(B) sim
 
 .PHONY: integration
 ONLY ?=

@@ -31,9 +31,10 @@ struct client {
     unsigned image;
     uint64_t replicas;
     bool submitted;
-    bool finishing, finished;
+    bool finishing, last; /* the request is one of the last ones */
+    unsigned left;        /* names that still get their last change */
     uint8_t request_id[16];
-    struct msim_manager *asked;
+    struct msim_ask ask;
     struct control_write write;
 };
 
@@ -167,7 +168,7 @@ static void client_done(struct control_write *write, const struct err *e, uint64
     client_believe(c);
     w->counts.acked++;
     w->counts.replayed += write->replayed;
-    if (c->asked->up && !name_there(c->asked, c->target, why, sizeof(why)))
+    if (c->ask.manager->up && !name_there(c->ask.manager, c->target, why, sizeof(why)))
         msim_fail(w, "acked", "%s", why);
     bool repeat = w->plant == PLANT_ANSWER && w->faults && c->op == OP_CREATE && !w->planted;
     if (repeat) {
@@ -175,9 +176,24 @@ static void client_done(struct control_write *write, const struct err *e, uint64
         entropy_fill(&w->random.base, c->request_id, sizeof(c->request_id));
     } else {
         c->op = OP_NONE;
-        c->finished = c->finishing && c->target == &c->names[NAMES - 1];
+        c->left -= c->last;
     }
     client_soon(c, c->finishing ? 50000 : 400000);
+}
+
+static void client_arrived(struct msim_ask *ask, bool alive)
+{
+    struct client *c = container_of(ask, struct client, ask);
+
+    if (!alive) {
+        c->submitted = false;
+        client_soon(c, 60000);
+        return;
+    }
+    buf_fini(&c->write.reply);
+    c->write = (struct control_write){.has_request_id = true, .execute = client_execute, .done = client_done};
+    memcpy(c->write.request_id, c->request_id, sizeof(c->request_id));
+    control_submit(ask->manager->control, &c->write);
 }
 
 static void client_submit(struct client *c)
@@ -192,24 +208,19 @@ static void client_submit(struct client *c)
         client_soon(c, 50000);
         return;
     }
-    buf_fini(&c->write.reply);
-    c->write = (struct control_write){.has_request_id = true, .execute = client_execute, .done = client_done};
-    memcpy(c->write.request_id, c->request_id, sizeof(c->request_id));
-    c->asked = m;
     c->submitted = true;
-    control_submit(m->control, &c->write);
+    c->ask.arrived = client_arrived;
+    msim_ask(w, &c->ask, m);
 }
 
 static void client_choose(struct client *c)
 {
     struct msim *w = c->world;
 
-    if (c->finishing)
-        c->target = c->target == &c->names[0] ? &c->names[1] : &c->names[0];
-    else
-        c->target = &c->names[msim_below(w, NAMES)];
-    if (c->finishing && !c->target->exists) {
-        c->finished = c->target == &c->names[NAMES - 1];
+    c->last = c->finishing; /* a request that was under way before may have met a fault */
+    c->target = &c->names[c->last ? c->left - 1 : msim_below(w, NAMES)];
+    if (c->last && !c->target->exists) {
+        c->left--;
         client_soon(c, 10000);
         return;
     }
@@ -224,7 +235,7 @@ static void client_tick(struct msim *w, struct msim_event *e)
 {
     struct client *c = w->clients[e->number];
 
-    if (c->submitted || c->finished)
+    if (c->submitted || (c->finishing && !c->left))
         return;
     if (w->plant == PLANT_ACKED && w->faults && c->names[0].exists && !w->planted && c->op == OP_NONE) {
         w->planted = true;
@@ -268,7 +279,7 @@ void clients_finish(struct msim *w)
         struct client *c = w->clients[i];
 
         c->finishing = true;
-        c->target = c->op == OP_NONE ? &c->names[NAMES - 1] : c->target;
+        c->left = NAMES;
         client_soon(c, 10000);
     }
 }
@@ -303,7 +314,7 @@ bool clients_content(struct msim *w, char *why, size_t size)
     for (unsigned i = 0; i < MSIM_CLIENTS; i++) {
         struct client *c = w->clients[i];
 
-        if (!c->finished) {
+        if (!c->finishing || c->left) {
             (void)snprintf(why, size, "client %u was not answered", i);
             return false;
         }

@@ -134,6 +134,15 @@ static void fire_message(struct msim *w, struct msim_event *e)
 {
     struct msim_manager *m = &w->managers[e->life]; /* for whoever lives there when it arrives */
 
+    if (m->up && m->paused_until_us > w->now_us) {
+        msim_schedule(w, m->paused_until_us - w->now_us + 50,
+                      (struct msim_event){.fire = fire_message,
+                                          .life = e->life,
+                                          .number = e->number,
+                                          .pointer = mem_dup(e->pointer, e->size),
+                                          .size = e->size});
+        return;
+    }
     if (m->up)
         m->events.on_message(m->events.ctx, e->number, e->pointer, e->size);
 }

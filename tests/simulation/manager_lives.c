@@ -190,6 +190,7 @@ void msim_start(struct msim *w, uint64_t id)
     if (!open_store(m))
         return;
     m->fatal = (struct err){0};
+    m->paused_until_us = 0;
     m->fed = store_applied(m->store);
     m->up = true; /* while it opens, too, it lives */
     m->up = open_control(m);

@@ -3,7 +3,8 @@
 #include "proto/base/mem.h"
 #include "tests/simulation/manager_world.h"
 
-#define DELAY_US 2000 /* at most, on a good link */
+#define DELAY_US    2000   /* at most, on a good link */
+#define PATIENCE_US 500000 /* of who asks a manager that does not take the request */
 
 unsigned msim_end_of_agent(unsigned number)
 {
@@ -22,6 +23,33 @@ void msim_send(struct msim *w, unsigned from, unsigned to, const void *data, siz
         msim_schedule(w, 100 + (int64_t)msim_below(w, (uint64_t)l->delay_us),
                       (struct msim_event){
                           .fire = fire, .life = to, .number = from, .pointer = mem_dup(data, size), .size = size});
+}
+
+static void fire_ask(struct msim *w, struct msim_event *e)
+{
+    struct msim_ask *a = *(struct msim_ask **)e->pointer;
+    const struct msim_manager *m = a->manager;
+    bool alive = m->up && m->life == a->life;
+    int64_t stopped_us = alive ? m->paused_until_us - w->now_us : 0;
+
+    if (stopped_us > 0 && !a->is_late) { /* it waits in the socket; who asks may not wait so long */
+        bool gives_up = stopped_us > PATIENCE_US && msim_chance(w, 80);
+
+        a->is_late = gives_up;
+        msim_schedule(w, gives_up ? PATIENCE_US : stopped_us + (int64_t)msim_below(w, 100),
+                      (struct msim_event){.fire = fire_ask, .pointer = mem_dup(&a, sizeof(struct msim_ask *))});
+        return;
+    }
+    a->arrived(a, alive && !a->is_late);
+}
+
+void msim_ask(struct msim *w, struct msim_ask *a, struct msim_manager *m)
+{
+    a->manager = m;
+    a->life = m->life;
+    a->is_late = false;
+    msim_schedule(w, (int64_t)msim_below(w, 500),
+                  (struct msim_event){.fire = fire_ask, .pointer = mem_dup(&a, sizeof(struct msim_ask *))});
 }
 
 bool msim_connected(const struct msim *w, unsigned a, unsigned b)

@@ -25,8 +25,7 @@ struct rival {
     uint64_t next;                /* number it will give out */
     uint64_t seen;                /* by the last execution of op */
     uint8_t request_id[16];
-    struct msim_manager *asked;
-    uint64_t life; /* of that manager */
+    struct msim_ask ask;
     struct control_write write;
 };
 
@@ -144,7 +143,7 @@ static void swap_done(struct control_write *write, const struct err *e, uint64_t
     } else {
         msim_fail(r->world, "answer", "rival %u was told: %s", r->number, e->text);
     }
-    rival_soon(r, r->finishing ? 50000 : 150000);
+    rival_soon(r, r->finishing ? 50000 : 80000);
 }
 
 static void ask_swap(struct rival *r, struct msim_manager *m)
@@ -152,7 +151,6 @@ static void ask_swap(struct rival *r, struct msim_manager *m)
     buf_fini(&r->write.reply);
     r->write = (struct control_write){.has_request_id = true, .execute = execute, .done = swap_done};
     memcpy(r->write.request_id, r->request_id, sizeof(r->request_id));
-    r->busy = true;
     control_submit(m->control, &r->write);
 }
 
@@ -185,16 +183,15 @@ static void read_done(void *ctx, const struct err *e)
     struct rival *r = ctx;
 
     r->busy = r->open = false;
-    if (e->code == 0 && r->asked->up && r->asked->life == r->life)
-        saw(r, look(r->asked, r->object));
-    rival_soon(r, r->finishing ? 50000 : 150000);
+    if (e->code == 0 && r->ask.manager->up && r->ask.manager->life == r->ask.life)
+        saw(r, look(r->ask.manager, r->object));
+    rival_soon(r, r->finishing ? 50000 : 80000);
 }
 
 static void ask_read(struct rival *r, struct msim_manager *m)
 {
     static const struct err fine;
 
-    r->busy = true;
     if (r->world->plant == PLANT_LINEAR) {
         read_done(r, &fine);
     } else if (control_read(m->control, read_done, r, NULL) < 0) {
@@ -231,24 +228,36 @@ static struct msim_manager *whom(struct rival *r)
     return msim_chance(w, 40) && any->up && control_leads(any->control) ? any : msim_leader(w);
 }
 
+static void arrived(struct msim_ask *ask, bool alive)
+{
+    struct rival *r = container_of(ask, struct rival, ask);
+
+    if (alive && r->op.kind == LINEAR_SWAP) {
+        ask_swap(r, ask->manager);
+    } else if (alive) {
+        ask_read(r, ask->manager);
+    } else {
+        r->busy = false;
+        rival_soon(r, 50000);
+    }
+}
+
 static void rival_tick(struct msim *w, struct msim_event *e)
 {
     struct rival *r = w->rivals[e->number];
+    struct msim_manager *m = whom(r);
 
     if (r->busy || r->finished)
         return;
-    r->asked = whom(r);
-    if (!r->asked) {
+    if (!m) {
         rival_soon(r, 50000);
         return;
     }
-    r->life = r->asked->life;
     if (!r->open)
         choose(r);
-    if (r->op.kind == LINEAR_SWAP)
-        ask_swap(r, r->asked);
-    else
-        ask_read(r, r->asked);
+    r->busy = true;
+    r->ask.arrived = arrived;
+    msim_ask(w, &r->ask, m);
 }
 
 /* --- all of them ------------------------------------------------------------------------------------ */

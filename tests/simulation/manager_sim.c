@@ -74,7 +74,7 @@ static void disturb(struct msim *w)
     uint64_t id = 1 + msim_below(w, w->manager_count);
     struct msim_manager *m = &w->managers[id];
 
-    switch (msim_below(w, 10)) {
+    switch (msim_below(w, 11)) {
     case 0:
     case 1: /* dies soon, in the middle of something it does with its disk */
         if (m->up && !m->disk.crash_at)
@@ -103,6 +103,11 @@ static void disturb(struct msim *w)
     case 8:
         if (msim_chance(w, 20))
             crash_many(w);
+        break;
+    case 9: /* SIGSTOP, and SIGCONT later */
+        m = msim_chance(w, 50) && msim_leader(w) ? msim_leader(w) : m;
+        m->paused_until_us = w->now_us + (int64_t)msim_below(w, 5 * SECOND);
+        w->counts.paused++;
         break;
     default:
         msim_net_heal(w);
@@ -225,6 +230,7 @@ static void mend_all(struct msim *w)
         m->disk.crash_at = 0;
         m->disk.full = m->disk.broken = m->hung = false;
         m->disk_max_us = 1700;
+        m->paused_until_us = 0;
         msim_start(w, id);
     }
 }
@@ -388,12 +394,17 @@ static void crash_at_each_write(const char *name, unsigned managers, uint64_t mo
 
 #define PLANT_SEEDS 1000
 
+static struct scene planted_scene(enum msim_plant what, unsigned managers)
+{
+    return (struct scene){.options = {.managers = managers, .snapshot_bytes = 131072, .segment_bytes = 65536},
+                          .plant = what,
+                          .seconds = 10};
+}
+
 static void planted_fault(const char *name, enum msim_plant what, unsigned managers, const char *checker,
                           const char * or)
 {
-    struct scene scene = {.options = {.managers = managers, .snapshot_bytes = 131072, .segment_bytes = 65536},
-                          .plant = what,
-                          .seconds = 10};
+    struct scene scene = planted_scene(what, managers);
     char why[600] = "no checker saw it";
 
     for (uint64_t seed = 1; seed <= PLANT_SEEDS; seed++) {
@@ -415,6 +426,7 @@ static void planted_fault(const char *name, enum msim_plant what, unsigned manag
 
 static void planted_faults(void)
 {
+    planted_fault("planted_read_without_asking_is_seen", PLANT_LINEAR, 3, "linear", NULL);
     planted_fault("planted_foreign_entry_is_seen", PLANT_DIGEST, 3, "digest", "open");
     planted_fault("planted_ghost_in_the_index_is_seen", PLANT_INDEX, 1, "index", NULL);
     planted_fault("planted_second_owner_of_a_port_is_seen", PLANT_LAWS, 1, "laws", NULL);
@@ -422,7 +434,6 @@ static void planted_faults(void)
     planted_fault("planted_lost_write_is_seen", PLANT_ACKED, 1, "acked", NULL);
     planted_fault("planted_repeated_request_is_seen", PLANT_ANSWER, 1, "answer", NULL);
     planted_fault("planted_standstill_is_seen", PLANT_CONVERGE, 1, "converge", NULL);
-    planted_fault("planted_read_without_asking_is_seen", PLANT_LINEAR, 3, "linear", NULL);
 }
 
 /* --- all of it ---------------------------------------------------------------------------------------- */
@@ -457,6 +468,7 @@ static bool print_counts(void)
         {"logs cut by a new leader", c->cuts},
         {"cores begun again (G3, G5)", c->restarts},
         {"old entries read again for a manager", c->fetches},
+        {"managers stopped for a while", c->paused},
         {"disks hung", c->hung},
         {"disks full", c->full},
         {"disks broken", c->broken},
@@ -494,6 +506,7 @@ int main(int argc, char **argv)
     uint64_t seeds = argc > 1 ? strtoull(argv[1], NULL, 10) : 20, seed = argc > 2 ? strtoull(argv[2], NULL, 10) : 0;
     int64_t start_us = clock_mono_us(clock_real());
 
+    (void)setvbuf(stdout, NULL, _IOLBF, 0);
     log_set_level(getenv("RAFT_SIM_LOG") ? LOG_LEVEL_DEBUG : LOG_LEVEL_ERROR + 1);
     (void)snprintf(dir, sizeof(dir), "%s/shoal-sim-%d", access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp",
                    (int)getpid());

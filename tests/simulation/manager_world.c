@@ -39,14 +39,18 @@ bool msim_broken(const struct msim *w)
 }
 
 /* Events of one time happen in the order in which they were scheduled: the number is the low part of the key. */
+static void put(struct msim *w, struct msim_event *e, int64_t at_us)
+{
+    heap_put(&w->events, &e->due, at_us << 20 | (int64_t)(w->event_number++ & 0xfffff));
+}
+
 void msim_schedule(struct msim *w, int64_t after_us, struct msim_event e)
 {
     struct msim_event *copy = mem_alloc(sizeof(*copy));
 
     *copy = e;
     copy->due = (struct heap_item){0};
-    heap_put(&w->events, &copy->due,
-             (w->now_us + MAX(after_us, (int64_t)0)) << 20 | (int64_t)(w->event_number++ & 0xfffff));
+    put(w, copy, w->now_us + MAX(after_us, (int64_t)0));
 }
 
 static void free_event(struct msim_event *e)
@@ -72,6 +76,10 @@ bool msim_step(struct msim *w, int64_t until_us)
     heap_remove(&w->events, first);
     w->now_us = MAX(w->now_us, first->key >> 20);
     w->counts.events++;
+    if (lives(w, e) && e->manager && w->managers[e->manager].paused_until_us > w->now_us) {
+        put(w, e, w->managers[e->manager].paused_until_us + 100); /* it looks at its sockets first, or not */
+        return true;
+    }
     if (lives(w, e))
         e->fire(w, e);
     free_event(e);

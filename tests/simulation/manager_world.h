@@ -85,6 +85,7 @@ struct msim_manager { /* one member, through all its lives */
     int64_t read_us;                  /* what each look at its clock takes: turns end early on a slow machine */
     int64_t disk_min_us, disk_max_us; /* what an operation takes */
     bool hung;                        /* its disk does not answer */
+    int64_t paused_until_us;          /* the process is stopped until then */
     /* Its environment, made anew for each life. */
     struct replica_env env;
     struct clock clock;
@@ -108,10 +109,10 @@ struct msim_link { /* one way */
 
 /* What a run may count, so that one sees what it reached: see manager_sim.c for the names. */
 struct msim_counts {
-    uint64_t events, checks, elections, crashes, powers, inside, rivals_lead, drafts_lost, acked, unknown, replayed,
-        gave_up, swaps, mismatches, reads, spoiled, suspected, snapshots, installs, cuts, restarts, fetches, hung,
-        full, broken, slow_disks, wall_steps, one_way, partitions, isolated, noisy, added, promoted, removed,
-        transfers, stale_gone;
+    uint64_t paused, events, checks, elections, crashes, powers, inside, rivals_lead, drafts_lost, acked, unknown,
+        replayed, gave_up, swaps, mismatches, reads, spoiled, suspected, snapshots, installs, cuts, restarts,
+        fetches, hung, full, broken, slow_disks, wall_steps, one_way, partitions, isolated, noisy, added, promoted,
+        removed, transfers, stale_gone;
 };
 
 struct agent;
@@ -194,6 +195,15 @@ unsigned msim_end_of_agent(unsigned number);
 void msim_send(struct msim *w, unsigned from, unsigned to, const void *data, size_t size,
                void (*fire)(struct msim *w, struct msim_event *e));
 bool msim_connected(const struct msim *w, unsigned a, unsigned b); /* both ways */
+/* A request on its way to a manager that may be stopped, or dead when it arrives. */
+struct msim_ask {
+    struct msim_manager *manager;
+    uint64_t life; /* of the manager, when it was asked */
+    bool is_late;  /* who asked has given up */
+    void (*arrived)(struct msim_ask *a, bool alive);
+};
+void msim_ask(struct msim *w, struct msim_ask *a, struct msim_manager *m);
+
 void msim_net_heal(struct msim *w);
 void msim_net_disturb(struct msim *w); /* something about the links gets worse, or better */
 void msim_isolate(struct msim *w, unsigned end);
