@@ -14,7 +14,7 @@
 #include "proto/base/buf.h"
 
 struct parts {
-    char host[64];
+    char host[ADDRESS_NAME];
     int port; /* 0: none */
 };
 
@@ -122,7 +122,7 @@ static int interface_address(const char *name, const char *field, char ret[64], 
                    field, name);
 }
 
-static void join(const char *host, int port, char ret[ADDRESS_TEXT])
+void address_make(const char *host, int port, char ret[ADDRESS_TEXT])
 {
     (void)snprintf(ret, ADDRESS_TEXT, strchr(host, ':') ? "[%s]:%d" : "%s:%d", host,
                    port); /* 64 bytes and a port fit */
@@ -142,7 +142,26 @@ static int resolve(const char *text, int port, const char *field, char ret[ADDRE
         if (rc < 0)
             return rc;
     }
-    join(host, parts.port ? parts.port : port, ret);
+    address_make(host, parts.port ? parts.port : port, ret);
+    return 0;
+}
+
+int address_remote(const char *text, int port, const char *field, char ret_address[ADDRESS_TEXT],
+                   char ret_name[ADDRESS_NAME], int *ret_port, struct err *e)
+{
+    struct parts parts;
+    int family, rc = split(text, field, &parts, e);
+
+    if (rc < 0)
+        return rc;
+    if (!*parts.host)
+        return err_set(e, ERR_INVALID, "invalid %s \"%s\": no host", field, text);
+    *ret_port = parts.port ? parts.port : port;
+    ret_name[0] = '\0';
+    if (is_address(parts.host, &family))
+        address_make(parts.host, *ret_port, ret_address);
+    else
+        memcpy(ret_name, parts.host, sizeof(parts.host));
     return 0;
 }
 
@@ -166,7 +185,7 @@ int address_listen(const char *text, int port, const char *field, char ret[ADDRE
     return resolve(*text ? text : "0.0.0.0", port, field, ret, e);
 }
 
-static bool is_unspecified(const char *host)
+bool address_is_unspecified(const char *host)
 {
     return strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0;
 }
@@ -214,16 +233,34 @@ int address_advertise(const char *text, const char *listen, char ret[ADDRESS_TEX
         if (rc < 0)
             return rc;
         address_host(ret, host, sizeof(host));
-        if (is_unspecified(host))
+        if (address_is_unspecified(host))
             return err_set(e, ERR_INVALID, "invalid AdvertiseAddr \"%s\": others cannot use an unspecified address",
                            text);
         return 0;
     }
-    if (is_unspecified(host)) {
+    if (address_is_unspecified(host)) {
         rc = only_address(host, e);
         if (rc < 0)
             return rc;
     }
-    join(host, address_port(listen), ret);
+    address_make(host, address_port(listen), ret);
     return 0;
+}
+
+bool address_is_here(const char *host)
+{
+    struct ifaddrs *list, *at;
+    bool found = false;
+    char text[64];
+
+    if (getifaddrs(&list) < 0)
+        return true; /* nothing better is known */
+    for (at = list; at && !found; at = at->ifa_next) {
+        if (!at->ifa_addr || (at->ifa_addr->sa_family != AF_INET && at->ifa_addr->sa_family != AF_INET6))
+            continue;
+        format_sockaddr(at->ifa_addr, text);
+        found = strcmp(text, host) == 0;
+    }
+    freeifaddrs(list);
+    return found;
 }

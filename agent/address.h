@@ -2,11 +2,14 @@
  * (reference/swarm-surface.md section 1, `swarm init`). */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "proto/base/err.h"
 
-#define ADDRESS_TEXT 96 /* bytes "host:port" needs at most */
+#define ADDRESS_TEXT         96 /* bytes "host:port" needs at most */
+#define ADDRESS_NAME         64 /* bytes of a name */
+#define ADDRESS_MANAGER_PORT 2377
 
 /* Where to listen: an interface name becomes its address; a missing port becomes `port`; "" is 0.0.0.0. `field`
  * names it in errors. */
@@ -17,6 +20,14 @@ int address_listen(const char *text, int port, const char *field, char ret[ADDRE
  * missing port is that of `listen`. */
 int address_advertise(const char *text, const char *listen, char ret[ADDRESS_TEXT], struct err *e);
 
+/* Where another machine is: an address goes to ret_address, with `port` where it has none, and ret_name is ""; any
+ * other text is a name to be looked up. */
+int address_remote(const char *text, int port, const char *field, char ret_address[ADDRESS_TEXT],
+                   char ret_name[ADDRESS_NAME], int *ret_port, struct err *e);
+
 /* "host" of "host:port" or "[host]:port". */
 void address_host(const char *address, char *ret, size_t size);
-int address_port(const char *address); /* 0 when there is none */
+int address_port(const char *address);                                 /* 0 when there is none */
+bool address_is_unspecified(const char *host);                         /* 0.0.0.0 or :: */
+void address_make(const char *host, int port, char ret[ADDRESS_TEXT]); /* the reverse */
+bool address_is_here(const char *host);                                /* an interface of this machine has it */

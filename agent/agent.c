@@ -24,7 +24,6 @@
 #include "proto/base/log.h"
 #include "proto/base/mem.h"
 
-#define FEATURE_LEVEL   1
 #define LEDGER_RETRY_MS 1000
 
 struct agent {
@@ -39,6 +38,8 @@ struct agent {
     uv_timer_t flush;       /* end of turn: ledger and report */
     bool is_asking;         /* for the full set: what comes before it begins does not fit, as is known */
     bool is_unflushed;      /* something changed in this turn, and is said once it is remembered */
+    uint64_t epoch;         /* of the cluster, as far as is known */
+    bool leaves_session;    /* to the daemon after this one */
     bool is_restoring;      /* the ledger is being read: what is set is on the disk already */
     const Status *restored; /* meanwhile: the status that belongs to the item being set */
     unsigned closing;       /* parts not yet closed */
@@ -158,7 +159,15 @@ static void on_ready(void *ctx)
     a->is_asking = false;
     assignment_new_session(a->assignment);
     report_new_session(a->report);
+    engine_hold(a->config.engine, session_fd(a->session));
     send_reports(a);
+    if (a->config.on_session)
+        a->config.on_session(a->config.ctx);
+    if (session_epoch(a->session) > a->epoch) {
+        a->epoch = session_epoch(a->session);
+        if (a->config.on_epoch)
+            a->config.on_epoch(a->config.ctx, a->epoch);
+    }
 }
 
 static void on_lost(void *ctx, const struct err *e)
@@ -166,6 +175,7 @@ static void on_lost(void *ctx, const struct err *e)
     struct agent *a = ctx;
 
     task_logs_end_all(a->logs);
+    engine_hold(a->config.engine, -1);
 }
 
 static NodeDescription *describe(void *ctx, struct arena *arena)
@@ -278,6 +288,7 @@ int agent_open(const struct agent_config *config, struct agent **ret, struct err
     a->config = *config;
     (void)snprintf(a->node_id, sizeof(a->node_id), "%s", config->identity->node_id);          /* ids fit: checked */
     (void)snprintf(a->cluster_id, sizeof(a->cluster_id), "%s", config->identity->cluster_id); /* when read */
+    a->epoch = config->identity->epoch;
     int rc = ledger_open(config->loop, config->data_dir, &a->ledger, e);
     if (rc < 0) {
         free(a);
@@ -290,7 +301,8 @@ int agent_open(const struct agent_config *config, struct agent **ret, struct err
                                    .ctx = a,
                                    .on_status = on_status,
                                    .on_forgotten = on_forgotten};
-    a->config.tls = tls_ref(config->tls);
+    if (config->tls)
+        a->config.tls = tls_ref(config->tls);
     uv_timer_init(config->loop, &a->flush);
     a->report = report_new();
     a->assignment = assignment_new(&assignment);
@@ -309,7 +321,8 @@ int agent_connect(struct agent *a, const char *const *managers, size_t count, st
                                     .tls = a->config.tls,
                                     .cluster_id = a->cluster_id,
                                     .entropy = a->config.entropy,
-                                    .feature_level = FEATURE_LEVEL};
+                                    .cluster_epoch = a->epoch,
+                                    .feature_level = AGENT_FEATURE_LEVEL};
     struct session_events events = {.ctx = a,
                                     .on_ready = on_ready,
                                     .on_message = on_message,
@@ -358,6 +371,11 @@ static void on_flush_closed(uv_handle_t *handle)
     on_part_closed(container_of((uv_timer_t *)handle, struct agent, flush));
 }
 
+void agent_leave_session(struct agent *a)
+{
+    a->leaves_session = true;
+}
+
 void agent_close(struct agent *a, void (*closed)(void *ctx), void *ctx)
 {
     a->closed = closed;
@@ -368,6 +386,10 @@ void agent_close(struct agent *a, void (*closed)(void *ctx), void *ctx)
     uv_close((uv_handle_t *)&a->flush, on_flush_closed);
     task_logs_close(a->logs, on_part_closed, a);
     ledger_close(a->ledger, on_part_closed, a);
-    if (a->session)
+    if (a->session && a->leaves_session) {
+        session_abandon(a->session, on_part_closed, a);
+    } else if (a->session) {
         session_close(a->session, on_part_closed, a);
+        engine_hold(a->config.engine, -1);
+    }
 }

@@ -14,6 +14,8 @@
 #include "proto/identity.pb-c.h"
 #include "proto/wire/rpc.h"
 
+#define AGENT_FEATURE_LEVEL 1 /* what this program offers to a cluster */
+
 struct agent;
 
 struct agent_config {
@@ -23,13 +25,18 @@ struct agent_config {
     struct entropy *entropy;
     const char *data_dir;     /* the ledger lies in <data-dir>/swarm/tasks */
     const Identity *identity; /* what is needed of it is copied */
-    struct tls *tls;          /* a reference is taken */
+    struct tls *tls;          /* a reference is taken. NULL: not known yet; agent_set_tls before agent_connect */
     void *ctx;
     /* The managers of the cluster, when they changed. */
     void (*on_managers)(void *ctx, char *const *managers, size_t count);
     /* The row of this node as the leader has it, at each registration and when it changes: the role it is to have
      * (spec.role) and whether it is a member of the managers' group (manager). Borrowed. May be NULL. */
     void (*on_node)(void *ctx, const Node *node);
+    /* The cluster is in a later epoch than the identity says: to be kept with it, so that no manager of an earlier
+     * one is obeyed after a restart. May be NULL. */
+    void (*on_epoch)(void *ctx, uint64_t epoch);
+    /* It has a session with a manager. May be NULL. */
+    void (*on_session)(void *ctx);
 };
 
 /* Read the ledger, adopt what runs, carry on. No manager is dialed yet. */
@@ -43,6 +50,10 @@ const char *agent_manager(const struct agent *a);
 
 /* For connections from now on. */
 void agent_set_tls(struct agent *a, struct tls *tls);
+
+/* To be called right before agent_close when this daemon ends and another one takes over: the manager is told
+ * nothing, and gives the node the grace of a silent one. */
+void agent_leave_session(struct agent *a);
 
 /* End the session; containers go on. */
 void agent_close(struct agent *a, void (*closed)(void *ctx), void *ctx);

@@ -35,6 +35,7 @@ static char *dir;
 static char ids[16][26]; /* of tasks 1, 2... */
 static int64_t mono_shift_us;
 static unsigned reports, statuses, managers_changed;
+static uint64_t epoch; /* as told last */
 static uint64_t last_sequence;
 static bool acknowledge, closed;
 
@@ -85,6 +86,11 @@ static void on_managers(void *ctx, char *const *managers, size_t count)
     managers_changed++;
 }
 
+static void on_epoch(void *ctx, uint64_t to)
+{
+    epoch = to;
+}
+
 static void open_agent(void)
 {
     Identity identity = IDENTITY__INIT;
@@ -94,7 +100,8 @@ static void open_agent(void)
                                   .entropy = entropy_real(),
                                   .data_dir = dir,
                                   .identity = &identity,
-                                  .on_managers = on_managers};
+                                  .on_managers = on_managers,
+                                  .on_epoch = on_epoch};
     struct err e;
     const char *managers[] = {FAKE_MANAGER};
 
@@ -138,6 +145,7 @@ static int setup(void **state)
     fake_session_reset();
     fake_session.on_sent = on_sent;
     reports = statuses = managers_changed = 0;
+    epoch = 0;
     last_sequence = 0;
     mono_shift_us = 0;
     acknowledge = false;
@@ -276,6 +284,40 @@ static void managers_of_the_cluster_are_passed_on(void **state)
     assert_string_equal(agent_manager(agent), FAKE_MANAGER);
     fake_session_lost();
     assert_null(agent_manager(agent));
+}
+
+static void later_epoch_is_kept_with_the_identity(void **state)
+{
+    assert_int_equal(fake_session.epoch, 0);
+    fake_session.epoch = 3;
+    begin_session();
+    assert_int_equal(epoch, 3);
+    fake_session_lost();
+    epoch = 0;
+    fake_session_ready();
+    assert_int_equal(epoch, 0); /* it is known */
+}
+
+static void session_is_held_for_the_daemon_after_this_one(void **state)
+{
+    assert_int_equal(fake_engine_held(engine), -1);
+    begin_session();
+    assert_int_equal(fake_engine_held(engine), FAKE_SESSION_FD);
+    fake_session_lost();
+    assert_int_equal(fake_engine_held(engine), -1); /* nobody may take a lost one for one that is silent */
+    fake_session_ready();
+    agent_leave_session(agent);
+    close_agent();
+    assert_true(fake_session.abandoned);
+    assert_int_equal(fake_engine_held(engine), FAKE_SESSION_FD);
+    open_agent();
+    assert_int_equal(fake_engine_held(engine), FAKE_SESSION_FD); /* until there is another */
+    begin_session();
+    fake_session.abandoned = false;
+    close_agent(); /* it leaves the swarm */
+    assert_false(fake_session.abandoned);
+    assert_int_equal(fake_engine_held(engine), -1);
+    open_agent();
 }
 
 static void new_certificate_is_handed_to_the_session_and_stops_nothing(void **state)
@@ -883,6 +925,8 @@ int main(void)
         TEST(what_is_assigned_runs_and_what_is_removed_leaves_nothing),
         TEST(statuses_of_one_turn_travel_together_and_only_the_newest),
         TEST(managers_of_the_cluster_are_passed_on),
+        TEST(later_epoch_is_kept_with_the_identity),
+        TEST(session_is_held_for_the_daemon_after_this_one),
         TEST(new_certificate_is_handed_to_the_session_and_stops_nothing),
         TEST(without_a_manager_everything_runs_on),
         TEST(without_a_manager_what_was_prepared_is_brought_up),

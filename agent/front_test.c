@@ -19,202 +19,15 @@
 #include "proto/base/file.h"
 #include "proto/base/log.h"
 #include "proto/base/mem.h"
+#include "proto/base/message.h"
 #include "proto/wire/cert.h"
 #include "proto/wire/http_test_web.h"
 #include "tests/support/assigner.h"
 #include "tests/support/fake_engine.h"
 #include "tests/support/fake_manager.h"
+#include "tests/support/fake_node.h"
 #include "tests/support/fake_session.h"
 #include "tests/support/job.h"
-
-#define DAY_MS    (24LL * 3600 * 1000)
-#define INIT_BODY "{\"ListenAddr\":\"127.0.0.1:2377\",\"AdvertiseAddr\":\"127.0.0.1\"}"
-
-static struct web web; /* only its loop and path are used: the server is the front's */
-static struct mailbox box;
-static struct fake_world *world;
-static struct engine *engine;
-static struct swarm *swarm;
-static struct front *front;
-static struct entropy_seeded entropy;
-static struct client client;
-static char *dir;
-static bool closed, box_closed;
-static unsigned fatals;
-static int64_t wall_shift_ms;
-static char status_line[64];
-
-static int64_t fake_mono_us(struct clock *c)
-{
-    return clock_mono_us(clock_real());
-}
-
-static int64_t fake_wall_ms(struct clock *c)
-{
-    return clock_wall_ms(clock_real()) + wall_shift_ms;
-}
-
-static struct clock fake_clock = {fake_mono_us, fake_wall_ms};
-
-static void on_fatal(void *ctx, const struct err *e)
-{
-    fatals++;
-}
-
-static void on_closed(void *ctx)
-{
-    closed = true;
-}
-
-static void on_box_closed(struct mailbox *m)
-{
-    box_closed = true;
-}
-
-static void open_node(void)
-{
-    struct swarm_config config = {.loop = &web.loop,
-                                  .engine = engine,
-                                  .mailbox = &box,
-                                  .clock = &fake_clock,
-                                  .entropy = &entropy.base,
-                                  .data_dir = dir,
-                                  .on_fatal = on_fatal};
-    const char *urls[] = {web.url};
-    struct front_config door = {
-        .loop = &web.loop, .engine = engine, .urls = urls, .url_count = 1, .group = (gid_t)-1};
-    struct err e;
-
-    swarm = swarm_open(&config);
-    door.swarm = swarm;
-    swarm_engine_ready(swarm);
-    if (front_open(&door, &front, &e) < 0)
-        fail_msg("%s", e.text);
-    web_rest(&web, 5);
-}
-
-static void close_node(void)
-{
-    closed = false;
-    front_close(front, on_closed, NULL);
-    web_until(&web, closed);
-    closed = false;
-    swarm_close(swarm, on_closed, NULL);
-    web_until(&web, closed);
-    front = NULL;
-    swarm = NULL;
-}
-
-static int setup(void **state)
-{
-    memset(&web, 0, sizeof(web));
-    fatals = 0;
-    wall_shift_ms = 0;
-    entropy_seeded_init(&entropy, 9);
-    fake_session_reset();
-    fake_manager_reset();
-    world = mem_alloc(sizeof(*world));
-    dir = scratch_new("front");
-    assert_int_equal(uv_loop_init(&web.loop), 0);
-    assert_int_equal(uv_timer_init(&web.loop, &web.tick), 0);
-    assert_int_equal(uv_timer_start(&web.tick, web_on_tick, 2, 2), 0);
-    (void)snprintf(web.path, sizeof(web.path), "%s/api.sock", dir);
-    (void)snprintf(web.url, sizeof(web.url), "unix://%s", web.path);
-    assert_int_equal(mailbox_open(&box, &web.loop, NULL), 0);
-    engine = fake_engine_new(&web.loop, world);
-    fake_world_add_image(world, "web:1");
-    open_node();
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    client_close(&client);
-    if (front)
-        close_node();
-    fake_engine_free(engine);
-    box_closed = false;
-    mailbox_close(&box, on_box_closed);
-    web_until(&web, box_closed);
-    uv_close((uv_handle_t *)&web.tick, NULL);
-    uv_run(&web.loop, UV_RUN_DEFAULT);
-    assert_int_equal(uv_loop_close(&web.loop), 0);
-    fake_manager_reset();
-    free(world);
-    scratch_remove(dir);
-    return 0;
-}
-
-/* Send a request on a new connection, which ends with the answer. */
-static void ask(const char *method, const char *path, const char *body)
-{
-    AUTO_FREE
-    char *text = mem_printf("%s %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n"
-                            "X-Registry-Auth: c2VjcmV0\r\nContent-Length: %zu\r\n\r\n%s",
-                            method, path, strlen(body), body);
-
-    client_close(&client);
-    client_open(&web, &client);
-    client_send(&web, &client, text);
-}
-
-/* Wait for the answer's end. Returns the status; the whole answer is in client.got. */
-static int answer(void)
-{
-    web_until(&web, client_ended(&client));
-    if (client.got.length < 12)
-        fail_msg("no answer");
-    (void)snprintf(status_line, sizeof(status_line), "%.12s", buf_str(&client.got));
-    return (int)strtol(status_line + 9, NULL, 10);
-}
-
-static int call(const char *method, const char *path, const char *body)
-{
-    ask(method, path, body);
-    return answer();
-}
-
-static void assert_answer_has(const char *text)
-{
-    if (!strstr(buf_str(&client.got), text))
-        fail_msg("\"%s\" is not in: %s", text, buf_str(&client.got));
-}
-
-/* What /info shows. */
-static const char *info(void)
-{
-    static struct buf body;
-    struct jwrite j = JWRITE_TO(&body);
-
-    buf_clear(&body);
-    jwrite_object(&j, NULL);
-    swarm_info(swarm, &j);
-    jwrite_end(&j);
-    return buf_str(&body);
-}
-
-static void assert_info_has(const char *text)
-{
-    if (!strstr(info(), text))
-        fail_msg("\"%s\" is not in: %s", text, info());
-}
-
-static void init_swarm(void)
-{
-    ask("POST", "/swarm/init", INIT_BODY);
-    web_until(&web, fake_manager.open);
-    fake_manager_ready();
-    assert_int_equal(answer(), 200);
-    assert_string_equal(swarm_header(swarm), "active/manager");
-}
-
-static bool swarm_dir_exists(void)
-{
-    AUTO_FREE
-    char *path = mem_printf("%s/swarm", dir);
-
-    return access(path, F_OK) == 0;
-}
 
 /* --- who answers ----------------------------------------------------------------------------------- */
 
@@ -439,7 +252,7 @@ static void bad_init_names_the_field_and_changes_nothing(void **state)
         {"{\"ListenAddr\":\"127.0.0.1:99999\"}", "ListenAddr", 400},
         {"{\"ListenAddr\":\"127.0.0.1\",\"AdvertiseAddr\":\"0.0.0.0\"}", "AdvertiseAddr", 400},
         {"{\"ListenAddr\":\"127.0.0.1\",\"DataPathAddr\":\"nope0\"}", "DataPathAddr", 400},
-        {"{\"ListenAddr\":\"127.0.0.1\",\"ForceNewCluster\":true}", "ForceNewCluster", 501},
+        {"{\"ListenAddr\":\"127.0.0.1\",\"ForceNewCluster\":true}", "force-new-cluster", 503},
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
@@ -542,10 +355,22 @@ static void node_comes_back_as_what_it_was(void **state)
     assert_int_equal(fake_manager.opens, 2);
     assert_false(fake_manager.had_bootstrap);
     assert_int_equal(call("POST", "/swarm/init", INIT_BODY), 503);
-    assert_int_equal(call("POST", "/swarm/leave?force=1", ""), 503); /* in a moment */
     fake_manager_ready();
     assert_string_equal(swarm_header(swarm), "active/manager");
     assert_true(fake_session.open != NULL);
+}
+
+static void manager_that_does_not_get_ready_can_be_left_by_force(void **state)
+{
+    init_swarm();
+    close_node();
+    open_node();
+    assert_int_equal(call("POST", "/swarm/leave", ""), 503);
+    assert_answer_has("--force");
+    assert_int_equal(call("POST", "/swarm/leave?force=1", ""), 200);
+    assert_string_equal(swarm_header(swarm), "inactive");
+    assert_false(swarm_dir_exists());
+    assert_int_equal(fake_manager.closes, 2);
 }
 
 static void request_waits_for_a_manager_that_starts(void **state)
@@ -724,9 +549,8 @@ static void swarm_paths_take_posts_alone(void **state)
 {
     assert_int_equal(call("GET", "/swarm/init", ""), 404);
     assert_int_equal(call("DELETE", "/swarm/leave", ""), 404);
-    assert_int_equal(call("POST", "/swarm/join", "{}"), 501);
-    assert_answer_has("/swarm/join is not implemented");
-    assert_int_equal(call("POST", "/swarm/unlock", "{}"), 501);
+    assert_int_equal(call("GET", "/swarm/join", ""), 404);
+    assert_int_equal(call("GET", "/swarm/unlock", ""), 404);
 }
 
 /* --- the certificate ------------------------------------------------------------------------------- */
@@ -837,7 +661,252 @@ static void managers_are_remembered_for_the_next_start(void **state)
     identity__free_unpacked(identity, NULL);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+/* --- autolock -------------------------------------------------------------------------------------- */
+
+#define AUTOLOCK_BODY \
+    "{\"ListenAddr\":\"127.0.0.1:2377\",\"AdvertiseAddr\":\"127.0.0.1\",\"AutoLockManagers\":true}"
+#define LOCKED_TEXT                                                                                              \
+    "Swarm is encrypted and needs to be unlocked before it can be used. Please use \\\"docker swarm unlock\\\" " \
+    "to unlock it."
+
+static const uint8_t first_key[MANAGER_LOCK_KEY] = {1, 2, 3}, second_key[MANAGER_LOCK_KEY] = {4, 5, 6};
+
+static bool stored_is_locked(void)
+{
+    Identity *identity = NULL;
+
+    assert_int_equal(identity_read(dir, &identity, NULL), 0);
+    bool locked = identity->has_sealed;
+    identity__free_unpacked(identity, NULL);
+    return locked;
+}
+
+static bool stored_opens_with(const uint8_t *key)
+{
+    Identity *identity = NULL, *whole = NULL;
+
+    assert_int_equal(identity_read(dir, &identity, NULL), 0);
+    if (identity->has_sealed)
+        (void)identity_unlock(identity, key, &whole, NULL);
+    identity__free_unpacked(identity, NULL);
+    bool opens = whole != NULL;
+    message_free(whole);
+    return opens;
+}
+
+static int unlock(const uint8_t *key)
+{
+    char text[MANAGER_LOCK_TEXT + 1];
+    AUTO_FREE
+    char *body = NULL;
+
+    manager_lock_format(key, text);
+    body = mem_printf("{\"UnlockKey\":\"%s\"}", text);
+    return call("POST", "/swarm/unlock", body);
+}
+
+/* A manager whose identity is locked with the first key, restarted. */
+static void init_locked(void)
+{
+    init_swarm();
+    fake_manager_lock_key(first_key, 10);
+    web_until(&web, stored_opens_with(first_key));
+    close_node();
+    open_node();
+    assert_string_equal(swarm_header(swarm), "locked");
+}
+
+static void locked_manager_says_so_and_runs_nothing(void **state)
+{
+    static const char *const paths[] = {"/swarm", "/swarm/unlockkey", "/services", "/services/web"};
+
+    init_locked();
+    assert_int_equal(fake_manager.opens, 1); /* before it was restarted */
+    assert_info_has("\"LocalNodeState\":\"locked\"");
+    assert_info_has("\"ControlAvailable\":false");
+    for (size_t i = 0; i < ARRAY_SIZE(paths); i++) {
+        assert_int_equal(call("GET", paths[i], ""), 503);
+        assert_answer_has(LOCKED_TEXT);
+    }
+    assert_int_equal(call("POST", "/swarm/update?version=1", "{}"), 503);
+    assert_answer_has(LOCKED_TEXT);
+    assert_int_equal(call("POST", "/swarm/init", INIT_BODY), 503);
+    assert_answer_has("This node is already part of a swarm.");
+    assert_int_equal(call("GET", "/containers/json", ""), 200); /* the engine's are not the swarm's */
+    swarm_look(swarm);
+    web_rest(&web, 20);
+    assert_true(stored_opens_with(first_key)); /* nothing was written over it */
+    assert_int_equal(fake_session.opens, 1);
+}
+
+static void tasks_of_a_locked_manager_run_on(void **state)
+{
+    struct assigner manager = {0};
+    AUTO_ARENA struct arena a;
+    size_t at = 0;
+
+    arena_init(&a);
+    init_swarm();
+    (void)assigner_add(&manager, 1, TASK_STATE__RUNNING);
+    fake_session_ready();
+    fake_session_deliver(assigner_full(&manager, &at, SIZE_MAX, &a));
+    fake_engine_end_all(engine);
+    fake_manager_lock_key(first_key, 10);
+    web_until(&web, stored_opens_with(first_key));
+    close_node();
+    size_t containers = fake_world_count(world);
+    assert_true(containers > 0);
+    open_node();
+    fake_engine_end_all(engine);
+    assert_string_equal(swarm_header(swarm), "locked");
+    assert_int_equal(fake_world_count(world), containers);
+    unsigned opens = fake_session.opens;
+    assert_int_equal(unlock(first_key), 200);
+    fake_manager_ready();
+    assert_int_equal(fake_session.opens, opens + 1); /* its agent has what it needs to dial */
+    assert_string_equal(swarm_header(swarm), "active/manager");
+    assert_int_equal(fake_world_count(world), containers);
+}
+
+static void right_key_unlocks_and_the_manager_resumes(void **state)
+{
+    init_locked();
+    assert_int_equal(unlock(first_key), 200);
+    assert_int_equal(fake_manager.opens, 2);
+    assert_false(fake_manager.had_bootstrap);
+    assert_string_equal(swarm_header(swarm), "pending");
+    assert_int_equal(unlock(first_key), 409);
+    assert_answer_has("swarm is not locked");
+    fake_manager_ready();
+    assert_string_equal(swarm_header(swarm), "active/manager");
+    assert_int_equal(unlock(first_key), 409);
+    assert_answer_has("swarm is not locked");
+    fake_manager_lock_key(first_key, 11);
+    web_rest(&web, 20);
+    assert_true(stored_opens_with(first_key));
+}
+
+static void wrong_key_is_refused_after_a_while_and_one_at_a_time(void **state)
+{
+    init_locked();
+    uint64_t before = uv_hrtime();
+    assert_int_equal(unlock(second_key), 401);
+    assert_answer_has("\"swarm could not be unlocked: invalid key provided\"");
+    assert_true(uv_hrtime() - before > 900 * 1000000ull);
+    assert_string_equal(swarm_header(swarm), "locked");
+    assert_int_equal(fake_manager.opens, 1);
+
+    char text[MANAGER_LOCK_TEXT + 1];
+    manager_lock_format(second_key, text);
+    AUTO_FREE
+    char *body = mem_printf("{\"UnlockKey\":\"%s\"}", text);
+    ask("POST", "/swarm/unlock", body);
+    web_rest(&web, 20);
+    client_close(&client); /* hanging up makes the next one no quicker */
+    web_rest(&web, 20);
+    assert_int_equal(unlock(first_key), 503);
+    assert_answer_has("another key is being refused");
+    web_until(&web, unlock(first_key) == 200);
+}
+
+static void malformed_unlock_is_refused_at_once(void **state)
+{
+    static const struct {
+        const char *body, *text;
+    } cases[] = {
+        {"", "invalid JSON"},
+        {"[]", "expected an object"},
+        {"{}", "invalid unlock key: it does not begin with SWMKEY-1-"},
+        {"{\"UnlockKey\":\"\"}", "invalid unlock key: it does not begin with SWMKEY-1-"},
+        {"{\"UnlockKey\":5}", "UnlockKey"},
+        {"{\"UnlockKey\":\"SWMKEY-1-short\"}", "invalid unlock key: it should have 52 characters"},
+    };
+
+    init_locked();
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        assert_int_equal(call("POST", "/swarm/unlock", cases[i].body), 400);
+        assert_answer_has(cases[i].text);
+    }
+    assert_int_equal(unlock(first_key), 200);
+}
+
+static void node_that_is_no_manager_has_nothing_to_unlock(void **state)
+{
+    assert_int_equal(unlock(first_key), 503);
+    assert_answer_has("This node is not a swarm manager.");
+}
+
+static void locked_manager_leaves_by_force_alone(void **state)
+{
+    init_locked();
+    assert_int_equal(call("POST", "/swarm/leave", ""), 503);
+    assert_answer_has(
+        "Swarm is encrypted and locked. Please unlock it first or use `--force` to ignore this message.");
+    assert_int_equal(call("POST", "/swarm/leave?force=1", ""), 200);
+    assert_false(swarm_dir_exists());
+    assert_string_equal(swarm_header(swarm), "inactive");
+}
+
+static void identity_follows_the_unlock_key(void **state)
+{
+    init_swarm();
+    assert_false(stored_is_locked());
+    fake_manager_lock_key(NULL, 5);
+    web_rest(&web, 10);
+    assert_false(stored_is_locked());
+    fake_manager_lock_key(first_key, 10);
+    web_until(&web, stored_opens_with(first_key));
+    fake_manager_lock_key(second_key, 20);
+    web_until(&web, stored_opens_with(second_key));
+    fake_manager_lock_key(first_key, 10); /* an old one, from a log that is read again */
+    web_rest(&web, 20);
+    assert_true(stored_opens_with(second_key));
+    fake_manager_lock_key(NULL, 30);
+    web_until(&web, !stored_is_locked());
+    assert_string_equal(swarm_header(swarm), "active/manager");
+}
+
+static void old_keys_do_not_come_back_after_a_restart(void **state)
+{
+    init_swarm();
+    fake_manager_lock_key(second_key, 20);
+    web_until(&web, stored_opens_with(second_key));
+    close_node();
+    open_node();
+    assert_int_equal(unlock(second_key), 200);
+    fake_manager_lock_key(first_key, 10); /* its store is rebuilt from the log */
+    fake_manager_ready();
+    web_rest(&web, 20);
+    assert_true(stored_opens_with(second_key));
+    fake_manager_lock_key(first_key, 40);
+    web_until(&web, stored_opens_with(first_key));
+}
+
+static void key_that_is_told_before_the_manager_serves_is_written(void **state)
+{
+    init_swarm();
+    close_node();
+    open_node();
+    fake_manager_lock_key(first_key, 10);
+    fake_manager_ready();
+    web_until(&web, stored_opens_with(first_key));
+}
+
+static void swarm_that_is_founded_locked_never_has_its_keys_on_the_disk(void **state)
+{
+    ask("POST", "/swarm/init", AUTOLOCK_BODY);
+    web_until(&web, fake_manager.open);
+    assert_true(fake_manager.has_unlock_key);
+    fake_manager_ready();
+    assert_int_equal(answer(), 200);
+    assert_true(stored_opens_with(fake_manager.unlock_key));
+    close_node();
+    open_node();
+    assert_string_equal(swarm_header(swarm), "locked");
+    assert_int_equal(unlock(fake_manager.unlock_key), 200);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, fake_node_setup, fake_node_teardown)
 
 int main(void)
 {
@@ -863,6 +932,7 @@ int main(void)
         TEST(closing_in_the_middle_of_a_founding_founds_nothing),
         TEST(what_a_killed_init_left_is_removed_at_the_next_start),
         TEST(node_comes_back_as_what_it_was),
+        TEST(manager_that_does_not_get_ready_can_be_left_by_force),
         TEST(request_waits_for_a_manager_that_starts),
         TEST(client_that_leaves_while_it_waits_asks_nothing),
         TEST(manager_that_does_not_come_is_not_waited_for_for_ever),
@@ -879,6 +949,17 @@ int main(void)
         TEST(manager_that_was_off_past_its_certificate_comes_back),
         TEST(leaving_while_the_identity_is_written_leaves_nothing),
         TEST(managers_are_remembered_for_the_next_start),
+        TEST(locked_manager_says_so_and_runs_nothing),
+        TEST(tasks_of_a_locked_manager_run_on),
+        TEST(right_key_unlocks_and_the_manager_resumes),
+        TEST(wrong_key_is_refused_after_a_while_and_one_at_a_time),
+        TEST(malformed_unlock_is_refused_at_once),
+        TEST(node_that_is_no_manager_has_nothing_to_unlock),
+        TEST(locked_manager_leaves_by_force_alone),
+        TEST(identity_follows_the_unlock_key),
+        TEST(old_keys_do_not_come_back_after_a_restart),
+        TEST(key_that_is_told_before_the_manager_serves_is_written),
+        TEST(swarm_that_is_founded_locked_never_has_its_keys_on_the_disk),
     };
 
     client.fd = -1;

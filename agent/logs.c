@@ -302,7 +302,7 @@ struct logs *task_logs_new(uv_loop_t *loop, struct engine *engine, struct tls *t
 
     l->loop = loop;
     l->engine = engine;
-    l->tls = tls_ref(tls);
+    l->tls = tls ? tls_ref(tls) : NULL;
     (void)snprintf(l->cluster_id, sizeof(l->cluster_id), "%s", cluster_id); /* an id fits */
     list_init(&l->subscriptions);
     uv_timer_init(loop, &l->flush);

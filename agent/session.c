@@ -43,6 +43,7 @@ struct session {
     struct session_events events;
     struct session_config config; /* tls referenced */
     char cluster_id[IDENT_TEXT + 1];
+    uint8_t instance[16];         /* of this process */
     int state;                    /* enum state */
     char *managers[MANAGERS_MAX]; /* owned */
     size_t manager_count, manager_next;
@@ -209,9 +210,9 @@ static void on_stream_message(void *ctx, struct rpc_stream *stream, const void *
         free(s->redirect);
         s->redirect = mem_strdup(message->redirect);
         session_restart(s, "redirected to the leader");
-    } else if (message->has_retry_ms) {
-        s->retry_ms = MIN(MAX(message->retry_ms, 1u), (uint32_t)RETRY_MAX_MS);
-        session_restart(s, "the manager has too much to do");
+    } else if (message->come_back) {
+        s->retry_ms = MIN(MAX(message->come_back->after_ms, 1u), (uint32_t)RETRY_MAX_MS);
+        session_restart(s, message->come_back->why ? message->come_back->why : "the manager has too much to do");
     } else if (s->state == READY)
         s->events.on_message(s->events.ctx, message);
     else
@@ -253,6 +254,8 @@ static void on_conn_open(void *ctx, struct rpc_conn *c, const struct rpc_identit
     open.has_cluster_epoch = open.has_feature_level = true;
     open.cluster_epoch = s->config.cluster_epoch;
     open.feature_level = s->config.feature_level;
+    open.has_instance = true;
+    open.instance = (ProtobufCBinaryData){sizeof(s->instance), s->instance};
     message.open = &open;
     size_t size = agent_message__get_packed_size(&message);
     uint8_t *packed = arena_alloc(&arena, size);
@@ -309,6 +312,16 @@ bool session_ready(const struct session *s)
     return s->state == READY;
 }
 
+uint64_t session_epoch(const struct session *s)
+{
+    return s->config.cluster_epoch;
+}
+
+int session_fd(const struct session *s)
+{
+    return s->conn ? rpc_conn_fd(s->conn) : -1;
+}
+
 const char *session_manager(const struct session *s)
 {
     return s->state == READY ? s->manager : NULL;
@@ -330,6 +343,7 @@ int session_open(const struct session_config *config, const char *const *manager
     s->config.tls = tls_ref(config->tls);
     (void)snprintf(s->cluster_id, sizeof(s->cluster_id), "%s", config->cluster_id); /* an id fits */
     s->backoff_ms = BACKOFF_FIRST_MS;
+    entropy_fill(config->entropy, s->instance, sizeof(s->instance));
     session_set_managers(s, (char *const *)managers, manager_count);
     uv_timer_start(&s->timer, on_wait_over, 0, 0); /* the first attempt, from the loop */
     *ret = s;
@@ -344,12 +358,22 @@ static void on_timer_closed(uv_handle_t *handle)
     maybe_free(s);
 }
 
-void session_close(struct session *s, void (*closed)(void *ctx), void *ctx)
+static void close_with(struct session *s, void (*end)(struct rpc_conn *c), void (*closed)(void *ctx), void *ctx)
 {
     s->closed = closed;
     s->closed_ctx = ctx;
     sm_move(&machine, &s->state, CLOSED);
     uv_close((uv_handle_t *)&s->timer, on_timer_closed);
     if (s->conn)
-        rpc_conn_close(s->conn);
+        end(s->conn);
+}
+
+void session_close(struct session *s, void (*closed)(void *ctx), void *ctx)
+{
+    close_with(s, rpc_conn_close, closed, ctx);
+}
+
+void session_abandon(struct session *s, void (*closed)(void *ctx), void *ctx)
+{
+    close_with(s, rpc_conn_abandon, closed, ctx);
 }

@@ -43,6 +43,15 @@ int session_open(const struct session_config *config, const char *const *manager
                  const struct session_events *events, struct session **ret, struct err *e);
 void session_close(struct session *s, void (*closed)(void *ctx), void *ctx);
 
+/* session_close without a word to the manager: the socket is held by the keeper, and another daemon takes over. */
+void session_abandon(struct session *s, void (*closed)(void *ctx), void *ctx);
+
+/* The cluster's epoch: the highest that was given or that a manager told. */
+uint64_t session_epoch(const struct session *s);
+
+/* The socket of the present connection, borrowed; -1: there is none. */
+int session_fd(const struct session *s);
+
 /* Where to look for managers from now on; copied. The present connection stays. */
 void session_set_managers(struct session *s, char *const *managers, size_t count);
 

@@ -4,6 +4,8 @@
  *
  *     inactive --init--> pending (founding) --> active --leave--> leaving --> inactive
  *     start: an identity is there --> pending (resuming) --> active
+ *     start: it is locked --> locked --unlock--> pending (resuming); its tasks run on meanwhile
+ *     active | error --force-new-cluster--> pending (forcing) --> active
  *     whatever cannot go on --> error, which leaving ends
  *
  * The identity alone decides, at a start, whether this node is in a swarm; whatever else lies about without one is
@@ -19,13 +21,14 @@
 #include "proto/base/message.h"
 #include "proto/base/sm.h"
 
-static const char *const state_names[] = {"inactive", "pending", "active", "error", "leaving", "closed"};
+static const char *const state_names[] = {"inactive", "pending", "locked", "active", "error", "leaving", "closed"};
 static const uint32_t moves[] = {
-    [SWARM_INACTIVE] = SM_TO(SWARM_PENDING) | SM_TO(SWARM_CLOSED),
+    [SWARM_INACTIVE] = SM_TO(SWARM_PENDING) | SM_TO(SWARM_LOCKED) | SM_TO(SWARM_CLOSED),
+    [SWARM_LOCKED] = SM_TO(SWARM_PENDING) | SM_TO(SWARM_LEAVING) | SM_TO(SWARM_CLOSED),
     [SWARM_PENDING] = SM_TO(SWARM_ACTIVE) | SM_TO(SWARM_FAILED) | SM_TO(SWARM_INACTIVE) | SM_TO(SWARM_LEAVING) |
                       SM_TO(SWARM_CLOSED),
-    [SWARM_ACTIVE] = SM_TO(SWARM_LEAVING) | SM_TO(SWARM_FAILED) | SM_TO(SWARM_CLOSED),
-    [SWARM_FAILED] = SM_TO(SWARM_LEAVING) | SM_TO(SWARM_CLOSED),
+    [SWARM_ACTIVE] = SM_TO(SWARM_PENDING) | SM_TO(SWARM_LEAVING) | SM_TO(SWARM_FAILED) | SM_TO(SWARM_CLOSED),
+    [SWARM_FAILED] = SM_TO(SWARM_PENDING) | SM_TO(SWARM_LEAVING) | SM_TO(SWARM_CLOSED),
     [SWARM_LEAVING] = SM_TO(SWARM_INACTIVE) | SM_TO(SWARM_FAILED) | SM_TO(SWARM_CLOSED),
     [SWARM_CLOSED] = 0,
 };
@@ -44,23 +47,20 @@ const char *swarm_state_name(const struct swarm *s)
 
 /* --- the end --------------------------------------------------------------------------------------- */
 
-void swarm_wipe_identity(Identity *identity)
-{
-    mem_wipe(identity->key_pem, strlen(identity->key_pem));
-    mem_wipe(identity->data_key.data, identity->data_key.len);
-}
-
 void swarm_drop_identity(struct swarm *s)
 {
     if (s->identity)
-        swarm_wipe_identity(s->identity);
+        identity_wipe(s->identity);
     message_free(s->identity);
     s->identity = NULL;
     tls_unref(s->tls);
     s->tls = NULL;
+    s->role.is_known = s->role.is_ending = false;
+    s->when_durable = NULL;
+    s->is_unwritten = false;
 }
 
-static void on_again_closed(uv_handle_t *handle)
+static void on_timer_closed(uv_handle_t *handle)
 {
     free(handle);
 }
@@ -71,7 +71,9 @@ static void finish(struct swarm *s)
     void *ctx = s->closed_ctx;
 
     swarm_drop_identity(s);
-    uv_close((uv_handle_t *)s->again, on_again_closed);
+    swarm_drop_asked(s);
+    uv_close((uv_handle_t *)s->again, on_timer_closed);
+    uv_close((uv_handle_t *)s->patience, on_timer_closed);
     free(s);
     closed(ctx);
 }
@@ -89,7 +91,23 @@ bool swarm_callback_came(struct swarm *s)
 
 /* --- opening and closing --------------------------------------------------------------------------- */
 
-static void resume(struct swarm *s)
+static void resume_role(struct swarm *s)
+{
+    if (!swarm_is_manager(s)) {
+        swarm_move(s, SWARM_ACTIVE);
+        swarm_write_out(s);
+        swarm_start_renewal(s);
+    } else if (swarm_is_member(s)) {
+        swarm_open_manager(s);
+        if (s->identity->n_managers > 1)
+            swarm_announce(s); /* others may be looking for us elsewhere */
+    } else {
+        swarm_start_renewal(s); /* joining or a promotion was interrupted */
+        swarm_begin_manager(s);
+    }
+}
+
+void swarm_resume(struct swarm *s)
 {
     struct err e;
 
@@ -97,11 +115,9 @@ static void resume(struct swarm *s)
              swarm_is_manager(s) ? "manager" : "worker");
     swarm_move(s, SWARM_PENDING);
     int rc = tls_new(s->identity->certificate_pem, s->identity->key_pem, s->identity->root_pem, &s->tls, &e);
-    if (rc == 0 && swarm_is_manager(s))
-        rc = swarm_start_manager(s, NULL, NULL, &e);
-    if (rc == 0 && !swarm_is_manager(s)) {
-        swarm_move(s, SWARM_ACTIVE);
-        swarm_start_renewal(s);
+    if (rc == 0) {
+        swarm_refresh_addresses(s);
+        resume_role(s);
     }
     if (rc < 0) {
         log_error("cannot resume", "error=\"%s\"", e.text);
@@ -137,18 +153,29 @@ static void remove_leftovers(struct swarm *s)
         on_leftovers_removed(s, &e);
 }
 
+static uv_timer_t *timer_new(struct swarm *s)
+{
+    uv_timer_t *timer = mem_alloc(sizeof(*timer));
+
+    (void)uv_timer_init(s->config.loop, timer); /* cannot fail */
+    timer->data = s;
+    return timer;
+}
+
 struct swarm *swarm_open(const struct swarm_config *config)
 {
     struct swarm *s = mem_alloc(sizeof(*s));
     struct err e;
 
     s->config = *config;
-    s->again = mem_alloc(sizeof(*s->again));
-    uv_timer_init(config->loop, s->again);
-    s->again->data = s;
+    s->again = timer_new(s);
+    s->patience = timer_new(s);
     int rc = identity_read(config->data_dir, &s->identity, &e);
-    if (rc == 0) {
-        resume(s);
+    if (rc == 0 && s->identity->has_sealed) {
+        log_info("this manager is locked", "cluster=%s node=%s", s->identity->cluster_id, s->identity->node_id);
+        swarm_move(s, SWARM_LOCKED);
+    } else if (rc == 0) {
+        swarm_resume(s);
     } else if (rc == ERR_NOT_FOUND) {
         remove_leftovers(s);
     } else {
@@ -180,6 +207,7 @@ void swarm_close(struct swarm *s, void (*closed)(void *ctx), void *ctx)
     s->closed = closed;
     s->closed_ctx = ctx;
     swarm_answer_error(s, &e);
+    swarm_stop_refusing(s);
     swarm_move(s, SWARM_CLOSED);
     swarm_close_parts(s, on_all_closed);
 }

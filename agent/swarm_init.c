@@ -6,7 +6,6 @@
  * on. */
 #include <string.h>
 
-#include "agent/address.h"
 #include "agent/identity.h"
 #include "agent/swarm_internal.h"
 #include "proto/base/clock.h"
@@ -15,7 +14,6 @@
 #include "proto/base/mem.h"
 #include "proto/base/message.h"
 
-#define MANAGER_PORT             2377
 #define CERT_LIFETIME_DEFAULT_MS (90LL * 24 * 3600 * 1000)
 
 static const char already_text[] =
@@ -26,11 +24,12 @@ static void on_undone(void *ctx, const struct err *e)
     struct swarm *s = ctx;
 
     if (e->code)
-        log_warn("cannot remove what a failed init left", "error=\"%s\"", e->text);
+        log_warn("cannot remove what a failed init or join left", "error=\"%s\"", e->text);
     if (!swarm_callback_came(s))
         return;
     swarm_drop_identity(s);
-    s->is_founding = false;
+    swarm_drop_asked(s);
+    s->is_entering = false;
     swarm_move(s, SWARM_INACTIVE);
     swarm_answer_error(s, &s->error);
 }
@@ -44,9 +43,9 @@ static void undo_files(struct swarm *s)
         on_undone(s, &e);
 }
 
-void swarm_undo_founding(struct swarm *s, const struct err *e)
+void swarm_undo_entering(struct swarm *s, const struct err *e)
 {
-    log_error("cannot found the swarm", "error=\"%s\"", e->text);
+    log_error(s->asked ? "cannot join the swarm" : "cannot found the swarm", "error=\"%s\"", e->text);
     s->error = *e;
     swarm_close_parts(s, undo_files);
 }
@@ -58,10 +57,10 @@ static void on_identity_written(void *ctx, const struct err *e)
     if (!swarm_callback_came(s))
         return;
     if (e->code) {
-        swarm_undo_founding(s, e);
+        swarm_undo_entering(s, e);
         return;
     }
-    s->is_founding = false;
+    s->is_entering = false;
     swarm_move(s, SWARM_ACTIVE);
     swarm_start_renewal(s);
     log_info("swarm founded", "cluster=%s node=%s listen=%s advertise=%s", s->identity->cluster_id,
@@ -84,25 +83,6 @@ void swarm_founded(struct swarm *s)
     s->pending++;
     if (identity_write(s->config.loop, s->config.data_dir, s->identity, on_identity_written, s, &e) < 0)
         on_identity_written(s, &e);
-}
-
-/* Addresses as others and the manager need them, into the identity being made. */
-static int init_addresses(const struct manager_init *init, Identity *identity, struct arena *a, struct err *e)
-{
-    char *listen = arena_alloc(a, ADDRESS_TEXT), *advertise = arena_alloc(a, ADDRESS_TEXT),
-         *data_path = arena_alloc(a, ADDRESS_TEXT);
-    int rc = address_listen(init->listen_address, MANAGER_PORT, "ListenAddr", listen, e);
-
-    if (rc == 0)
-        rc = address_advertise(init->advertise_address, listen, advertise, e);
-    if (rc == 0 && *init->data_path_address)
-        rc = address_listen(init->data_path_address, MANAGER_PORT, "DataPathAddr", data_path, e);
-    if (rc < 0)
-        return rc;
-    identity->listen_address = listen;
-    identity->advertise_address = advertise;
-    identity->data_path_address = *data_path ? data_path : NULL;
-    return 0;
 }
 
 /* Keys, ids and certificate, into the identity and the cluster object that are being made. */
@@ -128,51 +108,68 @@ static void use_founding(struct manager_founding *founding, Identity *identity, 
     root->worker_secret = founding->worker_secret;
     root->manager_secret = founding->manager_secret;
     cluster->root_ca = root;
+    if (cluster->spec && cluster->spec->autolock_managers) {
+        cluster->has_unlock_key = identity->has_lock_key = true;
+        cluster->unlock_key = identity->lock_key =
+            (ProtobufCBinaryData){sizeof(founding->unlock_key), founding->unlock_key};
+    }
 }
 
-static int check_inactive(const struct swarm *s, struct err *e)
+int swarm_check_inactive(const struct swarm *s, struct err *e)
 {
     if (s->state == SWARM_INACTIVE)
         return 0;
-    if (s->state == SWARM_PENDING && !s->identity)
+    if (s->state == SWARM_PENDING && !s->identity && !s->join)
         return err_set(e, ERR_UNAVAILABLE, "this node is still starting; try again in a moment");
     return err_set(e, ERR_UNAVAILABLE, "%s", already_text);
 }
 
-static int init(struct swarm *s, const char *body, size_t size, struct err *e)
+static int found(struct swarm *s, const struct manager_init *init, struct arena *a, struct err *e)
 {
     struct manager_founding founding = {0};
     Identity identity = IDENTITY__INIT;
-    struct manager_init asked;
-    AUTO_ARENA struct arena arena;
-
-    arena_init(&arena);
-    int rc = manager_init_parse(body, size, &arena, &asked, e);
-    if (rc == 0)
-        rc = init_addresses(&asked, &identity, &arena, e);
-    if (rc == 0 && asked.force_new_cluster)
-        rc = err_set(e, ERR_UNSUPPORTED,
-                     "ForceNewCluster: recovering a lost cluster is not implemented in shoal " SHOAL_VERSION);
+    int rc = swarm_read_addresses(&identity, init->listen_address, init->advertise_address, init->data_path_address,
+                                  false, a, e);
     if (rc < 0)
         return rc;
-    const ClusterSpec *spec = asked.cluster->spec;
+    const ClusterSpec *spec = init->cluster->spec;
     int64_t lifetime_ms =
         spec && spec->has_node_cert_expiry_ns ? spec->node_cert_expiry_ns / 1000000 : CERT_LIFETIME_DEFAULT_MS;
     rc = manager_found(clock_wall_ms(s->config.clock), lifetime_ms, &founding, e);
     if (rc < 0)
         return rc;
-    use_founding(&founding, &identity, asked.cluster, &arena);
+    use_founding(&founding, &identity, init->cluster, a);
     identity.has_availability = true;
-    identity.availability = asked.availability;
+    identity.availability = init->availability;
     rc = tls_new(identity.certificate_pem, identity.key_pem, identity.root_pem, &s->tls, e);
+    identity.has_raft_id = true;
+    identity.raft_id = MANAGER_RAFT_ID_FIRST;
     if (rc == 0) {
         s->identity = message_dup(&identity);
-        rc = swarm_start_manager(s, asked.cluster, founding.root_key_pem, e);
+        rc = swarm_start_manager(s, init->cluster, founding.root_key_pem, e);
         if (rc < 0)
             swarm_drop_identity(s);
     }
     manager_founding_free(&founding);
-    return rc;
+    if (rc < 0)
+        return rc;
+    swarm_move(s, SWARM_PENDING);
+    s->is_entering = true;
+    return 0;
+}
+
+static int init(struct swarm *s, const char *body, size_t size, struct err *e)
+{
+    struct manager_init asked;
+    AUTO_ARENA struct arena arena;
+
+    arena_init(&arena);
+    int rc = manager_init_parse(body, size, &arena, &asked, e);
+    if (rc == 0 && asked.force_new_cluster)
+        return swarm_force_new_cluster(s, &asked, e);
+    if (rc == 0)
+        rc = swarm_check_inactive(s, e);
+    return rc == 0 ? found(s, &asked, &arena, e) : rc;
 }
 
 static void on_init_body(struct http_exchange *x, const char *body, size_t length)
@@ -180,24 +177,14 @@ static void on_init_body(struct http_exchange *x, const char *body, size_t lengt
     struct swarm *s = http_data(x);
     struct err e;
 
-    /* Asked again: somebody else may have been quicker while the body came. */
-    if (check_inactive(s, &e) < 0 || init(s, body, length, &e) < 0) {
+    if (init(s, body, length, &e) < 0)
         http_reply_error(x, &e);
-        return;
-    }
-    swarm_move(s, SWARM_PENDING);
-    s->is_founding = true;
-    swarm_wait_for(s, x);
+    else
+        swarm_wait_for(s, x);
 }
 
 void swarm_http_init(struct swarm *s, struct http_exchange *x)
 {
-    struct err e;
-
-    if (check_inactive(s, &e) < 0) {
-        http_reply_error(x, &e);
-        return;
-    }
     http_set_data(x, s);
-    http_collect(x, on_init_body);
+    http_collect(x, on_init_body); /* the body says whether a new cluster is to be forced */
 }

@@ -1,8 +1,9 @@
 /* `swarm leave` (swarm.h).
  *
- * Order of leaving: agent and manager are closed, the containers of this node's tasks are removed, and last the
- * identity's directory is renamed away before it is removed, so that no half membership can be resumed. A crash
- * before that leaves the membership as it was. */
+ * Order of leaving: a manager asks the leader to be taken out of the group, so that the others do not lose their
+ * quorum by it (whether or not that succeeds, it goes on after a while), agent and manager are closed, the
+ * containers of this node's tasks are removed, and last the identity's directory is renamed away before it is
+ * removed, so that no half membership can be resumed. A crash before that leaves the membership as it was. */
 #include <string.h>
 
 #include "agent/convert.h"
@@ -26,6 +27,8 @@ static void on_left(void *ctx, const struct err *e)
     log_info("left the swarm", "cluster=%s node=%s", s->identity ? s->identity->cluster_id : "?",
              s->identity ? s->identity->node_id : "?");
     swarm_drop_identity(s);
+    swarm_drop_asked(s);
+    s->is_entering = false;
     swarm_move(s, SWARM_INACTIVE);
     if (s->waiting)
         http_reply_empty(s->waiting, 200);
@@ -82,6 +85,42 @@ static void remove_task_containers(struct swarm *s)
         swarm_when_written(s, forget);
 }
 
+/* Not in the middle of what decides whether there is a membership. */
+static bool may_leave(const struct swarm *s)
+{
+    return s->engine_ready && (s->state == SWARM_ACTIVE || s->state == SWARM_FAILED || s->state == SWARM_LOCKED ||
+                               (s->state == SWARM_PENDING && (s->join || (s->identity && !s->is_entering))));
+}
+
+/* Docker's words. */
+static void refuse(const struct swarm *s, struct err *e)
+{
+    size_t managers = s->identity->n_managers;
+
+    if (managers <= 1)
+        err_set(
+            e, ERR_UNAVAILABLE,
+            "You are attempting to leave the swarm on a node that is participating as a manager. Removing the last "
+            "manager erases all current state of the swarm. Use `--force` to ignore this message. ");
+    else if (managers == 2)
+        err_set(e, ERR_UNAVAILABLE,
+                "You are attempting to leave the swarm on a node that is participating as a manager. Removing this "
+                "node leaves 1 managers out of 2. Without a Raft quorum your swarm will be inaccessible. The only "
+                "way to restore a swarm that has lost consensus is to reinitialize it with `--force-new-cluster`. "
+                "Use `--force` to suppress this message.");
+    else
+        err_set(
+            e, ERR_UNAVAILABLE,
+            "You are attempting to leave the swarm on a node that is participating as a manager. The only way to "
+            "restore a swarm that has lost consensus is to reinitialize it with `--force-new-cluster`. Use "
+            "`--force` to suppress this message.");
+}
+
+static void close_all(struct swarm *s)
+{
+    swarm_close_parts(s, remove_task_containers);
+}
+
 void swarm_http_leave(struct swarm *s, struct http_exchange *x)
 {
     struct err e;
@@ -91,20 +130,29 @@ void swarm_http_leave(struct swarm *s, struct http_exchange *x)
         http_reply_error(x, &e);
         return;
     }
-    if ((s->state != SWARM_ACTIVE && s->state != SWARM_FAILED) || !s->engine_ready) {
+    if (!may_leave(s)) {
         err_set(&e, ERR_UNAVAILABLE, "this node is %s; try again in a moment", swarm_state_name(s));
         http_reply_error(x, &e);
         return;
     }
-    if (swarm_is_manager(s) && !http_query_bool(x, "force")) {
-        err_set(
-            &e, ERR_UNAVAILABLE,
-            "You are attempting to leave the swarm on a node that is participating as a manager. Removing the last "
-            "manager erases all current state of the swarm. Use `--force` to ignore this message. ");
+    if (s->state == SWARM_LOCKED && !http_query_bool(x, "force")) {
+        err_set(&e, ERR_UNAVAILABLE,
+                "Swarm is encrypted and locked. Please unlock it first or use `--force` to ignore this message.");
         http_reply_error(x, &e);
         return;
     }
+    if (swarm_is_manager(s) && !s->role.is_ending && !http_query_bool(x, "force")) {
+        refuse(s, &e);
+        http_reply_error(x, &e);
+        return;
+    }
+    err_set(&e, ERR_CANCELED, "the node was told to leave the swarm");
+    swarm_answer_error(s, &e); /* who waits for a join */
     swarm_move(s, SWARM_LEAVING);
     swarm_wait_for(s, x);
-    swarm_close_parts(s, remove_task_containers);
+    s->when_durable = NULL;
+    if (s->identity)
+        swarm_ask_to_leave(s, close_all);
+    else
+        close_all(s);
 }

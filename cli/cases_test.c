@@ -85,7 +85,8 @@ static void even_text(struct buf *text)
         size_t length = strlen(line);
         AUTO_FREE
         char *whole = mem_printf("\n%s\n", line);
-        bool progress = strstr(line, "overall progress:") || strstr(line, "verify:");
+        bool progress = strstr(line, "overall progress:") || strstr(line, "verify:") ||
+                        strstr(line, "desired root digest:") || strncmp(line, "  rotated ", 10) == 0;
 
         char *meant = strstr(line, " (did you mean ");
         if (meant) { /* docker does not help here */

@@ -166,6 +166,31 @@ int cli_delete(struct cli *cli, struct buf *path, json_t **ret, struct err *e)
     return do_request(cli, "DELETE", path, NULL, NULL, ret, e);
 }
 
+/* --- Ctrl-C -----------------------------------------------------------------------------------------------------
+ */
+
+static volatile sig_atomic_t *interrupted; /* of the program's one struct cli; signal handlers take no argument */
+
+static void on_interrupt(int number)
+{
+    *interrupted = 1;
+}
+
+void cli_catch_interrupt(struct cli *cli)
+{
+    static const struct sigaction act = {.sa_handler = on_interrupt};
+
+    interrupted = &cli->stop;
+    (void)sigaction(SIGINT, &act, NULL); /* cannot fail with these arguments */
+}
+
+void cli_release_interrupt(struct cli *cli)
+{
+    static const struct sigaction act = {.sa_handler = SIG_DFL};
+
+    (void)sigaction(SIGINT, &act, NULL);
+}
+
 /* --- filters ----------------------------------------------------------------------------------------------------
  */
 

@@ -48,6 +48,10 @@ void cli_complain(struct cli *cli, const struct err *e);
 /* Set the status the process ends with when the command fails, and return `rc`. */
 int cli_status(struct cli *cli, int status, int rc);
 
+/* While it lasts Ctrl-C sets cli->stop instead of ending the program: for what goes on without us. */
+void cli_catch_interrupt(struct cli *cli);
+void cli_release_interrupt(struct cli *cli);
+
 /* Filters of lists: {"key":{"value":true}}, as the API takes them. From every --filter of the command. */
 json_t *cli_filters(const struct args *args);
 void cli_filter_add(json_t *filters, const char *key, const char *value);

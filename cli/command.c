@@ -245,7 +245,9 @@ static int run_leaf(struct cli *cli, struct way *way, char **argv, struct err *e
         help(way, stdout);
     } else {
         rc = check_words(cli, way, &args);
-        if (rc == 0)
+        if (rc == 0 && c->needs_option && args.given_count == 0)
+            help(way, stdout);
+        else if (rc == 0)
             rc = c->run(cli, &args, e);
     }
     args_fini(&args);

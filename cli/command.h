@@ -26,6 +26,7 @@ struct command {
     const struct option *options[COMMAND_TABLES]; /* NULL after the last */
     int words_min, words_max;                     /* -1: any number */
     bool stops_at_word;                           /* the first word ends the options */
+    bool needs_option;                            /* without any its help is shown */
     enum command_section section;
     int (*run)(struct cli *cli, const struct args *args, struct err *e);
     const struct command *const *children; /* of a group; NULL after the last */

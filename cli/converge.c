@@ -431,29 +431,20 @@ static int round_once(struct wait *w, struct err *e)
 /* --- the wait ---------------------------------------------------------------------------------------------------
  */
 
-static volatile sig_atomic_t *interrupted; /* of the wait under way; signal handlers take no argument */
-
-static void on_interrupt(int number)
-{
-    *interrupted = 1;
-}
-
 int service_converge(struct cli *cli, const char *name, bool quiet, struct err *e)
 {
     static const struct timespec pause = {.tv_nsec = POLL_MS * 1000000L};
-    struct sigaction catch = {.sa_handler = on_interrupt}, before;
     struct wait w = {.cli = cli, .name = name, .quiet = quiet, .monitor_us = MONITOR_US};
     int rc = 0;
 
-    interrupted = &cli->stop;
-    (void)sigaction(SIGINT, &catch, &before); /* cannot fail with these arguments */
+    cli_catch_interrupt(cli);
     progress_init(&w.progress, stdout, cli->out_is_terminal);
     while (rc == 0 && !cli->stop) {
         rc = round_once(&w, e);
         if (rc == 0 && !cli->stop)
             (void)nanosleep(&pause, NULL); /* a signal ends it early, as it should */
     }
-    (void)sigaction(SIGINT, &before, NULL);
+    cli_release_interrupt(cli);
     if (cli->stop) {
         AUTO_FREE
         char *advice = mem_printf("Use `%s service ps %s` to check progress.", cli->program, name);

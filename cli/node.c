@@ -1,4 +1,4 @@
-/* Nodes of the swarm: `shoal node ls, inspect, ps, rm, update`. */
+/* Nodes of the swarm: `shoal node demote, inspect, ls, promote, ps, rm, update`. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -422,29 +422,80 @@ static int merge(json_t *spec, const struct args *args, struct err *e)
     return 0;
 }
 
-static int run_update(struct cli *cli, const struct args *args, struct err *e)
+static int get_for_change(struct cli *cli, const char *name, json_t **ret, struct err *e)
 {
-    AUTO_BUF struct buf inspect = {0};
-    AUTO_BUF struct buf path = {0};
+    AUTO_BUF struct buf raw = {0};
     AUTO_JSON json_t *node = NULL;
+    int rc = get_node(cli, NULL, name, &raw, &node, e);
+
+    if (rc == 0 && !json_is_object(node))
+        rc = err_set(e, ERR_CORRUPT, "the daemon's answer to GET /nodes/%s is no object", name);
+    if (rc == 0)
+        *ret = json_incref(node);
+    return rc;
+}
+
+/* Send the specification of a node back under its version. */
+static int send_node(struct cli *cli, const json_t *node, struct err *e)
+{
+    AUTO_BUF struct buf path = {0};
     char version[24];
 
-    path_add(&inspect, "/nodes/%s", args->words[0]);
-    int rc = cli_get(cli, &inspect, &node, e);
-    if (rc < 0)
-        return rc;
-    if (!json_is_object(node))
-        return err_set(e, ERR_CORRUPT, "the daemon's answer to GET %s is no object", buf_str(&inspect));
-    json_t *spec = tree_object(node, "Spec");
-    rc = merge(spec, args, e);
-    if (rc < 0)
-        return rc;
     (void)snprintf(version, sizeof(version), "%lld", (long long)tree_int(node, "Version.Index"));
     path_add(&path, "/nodes/%s/update", tree_text(node, "ID"));
     path_query(&path, "version", version);
-    rc = cli_post(cli, &path, spec, NULL, e);
+    return cli_post(cli, &path, tree_get(node, "Spec"), NULL, e);
+}
+
+static int run_update(struct cli *cli, const struct args *args, struct err *e)
+{
+    AUTO_JSON json_t *node = NULL;
+    int rc = get_for_change(cli, args->words[0], &node, e);
+
+    if (rc == 0)
+        rc = merge(tree_object(node, "Spec"), args, e);
+    if (rc == 0)
+        rc = send_node(cli, node, e);
     if (rc == 0)
         printf("%s\n", args->words[0]);
+    return rc;
+}
+
+static int change_role(struct cli *cli, const char *name, bool promote, struct err *e)
+{
+    const char *role = promote ? "manager" : "worker";
+    AUTO_JSON json_t *node = NULL;
+    int rc = get_for_change(cli, name, &node, e);
+
+    if (rc < 0)
+        return rc;
+    if (strcmp(tree_text(node, "Spec.Role"), role) == 0) {
+        printf("Node %s is already a %s.\n", tree_text(node, "ID"), role);
+        return 0;
+    }
+    tree_put_text(tree_object(node, "Spec"), "Role", role);
+    rc = send_node(cli, node, e);
+    if (rc == 0)
+        printf(promote ? "Node %s promoted to a manager in the swarm.\n" : "Manager %s demoted in the swarm.\n",
+               name);
+    return rc;
+}
+
+static int run_promote(struct cli *cli, const struct args *args, struct err *e)
+{
+    int rc = 0;
+
+    for (size_t i = 0; rc == 0 && i < args->words_count; i++)
+        rc = change_role(cli, args->words[i], true, e);
+    return rc;
+}
+
+static int run_demote(struct cli *cli, const struct args *args, struct err *e)
+{
+    int rc = 0;
+
+    for (size_t i = 0; rc == 0 && i < args->words_count; i++)
+        rc = change_role(cli, args->words[i], false, e);
     return rc;
 }
 
@@ -457,10 +508,14 @@ static int run_rm(struct cli *cli, const struct args *args, struct err *e)
         AUTO_BUF struct buf path = {0};
         struct err why = {0};
 
-        path_add(&path, "/nodes/%s", args->words[i]);
+        AUTO_FREE
+        char *id = NULL;
+
+        int rc = refer(cli, args->words[i], &id, &why);
+        path_add(&path, "/nodes/%s", id ? id : "");
         if (args_switch(args, "force"))
             path_query(&path, "force", "1");
-        if (cli_delete(cli, &path, NULL, &why) < 0)
+        if (rc < 0 || cli_delete(cli, &path, NULL, &why) < 0)
             cli_complain(cli, &why);
         else
             printf("%s\n", args->words[i]);
@@ -468,6 +523,12 @@ static int run_rm(struct cli *cli, const struct args *args, struct err *e)
     return 0;
 }
 
+static const struct command demote = {.name = "demote",
+                                      .usage = "NODE [NODE...]",
+                                      .summary = "Make managers workers",
+                                      .words_min = 1,
+                                      .words_max = -1,
+                                      .run = run_demote};
 static const struct command inspect = {.name = "inspect",
                                        .usage = "[OPTIONS] self|NODE [NODE...]",
                                        .summary = "Show everything about nodes",
@@ -481,6 +542,12 @@ static const struct command ls = {.name = "ls",
                                   .summary = "List the nodes of the swarm",
                                   .options = {ls_options},
                                   .run = run_ls};
+static const struct command promote = {.name = "promote",
+                                       .usage = "NODE [NODE...]",
+                                       .summary = "Make workers managers",
+                                       .words_min = 1,
+                                       .words_max = -1,
+                                       .run = run_promote};
 static const struct command ps = {.name = "ps",
                                   .usage = "[OPTIONS] [NODE...]",
                                   .summary = "List the tasks on nodes; this one when none is named",
@@ -503,7 +570,7 @@ static const struct command update = {.name = "update",
                                       .words_max = 1,
                                       .run = run_update};
 
-static const struct command *const children[] = {&inspect, &ls, &ps, &rm, &update, NULL};
+static const struct command *const children[] = {&demote, &inspect, &ls, &promote, &ps, &rm, &update, NULL};
 
 const struct command command_node = {.name = "node",
                                      .summary = "Manage the nodes of the swarm",

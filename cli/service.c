@@ -158,6 +158,31 @@ static int run_update(struct cli *cli, const struct args *args, struct err *e)
     return args_switch(args, "detach") ? 0 : service_converge(cli, args->words[0], args_switch(args, "quiet"), e);
 }
 
+/* --- rollback ---------------------------------------------------------------------------------------------------
+ */
+
+static const struct option rollback_options[] = {
+    {.name = "detach",
+     .letter = 'd',
+     .type = &option_switch,
+     .help = "Do not wait until the service has converged"},
+    {.name = "quiet", .letter = 'q', .type = &option_switch, .help = "Wait without showing progress"},
+    {0}};
+
+static int run_rollback(struct cli *cli, const struct args *args, struct err *e)
+{
+    const char *name = args->words[0];
+    AUTO_JSON json_t *service = NULL;
+    int rc = service_get(cli, name, false, &service, e);
+
+    if (rc == 0)
+        rc = send_update(cli, service, NULL, "", true, "", e);
+    if (rc < 0)
+        return rc;
+    printf("%s\n", name);
+    return args_switch(args, "detach") ? 0 : service_converge(cli, name, args_switch(args, "quiet"), e);
+}
+
 /* --- scale ------------------------------------------------------------------------------------------------------
  */
 
@@ -384,6 +409,13 @@ static const struct command rm = {.name = "rm",
                                   .words_min = 1,
                                   .words_max = -1,
                                   .run = run_rm};
+static const struct command rollback = {.name = "rollback",
+                                        .usage = "[OPTIONS] SERVICE",
+                                        .summary = "Go back to a service's specification before this one",
+                                        .options = {rollback_options},
+                                        .words_min = 1,
+                                        .words_max = 1,
+                                        .run = run_rollback};
 static const struct command scale = {.name = "scale",
                                      .usage = "SERVICE=REPLICAS [SERVICE=REPLICAS...]",
                                      .summary = "Change the number of tasks of services",
@@ -400,7 +432,7 @@ static const struct command update = {.name = "update",
                                       .run = run_update};
 
 static const struct command *const children[] = {&create, &service_inspect, &service_logs, &service_ls, &ps,
-                                                 &rm,     &scale,           &update,       NULL};
+                                                 &rm,     &rollback,        &scale,        &update,     NULL};
 
 const struct command command_service = {.name = "service",
                                         .summary = "Manage services",

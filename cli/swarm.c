@@ -1,24 +1,38 @@
-/* The swarm as a whole: `shoal swarm init, inspect, join-token, leave`. */
-#include <fcntl.h>
+/* The swarm as a whole: `shoal swarm init, inspect, join, join-token, leave, update`. Its certificates are in
+ * swarm_ca.c, locked managers in swarm_lock.c, what its specification is made from in swarm_spec.c. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/command.h"
 #include "cli/inspect.h"
-#include "cli/spec.h"
+#include "cli/swarm.h"
 #include "cli/tree.h"
-#include "proto/base/file.h"
+#include "cli/value.h"
 #include "proto/base/mem.h"
 
-#define PEM_MAX (1024 * 1024)
-
-static int get_swarm(struct cli *cli, json_t **ret, struct err *e)
+int swarm_get(struct cli *cli, json_t **ret, struct err *e)
 {
     AUTO_BUF struct buf path = {0};
 
     path_add(&path, "/swarm");
     return cli_get(cli, &path, ret, e);
+}
+
+int swarm_send(struct cli *cli, const json_t *swarm, enum swarm_rotation rotation, struct err *e)
+{
+    const json_t *spec = tree_get(swarm, "Spec");
+    AUTO_BUF struct buf path = {0};
+    char version[24];
+
+    if (!spec)
+        return err_set(e, ERR_CORRUPT, "the daemon's answer to GET /swarm has no Spec");
+    (void)snprintf(version, sizeof(version), "%lld", (long long)tree_int(swarm, "Version.Index"));
+    path_add(&path, "/swarm/update");
+    path_query(&path, "rotateManagerToken", rotation == ROTATE_MANAGER_TOKEN ? "true" : "false");
+    path_query(&path, "rotateManagerUnlockKey", rotation == ROTATE_UNLOCK_KEY ? "true" : "false");
+    path_query(&path, "rotateWorkerToken", rotation == ROTATE_WORKER_TOKEN ? "true" : "false");
+    path_query(&path, "version", version);
+    return cli_post(cli, &path, spec, NULL, e);
 }
 
 /* How another machine joins as a worker or as a manager. */
@@ -32,7 +46,7 @@ static int print_join(struct cli *cli, const char *node_id, const char *role, st
     path_add(&path, "/nodes/%s", node_id);
     int rc = cli_get(cli, &path, &node, e);
     if (rc == 0)
-        rc = get_swarm(cli, &swarm, e);
+        rc = swarm_get(cli, &swarm, e);
     if (rc == 0 && tree_get(node, "ManagerStatus"))
         printf("To add a %s to this swarm, run the following command:\n\n    %s swarm join --token %s %s\n\n", role,
                cli->program, tree_text(swarm, worker ? "JoinTokens.Worker" : "JoinTokens.Manager"),
@@ -40,81 +54,55 @@ static int print_join(struct cli *cli, const char *node_id, const char *role, st
     return rc;
 }
 
-/* --- init -------------------------------------------------------------------------------------------------------
+/* --- what init and join share -----------------------------------------------------------------------------------
  */
 
-/* "protocol=cfssl,url=https://...[,cacert=file]": other keys are options of the signer. */
-static int external_ca(const char *text, json_t **ret, struct err *e)
-{
-    AUTO_ARENA struct arena a;
-    const char **fields;
-    size_t count;
-    bool protocol = false, url = false;
-    json_t *ca = json_object();
-
-    arena_init(&a);
-    int rc = value_fields(&a, text, &fields, &count, e);
-    for (size_t i = 0; rc == 0 && i < count; i++) {
-        const char *key, *value = value_cut(&a, fields[i], '=', &key);
-        AUTO_BUF struct buf pem = {0};
-
-        if (!value) {
-            rc = err_set(e, ERR_INVALID, "invalid field '%s' must be a key=value pair", fields[i]);
-        } else if (strcasecmp(key, "protocol") == 0) {
-            protocol = true;
-            if (strcasecmp(value, "cfssl") != 0)
-                rc = err_set(e, ERR_INVALID, "unrecognized external CA protocol %s", value);
-            tree_put_text(ca, "Protocol", "cfssl");
-        } else if (strcasecmp(key, "url") == 0) {
-            url = true;
-            tree_put_text(ca, "URL", value);
-        } else if (strcasecmp(key, "cacert") == 0) {
-            rc = file_read(AT_FDCWD, value, PEM_MAX, &pem, e);
-            if (rc < 0)
-                (void)err_wrap(e, "unable to read CA cert for external CA");
-            else if (!strstr(buf_str(&pem), "-----BEGIN "))
-                rc = err_set(e, ERR_INVALID, "CA cert for external CA must be in PEM format");
-            tree_put_text(ca, "CACert", buf_str(&pem));
-        } else {
-            tree_put_text(tree_object(ca, "Options"), key, value);
-        }
+#define ADDRESSES                                                                        \
+    {.name = "advertise-addr",                                                           \
+     .type = &option_string,                                                             \
+     .help = "The address others reach this node at: address or interface[:port]"},      \
+        {.name = "availability",                                                         \
+         .type = &option_string,                                                         \
+         .standard = "active",                                                           \
+         .help = "Of this node: active, pause or drain"},                                \
+        {.name = "data-path-addr",                                                       \
+         .type = &option_string,                                                         \
+         .help = "The address for traffic between containers: address or interface"},    \
+    {                                                                                    \
+        .name = "listen-addr", .type = &option_node_address, .standard = "0.0.0.0:2377", \
+        .help = "Where to listen: address or interface[:port]"                           \
     }
-    if (rc == 0 && !protocol)
-        rc = err_set(e, ERR_INVALID, "the external-ca option needs a protocol= parameter");
-    if (rc == 0 && !url)
-        rc = err_set(e, ERR_INVALID, "the external-ca option needs a url= parameter");
-    if (rc < 0)
-        json_decref(ca);
-    else
-        *ret = ca;
-    return rc;
-}
 
-static int check_external_ca(struct arena *a, const char **text, struct err *e)
+static void put_addresses(json_t *body, const struct args *args)
 {
-    AUTO_JSON json_t *ca = NULL;
-
-    return external_ca(*text, &ca, e);
+    tree_put_text(body, "ListenAddr", args_text(args, "listen-addr"));
+    if (*args_text(args, "advertise-addr"))
+        tree_put_text(body, "AdvertiseAddr", args_text(args, "advertise-addr"));
+    if (*args_text(args, "data-path-addr"))
+        tree_put_text(body, "DataPathAddr", args_text(args, "data-path-addr"));
 }
 
-static const struct option_type external_cas = {"external-ca", true, check_external_ca};
+static int put_availability(json_t *body, const struct args *args, struct err *e)
+{
+    static const char *const availabilities[] = {"active", "pause", "drain"};
+    const char *availability = args_text(args, "availability");
+    size_t i = 0;
+
+    while (i < ARRAY_SIZE(availabilities) && strcasecmp(availability, availabilities[i]) != 0)
+        i++;
+    if (i == ARRAY_SIZE(availabilities))
+        return err_set(e, ERR_INVALID, "invalid availability \"%s\", only active, pause and drain are supported",
+                       availability);
+    if (args_has(args, "availability"))
+        tree_put_text(body, "Availability", availabilities[i]);
+    return 0;
+}
+
+/* --- init ---------------------------------------------------------------------------------------------------
+ */
 
 static const struct option init_options[] = {
-    {.name = "advertise-addr",
-     .type = &option_string,
-     .help = "The address others reach this node at: address or interface[:port]"},
-    {.name = "autolock", .type = &option_switch, .help = "Keep managers' keys locked until an unlock key is given"},
-    {.name = "availability",
-     .type = &option_string,
-     .standard = "active",
-     .help = "Of this node: active, pause or drain"},
-    {.name = "cert-expiry",
-     .type = &option_duration,
-     .standard = "2160h0m0s",
-     .help = "How long the certificates of nodes hold"},
-    {.name = "data-path-addr",
-     .type = &option_string,
-     .help = "The address for traffic between containers: address or interface"},
+    ADDRESSES,
     {.name = "data-path-port",
      .type = &option_uint32,
      .help = "The port for that traffic, 1024 to 49151 (4789 when 0)"},
@@ -123,73 +111,17 @@ static const struct option init_options[] = {
      .type = &option_uint32,
      .standard = "24",
      .help = "Size of each such network, as the length of its prefix"},
-    {.name = "dispatcher-heartbeat",
-     .type = &option_duration,
-     .standard = "5s",
-     .help = "How often nodes say that they live"},
-    {.name = "external-ca",
-     .type = &external_cas,
-     .help = "Have certificates signed elsewhere: protocol=cfssl,url=..."},
     {.name = "force-new-cluster", .type = &option_switch, .help = "Start a swarm of one from this manager's state"},
-    {.name = "listen-addr",
-     .type = &option_node_address,
-     .standard = "0.0.0.0:2377",
-     .help = "Where to listen: address or interface[:port]"},
-    {.name = "max-snapshots", .type = &option_uint, .help = "Old snapshots to keep besides the newest"},
-    {.name = "snapshot-interval",
-     .type = &option_uint,
-     .standard = "10000",
-     .help = "Log entries between two snapshots"},
-    {.name = "task-history-limit",
-     .type = &option_int,
-     .standard = "5",
-     .help = "Ended tasks to keep for each slot"},
     {0}};
-
-static int cluster_spec(json_t *body, const struct args *args, struct err *e)
-{
-    const char *text;
-
-    if (args_has(args, "task-history-limit"))
-        tree_put_int(tree_object(body, "Spec.Orchestration"), "TaskHistoryRetentionLimit",
-                     args_int(args, "task-history-limit"));
-    if (args_has(args, "dispatcher-heartbeat"))
-        tree_put_int(tree_object(body, "Spec.Dispatcher"), "HeartbeatPeriod",
-                     args_duration(args, "dispatcher-heartbeat"));
-    if (args_has(args, "max-snapshots"))
-        tree_put_int(tree_object(body, "Spec.Raft"), "KeepOldSnapshots", (int64_t)args_uint(args, "max-snapshots"));
-    if (args_has(args, "snapshot-interval"))
-        tree_put_int(tree_object(body, "Spec.Raft"), "SnapshotInterval",
-                     (int64_t)args_uint(args, "snapshot-interval"));
-    if (args_has(args, "autolock"))
-        tree_put_bool(tree_object(body, "Spec.EncryptionConfig"), "AutoLockManagers",
-                      args_switch(args, "autolock"));
-    if (args_has(args, "cert-expiry"))
-        tree_put_int(tree_object(body, "Spec.CAConfig"), "NodeCertExpiry", args_duration(args, "cert-expiry"));
-    for (size_t at = 0; (text = args_next(args, "external-ca", &at));) {
-        json_t *ca = NULL;
-        int rc = external_ca(text, &ca, e);
-
-        if (rc < 0)
-            return rc;
-        tree_append(tree_array(body, "Spec.CAConfig.ExternalCAs"), ca);
-    }
-    return 0;
-}
 
 static int init_body(json_t *body, const struct args *args, struct err *e)
 {
-    static const char *const availabilities[] = {"active", "pause", "drain"};
-    const char *availability = args_text(args, "availability"), *text;
+    AUTO_JSON json_t *spec = json_object();
     AUTO_ARENA struct arena a;
-    size_t i = 0;
+    const char *text;
 
     arena_init(&a);
-    tree_put_text(body, "ListenAddr", args_text(args, "listen-addr"));
-    if (*args_text(args, "advertise-addr"))
-        tree_put_text(body, "AdvertiseAddr", args_text(args, "advertise-addr"));
-    if (*args_text(args, "data-path-addr"))
-        tree_put_text(body, "DataPathAddr", args_text(args, "data-path-addr"));
+    put_addresses(body, args);
     if (args_uint(args, "data-path-port"))
         tree_put_int(body, "DataPathPort", (int64_t)args_uint(args, "data-path-port"));
     for (size_t at = 0; (text = args_next(args, "default-addr-pool", &at));) {
@@ -203,32 +135,12 @@ static int init_body(json_t *body, const struct args *args, struct err *e)
         tree_put_bool(body, "ForceNewCluster", true);
     if (args_switch(args, "autolock"))
         tree_put_bool(body, "AutoLockManagers", true);
-    while (i < ARRAY_SIZE(availabilities) && strcasecmp(availability, availabilities[i]) != 0)
-        i++;
-    if (i == ARRAY_SIZE(availabilities))
-        return err_set(e, ERR_INVALID, "invalid availability \"%s\", only active, pause and drain are supported",
-                       availability);
-    if (args_has(args, "availability"))
-        tree_put_text(body, "Availability", availabilities[i]);
-    return cluster_spec(body, args, e);
-}
-
-static int print_unlock_key(struct cli *cli, struct err *e)
-{
-    AUTO_BUF struct buf path = {0};
-    AUTO_JSON json_t *answer = NULL;
-
-    path_add(&path, "/swarm/unlockkey");
-    int rc = cli_get(cli, &path, &answer, e);
-    if (rc < 0)
-        return err_wrap(e, "could not fetch unlock key");
-    printf(
-        "To unlock a swarm manager after it restarts, run the `%s swarm unlock`\ncommand and provide the following "
-        "key:\n\n    %s\n\nRemember to store this key in a password manager, since without it you\nwill not be "
-        "able "
-        "to restart the manager.\n",
-        cli->program, tree_text(answer, "UnlockKey"));
-    return 0;
+    int rc = put_availability(body, args, e);
+    if (rc == 0)
+        rc = swarm_spec(spec, args, "", e);
+    if (rc == 0 && json_object_size(spec))
+        tree_put(body, "Spec", json_incref(spec));
+    return rc;
 }
 
 static int run_init(struct cli *cli, const struct args *args, struct err *e)
@@ -254,7 +166,7 @@ static int run_init(struct cli *cli, const struct args *args, struct err *e)
         return rc;
     printf("To add a manager to this swarm, run '%s swarm join-token manager' and follow the instructions.\n",
            cli->program);
-    return args_switch(args, "autolock") ? print_unlock_key(cli, e) : 0;
+    return args_switch(args, "autolock") ? swarm_print_unlock_key(cli, e) : 0;
 }
 
 /* --- join-token -------------------------------------------------------------------------------------------------
@@ -268,21 +180,9 @@ static const struct option join_token_options[] = {
 static int rotate(struct cli *cli, bool worker, struct err *e)
 {
     AUTO_JSON json_t *swarm = NULL;
-    AUTO_BUF struct buf path = {0};
-    char version[24];
-    int rc = get_swarm(cli, &swarm, e);
+    int rc = swarm_get(cli, &swarm, e);
 
-    if (rc < 0)
-        return rc;
-    (void)snprintf(version, sizeof(version), "%lld", (long long)tree_int(swarm, "Version.Index"));
-    path_add(&path, "/swarm/update");
-    path_query(&path, "rotateManagerToken", worker ? "false" : "true");
-    path_query(&path, "rotateManagerUnlockKey", "false");
-    path_query(&path, "rotateWorkerToken", worker ? "true" : "false");
-    path_query(&path, "version", version);
-    json_t *spec = tree_get(swarm, "Spec");
-    return spec ? cli_post(cli, &path, spec, NULL, e)
-                : err_set(e, ERR_CORRUPT, "the daemon's answer to GET /swarm has no Spec");
+    return rc < 0 ? rc : swarm_send(cli, swarm, worker ? ROTATE_WORKER_TOKEN : ROTATE_MANAGER_TOKEN, e);
 }
 
 static int run_join_token(struct cli *cli, const struct args *args, struct err *e)
@@ -302,7 +202,7 @@ static int run_join_token(struct cli *cli, const struct args *args, struct err *
             printf("Successfully rotated %s join token.\n\n", role);
     }
     if (rc == 0 && quiet) {
-        rc = get_swarm(cli, &swarm, e);
+        rc = swarm_get(cli, &swarm, e);
         if (rc == 0)
             printf("%s\n", tree_text(swarm, worker ? "JoinTokens.Worker" : "JoinTokens.Manager"));
         return rc;
@@ -311,8 +211,60 @@ static int run_join_token(struct cli *cli, const struct args *args, struct err *
     if (rc == 0)
         rc = cli_get(cli, &path, &info, e);
     if (rc == 0 && !*tree_text(info, "Swarm.NodeID")) /* the request for the swarm says it in the node's words */
-        rc = get_swarm(cli, &swarm, e);
+        rc = swarm_get(cli, &swarm, e);
     return rc < 0 ? rc : print_join(cli, tree_text(info, "Swarm.NodeID"), role, e);
+}
+
+/* --- join -------------------------------------------------------------------------------------------------------
+ */
+
+static const struct option join_options[] = {
+    ADDRESSES,
+    {.name = "token", .type = &option_string, .help = "What `swarm join-token` shows: decides worker or manager"},
+    {0}};
+
+static int run_join(struct cli *cli, const struct args *args, struct err *e)
+{
+    AUTO_JSON json_t *body = json_object();
+    AUTO_JSON json_t *info = NULL;
+    AUTO_BUF struct buf path = {0};
+    AUTO_BUF struct buf info_path = {0};
+
+    put_addresses(body, args);
+    tree_append_text(tree_array(body, "RemoteAddrs"), args->words[0]);
+    tree_put_text(body, "JoinToken", args_text(args, "token"));
+    int rc = put_availability(body, args, e);
+    path_add(&path, "/swarm/join");
+    if (rc == 0)
+        rc = cli_post(cli, &path, body, NULL, e);
+    path_add(&info_path, "/info");
+    if (rc == 0)
+        rc = cli_get(cli, &info_path, &info, e);
+    if (rc == 0)
+        printf("This node joined a swarm as a %s.\n",
+               tree_bool(info, "Swarm.ControlAvailable") ? "manager" : "worker");
+    return rc;
+}
+
+/* --- update -----------------------------------------------------------------------------------------------------
+ */
+
+static int run_update(struct cli *cli, const struct args *args, struct err *e)
+{
+    static const char autolock[] = "Spec.EncryptionConfig.AutoLockManagers";
+    AUTO_JSON json_t *swarm = NULL;
+    int rc = swarm_get(cli, &swarm, e);
+
+    if (rc < 0)
+        return rc;
+    bool was_locking = tree_bool(swarm, autolock);
+    rc = swarm_spec(tree_object(swarm, "Spec"), args, tree_text(swarm, "TLSInfo.TrustRoot"), e);
+    if (rc == 0)
+        rc = swarm_send(cli, swarm, ROTATE_NOTHING, e);
+    if (rc < 0)
+        return rc;
+    printf("Swarm updated.\n");
+    return tree_bool(swarm, autolock) && !was_locking ? swarm_print_unlock_key(cli, e) : 0;
 }
 
 /* --- leave, inspect ---------------------------------------------------------------------------------------------
@@ -359,13 +311,20 @@ static int run_inspect(struct cli *cli, const struct args *args, struct err *e)
 static const struct command init = {.name = "init",
                                     .usage = "[OPTIONS]",
                                     .summary = "Start a swarm with this node as its first manager",
-                                    .options = {init_options},
+                                    .options = {init_options, swarm_ca_options, swarm_spec_options},
                                     .run = run_init};
 static const struct command inspect = {.name = "inspect",
                                        .usage = "[OPTIONS]",
                                        .summary = "Show everything about the swarm",
                                        .options = {inspect_options},
                                        .run = run_inspect};
+static const struct command join = {.name = "join",
+                                    .usage = "[OPTIONS] HOST:PORT",
+                                    .summary = "Join a swarm as a worker or a manager",
+                                    .options = {join_options},
+                                    .words_min = 1,
+                                    .words_max = 1,
+                                    .run = run_join};
 static const struct command join_token = {.name = "join-token",
                                           .usage = "[OPTIONS] (worker|manager)",
                                           .summary = "Show how other nodes join",
@@ -379,7 +338,15 @@ static const struct command leave = {.name = "leave",
                                      .options = {leave_options},
                                      .run = run_leave};
 
-static const struct command *const children[] = {&init, &inspect, &join_token, &leave, NULL};
+static const struct command update = {.name = "update",
+                                      .usage = "[OPTIONS]",
+                                      .summary = "Change the swarm's settings",
+                                      .options = {swarm_ca_options, swarm_spec_options},
+                                      .needs_option = true,
+                                      .run = run_update};
+
+static const struct command *const children[] = {&swarm_ca, &init,         &inspect,          &join,   &join_token,
+                                                 &leave,    &swarm_unlock, &swarm_unlock_key, &update, NULL};
 
 const struct command command_swarm = {.name = "swarm",
                                       .summary = "Manage the swarm",

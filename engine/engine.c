@@ -220,6 +220,11 @@ static int open_keeper(struct engine *en, struct err *e)
     return keeper_open(&config, &events, &en->keeper, e);
 }
 
+void engine_hold(struct engine *en, int fd)
+{
+    keeper_hold(en->keeper, fd);
+}
+
 static int open_stores(struct engine *en, struct err *e)
 {
     AUTO_FREE

@@ -128,6 +128,12 @@ void engine_pull_cancel(struct engine_pull *p); /* done comes with ERR_CANCELED 
 void engine_swarm_event(struct engine *en, const char *type, const char *action, const char *id,
                         const char *const *pairs, size_t count);
 
+/* --- what outlives us ------------------------------------------------------------------------------ */
+
+/* Have the keeper keep a duplicate of this descriptor open, also when this process dies, instead of the one it kept
+ * so far; -1: none. So a peer sees the difference between a daemon that is replaced and a machine that is gone. */
+void engine_hold(struct engine *en, int fd);
+
 /* --- the machine --------------------------------------------------------------------------------- */
 
 /* What an agent says of its machine, in the arena: platform, resources, version, labels, plugins. */

@@ -49,11 +49,13 @@ struct control_config {
     struct entropy *entropy;
     const struct control_founding *founding; /* borrowed; the first draft makes these objects unless there is a
                                               * cluster already. NULL: none */
+    int64_t orphan_ms;                       /* as in struct plan */
     void *ctx;
     void (*wake)(void *ctx); /* call control_turn soon; comes from inside any function here, many times */
     /* Log or store cannot be trusted. ERR_UNAVAILABLE: it is the store alone, or a disk without room: close, wait,
      * and open everything again. Any other code: stop, loudly. */
     void (*on_fatal)(void *ctx, const struct err *e);
+    void (*on_removed)(void *ctx); /* a leader says that this manager is no member any more. May be NULL */
 };
 
 /* Open the replica, build the index. Entries that are in the log but not in the store come by on the loop. Errors
@@ -103,6 +105,10 @@ struct control_write {
 
 void control_submit(struct control *c, struct control_write *w);
 
+/* Why what is submitted is not taken now: this manager does not lead, or a disk is full (ERR_UNAVAILABLE). 0: as
+ * far as is known it is. */
+int control_blocked(const struct control *c, struct err *e);
+
 /* Make the objects of a new cluster: cluster, first node, and the predefined networks. For tests; control_config
  * has `founding` for it. */
 void control_found(struct plan *p, const struct control_founding *f);
@@ -120,6 +126,10 @@ struct replica *control_replica(struct control *c); /* for membership and metric
 /* It leads, and its drafts are open. */
 bool control_leads(const struct control *c);
 
+/* The member that leads and the address of its manager port; 0 and NULL: none is known. The text is borrowed for
+ * the moment. */
+uint64_t control_leader(const struct control *c, const char **ret_address);
+
 /* Cluster time now: the last draft's, gone on. */
 int64_t control_now_ms(struct control *c);
 
@@ -131,6 +141,8 @@ struct control_watch {
     void (*on_applied)(struct control_watch *w, uint64_t index);
     /* Leadership came or went. May be NULL. */
     void (*on_leads)(struct control_watch *w, bool leads);
+    /* Another member leads (or we do, or nobody is known to): control_leader. After on_leads. May be NULL. */
+    void (*on_leader)(struct control_watch *w);
 };
 
 void control_watch(struct control *c, struct control_watch *w);

@@ -50,6 +50,11 @@ int replica_propose(struct replica *r, const void *data, size_t size,
     return 0;
 }
 
+int replica_blocked(const struct replica *r, struct err *e)
+{
+    return r->refuses || !r->leads ? err_set(e, ERR_UNAVAILABLE, "refused") : 0;
+}
+
 int replica_read(struct replica *r, void (*done)(void *ctx, const struct err *e), void *ctx, struct err *e)
 {
     if (!r->leads)

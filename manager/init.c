@@ -1,4 +1,5 @@
-/* What POST /swarm/init asks for (manager.h, reference/engine-api.yaml). Pure but for jansson's tree.
+/* What POST /swarm/init and POST /swarm/join ask for (manager.h, reference/engine-api.yaml). Pure but for jansson's
+ * tree.
  *
  * Whether an address exists on this machine is the node's business (agent/address); ranges and pools are checked
  * here, because they are stored and can never be changed. Defaults of the cluster's spec are filled in, so that
@@ -12,6 +13,7 @@
 #include "proto/base/jread.h"
 #include "proto/base/mem.h"
 #include "proto/base/message.h"
+#include "proto/wire/token.h"
 
 #define POOL_DEFAULT   "10.0.0.0/8"
 #define SUBNET_DEFAULT 24
@@ -20,6 +22,7 @@
 #define DATA_PORT_LOW  1024
 #define DATA_PORT_HIGH 49151
 #define POOLS_MOST     64
+#define REMOTES_MOST   16
 
 struct pool { /* an IPv4 network */
     uint32_t address;
@@ -186,6 +189,16 @@ static int take_text(const json_t *root, const char *key, struct arena *a, const
     return rc;
 }
 
+static int take_addresses(const json_t *root, struct arena *a, const char **ret_listen, const char **ret_advertise,
+                          const char **ret_data_path, struct err *e)
+{
+    int rc = take_text(root, "ListenAddr", a, ret_listen, e);
+
+    if (rc == 0)
+        rc = take_text(root, "AdvertiseAddr", a, ret_advertise, e);
+    return rc == 0 ? take_text(root, "DataPathAddr", a, ret_data_path, e) : rc;
+}
+
 int manager_init_parse(const char *body, size_t size, struct arena *a, struct manager_init *ret, struct err *e)
 {
     struct manager_init init = {.cluster = ARENA_NEW(a, Cluster)};
@@ -197,18 +210,11 @@ int manager_init_parse(const char *body, size_t size, struct arena *a, struct ma
     if (rc == 0 && !json_is_object(root))
         rc = err_set(e, ERR_INVALID, "invalid request: expected an object");
     if (rc == 0)
-        rc = take_text(root, "ListenAddr", a, &init.listen_address, e);
-    if (rc == 0)
-        rc = take_text(root, "AdvertiseAddr", a, &init.advertise_address, e);
-    if (rc == 0)
-        rc = take_text(root, "DataPathAddr", a, &init.data_path_address, e);
+        rc = take_addresses(root, a, &init.listen_address, &init.advertise_address, &init.data_path_address, e);
     if (rc == 0)
         rc = jread_bool(root, NULL, "ForceNewCluster", &init.force_new_cluster, e);
     if (rc == 0)
         rc = jread_bool(root, NULL, "AutoLockManagers", &autolock, e);
-    if (rc == 0 && autolock)
-        rc =
-            err_set(e, ERR_UNSUPPORTED, "AutoLockManagers (true): autolock is not offered by shoal " SHOAL_VERSION);
     if (rc == 0)
         rc = take_availability(root, a, &init.availability, e);
     if (rc == 0)
@@ -217,7 +223,55 @@ int manager_init_parse(const char *body, size_t size, struct arena *a, struct ma
         rc = take_pools(root, a, init.cluster, e);
     if (rc == 0)
         rc = take_spec(root, a, &init.cluster->spec, e);
+    if (rc == 0 && autolock)
+        init.cluster->spec->has_autolock_managers = init.cluster->spec->autolock_managers = true;
     if (rc == 0)
         *ret = init;
+    return rc;
+}
+
+static int take_remotes(const json_t *root, struct arena *a, struct manager_join *ret, struct err *e)
+{
+    int rc = jread_strings(root, NULL, "RemoteAddrs", a, &ret->remotes, &ret->remote_count, e);
+
+    if (rc < 0)
+        return rc;
+    if (ret->remote_count == 0)
+        return err_set(e, ERR_INVALID, "at least 1 RemoteAddr is required to join");
+    if (ret->remote_count > REMOTES_MOST)
+        return err_set(e, ERR_INVALID, "invalid RemoteAddrs: %zu addresses are more than %d", ret->remote_count,
+                       REMOTES_MOST);
+    return 0;
+}
+
+static int take_token(const json_t *root, struct arena *a, const char **ret, struct err *e)
+{
+    char digest[TOKEN_DIGEST_TEXT + 1], secret[TOKEN_SECRET_TEXT + 1];
+    int rc = take_text(root, "JoinToken", a, ret, e);
+
+    if (rc == 0)
+        rc = token_parse(*ret, digest, secret, e);
+    mem_wipe(secret, sizeof(secret));
+    return rc;
+}
+
+int manager_join_parse(const char *body, size_t size, struct arena *a, struct manager_join *ret, struct err *e)
+{
+    struct manager_join join = {0};
+    AUTO_JSON json_t *root = NULL;
+    int rc = jread_parse(body, size, &root, e);
+
+    if (rc == 0 && !json_is_object(root))
+        rc = err_set(e, ERR_INVALID, "invalid request: expected an object");
+    if (rc == 0)
+        rc = take_remotes(root, a, &join, e);
+    if (rc == 0)
+        rc = take_token(root, a, &join.token, e);
+    if (rc == 0)
+        rc = take_addresses(root, a, &join.listen_address, &join.advertise_address, &join.data_path_address, e);
+    if (rc == 0)
+        rc = take_availability(root, a, &join.availability, e);
+    if (rc == 0)
+        *ret = join;
     return rc;
 }

@@ -1,10 +1,14 @@
 /* Certificates for nodes that join or renew (serve.h, reference/swarm-surface.md section 5).
  *
  *     joins:   token -> certificate for a new id -> row of that id in the store -> answer
- *     renews:  row is there with the role of its certificate -> certificate -> answer
+ *     renews:  row is there -> certificate with the role that it wishes -> answer
+ *     at a manager that does not lead: where the leader is
  *
  * A certificate without a row is worth nothing, so the row comes last: whatever fails before leaves nothing behind.
- * Nobody is told which part of a token was wrong. Joining as a manager is issue 4's. */
+ * Nobody is told which part of a token was wrong. Who joins as a manager has a certificate for it, and a row that
+ * wishes it, but is no member of the managers' group before it has announced itself (announce.c). A manager that is
+ * to be a worker keeps its certificate until it is out of the group: until then the others may need its vote. */
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,10 +19,12 @@
 #include "proto/base/hash.h"
 #include "proto/base/log.h"
 #include "proto/base/mem.h"
+#include "proto/base/timefmt.h"
 #include "proto/join.pb-c.h"
 
 #define TOKEN_NEEDED        "A valid join token is necessary to join this cluster"
 #define LIFETIME_DEFAULT_MS (90LL * 24 * 3600 * 1000)
+#define SKEW_MS             (10 * 60 * 1000)
 
 struct joining { /* a node's row on its way into the store */
     struct control_write write;
@@ -27,13 +33,14 @@ struct joining { /* a node's row on its way into the store */
     char secret[CA_SECRET_TEXT + 1];
     bool has_availability;
     NodeAvailability availability;
+    NodeRole role;  /* of the token, and so of the certificate */
     uint8_t *reply; /* owned: packed IssueReply */
     size_t reply_size;
 };
 
 /* --- the certificate ----------------------------------------------------------------------------------- */
 
-static int pack_reply(const char *certificate_pem, const RootCa *root, const Cluster *cluster,
+static int pack_reply(struct serve *s, const char *certificate_pem, const RootCa *root, const Cluster *cluster,
                       const uint8_t *node_id, NodeRole role, uint8_t **ret, size_t *ret_size)
 {
     IssueReply reply = ISSUE_REPLY__INIT;
@@ -45,6 +52,7 @@ static int pack_reply(const char *certificate_pem, const RootCa *root, const Clu
     reply.cluster_id = cluster->id;
     reply.has_role = true;
     reply.role = role;
+    reply.managers = (char **)membership_managers(serve_config(s)->membership, &reply.n_managers);
     *ret_size = issue_reply__get_packed_size(&reply);
     *ret = mem_alloc(*ret_size);
     issue_reply__pack(&reply, *ret);
@@ -76,7 +84,7 @@ static int make_reply(struct serve *s, const Cluster *cluster, const IssueReques
                       clock_wall_ms(serve_config(s)->clock), lifetime_ms, &certificate_pem, e);
     mem_wipe(key_pem, strlen(key_pem));
     return rc < 0 ? rc
-                  : pack_reply(certificate_pem, root, cluster, node_id,
+                  : pack_reply(s, certificate_pem, root, cluster, node_id,
                                identity->role == RPC_ROLE_MANAGER ? NODE_ROLE__MANAGER : NODE_ROLE__WORKER, ret,
                                ret_size);
 }
@@ -103,15 +111,11 @@ static int role_of_secret(const RootCa *root, const char *secret, NodeRole *ret,
  * its secret still is. */
 static int check_digest(const RootCa *root, const char *digest, struct err *e)
 {
-    char token[CA_TOKEN_TEXT + 1], own[CA_DIGEST_TEXT + 1], secret[CA_SECRET_TEXT + 1];
+    char own[TOKEN_DIGEST_TEXT + 1];
     AUTO_FREE
     char *root_pem = mem_strndup((const char *)root->certificate_pem.data, root->certificate_pem.len);
-    int rc = ca_token(root_pem, root->worker_secret, token, e);
+    int rc = token_digest(root_pem, own, e);
 
-    if (rc == 0)
-        rc = ca_token_parse(token, own, secret, e);
-    mem_wipe(secret, sizeof(secret));
-    mem_wipe(token, sizeof(token));
     if (rc == 0 && strcmp(own, digest) != 0)
         rc = err_set(e, ERR_INVALID, TOKEN_NEEDED);
     return rc;
@@ -139,10 +143,12 @@ static int execute_join(struct control_write *w, struct draft *d, struct plan *p
     if (!p->index->cluster || draft_get(d, KIND_CLUSTER, p->index->cluster, &object) < 0)
         return err_set(e, ERR_UNAVAILABLE, "this cluster is being founded");
     int rc = role_of_secret(((const Cluster *)object.message)->root_ca, j->secret, &role, e);
+    if (rc == 0 && role != j->role)
+        rc = err_set(e, ERR_INVALID, TOKEN_NEEDED);
     if (rc < 0)
         return rc;
     spec.has_role = spec.has_availability = true;
-    spec.role = NODE_ROLE__WORKER;
+    spec.role = role;
     spec.availability = j->has_availability ? j->availability : NODE_AVAILABILITY__ACTIVE;
     node.id = (ProtobufCBinaryData){IDENT_BYTES, j->node_id};
     node.spec = &spec;
@@ -159,7 +165,7 @@ static void on_join_done(struct control_write *w, const struct err *e, uint64_t 
 
     if (e->code == 0) {
         ident_format(j->node_id, id);
-        log_info("node joined", "node=%s", id);
+        log_info("node joined", "node=%s role=%s", id, j->role == NODE_ROLE__MANAGER ? "manager" : "worker");
     }
     if (j->stream) {
         struct rpc_stream_events nothing = {0};
@@ -180,20 +186,18 @@ static void on_stream_end(void *ctx, struct rpc_stream *stream, const struct err
 static int join(struct serve *s, struct rpc_stream *stream, const Cluster *cluster, const IssueRequest *request,
                 struct err *e)
 {
-    struct rpc_identity identity = {.role = RPC_ROLE_WORKER};
+    struct rpc_identity identity = {.role = RPC_ROLE_NONE};
     struct joining *j = mem_alloc(sizeof(*j));
     struct rpc_stream_events events = {.ctx = j, .on_end = on_stream_end};
-    char digest[CA_DIGEST_TEXT + 1];
-    NodeRole role = NODE_ROLE__WORKER;
-    int rc = ca_token_parse(request->token, digest, j->secret, e);
+    char digest[TOKEN_DIGEST_TEXT + 1];
+    int rc = token_parse(request->token, digest, j->secret, e);
 
     if (rc == 0)
-        rc = role_of_secret(cluster->root_ca, j->secret, &role, e);
+        rc = role_of_secret(cluster->root_ca, j->secret, &j->role, e);
     if (rc == 0)
         rc = check_digest(cluster->root_ca, digest, e);
-    if (rc == 0 && role == NODE_ROLE__MANAGER)
-        rc = err_set(e, ERR_UNSUPPORTED, "joining as a manager is not offered by shoal " SHOAL_VERSION);
     if (rc == 0) {
+        identity.role = j->role == NODE_ROLE__MANAGER ? RPC_ROLE_MANAGER : RPC_ROLE_WORKER;
         ident_new(serve_config(s)->entropy, identity.node_id);
         (void)ident_parse(identity.node_id, j->node_id); /* just made */
         memcpy(identity.cluster_id, serve_config(s)->cluster_id, sizeof(identity.cluster_id));
@@ -215,15 +219,43 @@ static int join(struct serve *s, struct rpc_stream *stream, const Cluster *clust
 
 /* --- renewing ------------------------------------------------------------------------------------------ */
 
-/* The peer's row is there and has its role: else its connection would have been closed. */
+/* The role that the node's row wishes. */
+static int role_of_row(struct serve *s, const char *node_id, enum rpc_role *ret, struct err *e)
+{
+    struct view *v = view_begin(control_store(serve_config(s)->control));
+    AUTO_ARENA struct arena a;
+    struct object object;
+    uint8_t id[IDENT_BYTES];
+    uint64_t number = ident_parse(node_id, id) ? view_find_id(v, KIND_NODE, id) : 0;
+    int rc = 0;
+
+    arena_init(&a);
+    if (!number || view_get(v, KIND_NODE, number, &a, &object) < 0)
+        rc = err_set(e, ERR_DENIED, "node %s is not part of this cluster", node_id);
+    view_end(v);
+    if (rc < 0)
+        return rc;
+    const Node *node = (const Node *)object.message;
+    bool wished = node->spec && node->spec->role == NODE_ROLE__MANAGER;
+    if (!wished && node->manager)
+        return err_set(e, ERR_UNAVAILABLE,
+                       "node %s is still one of the managers: it gets a worker's certificate once it is not",
+                       node_id);
+    *ret = wished ? RPC_ROLE_MANAGER : RPC_ROLE_WORKER;
+    return 0;
+}
+
 static int renew(struct serve *s, struct rpc_stream *stream, const Cluster *cluster, const IssueRequest *request,
                  const struct rpc_identity *peer, struct err *e)
 {
+    struct rpc_identity identity = *peer;
     AUTO_FREE
     uint8_t *reply = NULL;
     size_t size;
-    int rc = make_reply(s, cluster, request, peer, &reply, &size, e);
+    int rc = role_of_row(s, peer->node_id, &identity.role, e);
 
+    if (rc == 0)
+        rc = make_reply(s, cluster, request, &identity, &reply, &size, e);
     if (rc < 0)
         return rc;
     log_info("certificate renewed", "node=%s", peer->node_id);
@@ -249,13 +281,14 @@ int issue_own(struct serve *s, const char *node_id, const void *request_der, siz
     (void)snprintf(self.node_id, sizeof(self.node_id), "%s", node_id);                           /* ids fit */
     (void)snprintf(self.cluster_id, sizeof(self.cluster_id), "%s", serve_config(s)->cluster_id); /* likewise */
     request.csr_der = (ProtobufCBinaryData){size, (uint8_t *)request_der};
-    struct view *v = view_begin(control_store(serve_config(s)->control));
-    int rc = serve_check_row(s, v, &self, e);
-    if (rc == 0 && authority_cluster(v, &a, &object) < 0)
-        rc = err_set(e, ERR_UNAVAILABLE, "this cluster is being founded");
-    view_end(v);
+    int rc = role_of_row(s, node_id, &self.role, e);
     if (rc < 0)
         return rc;
+    struct view *v = view_begin(control_store(serve_config(s)->control));
+    rc = authority_cluster(v, &a, &object);
+    view_end(v);
+    if (rc < 0)
+        return err_set(e, ERR_UNAVAILABLE, "this cluster is being founded");
     rc = make_reply(s, (const Cluster *)object.message, &request, &self, &reply, &reply_size, e);
     authority_forget((const Cluster *)object.message);
     if (rc < 0)
@@ -267,6 +300,36 @@ int issue_own(struct serve *s, const char *node_id, const void *request_der, siz
 
 /* --- the call ------------------------------------------------------------------------------------------ */
 
+static int check_clock(struct serve *s, const IssueRequest *request, struct err *e)
+{
+    int64_t here_ms = clock_wall_ms(serve_config(s)->clock);
+    char here[TIME_TEXT], there[TIME_TEXT];
+
+    if (!request->has_wall_ms || (request->wall_ms > here_ms - SKEW_MS && request->wall_ms < here_ms + SKEW_MS))
+        return 0;
+    time_format_ns(here_ms / 1000 * 1000000000, here);
+    time_format_ns(MAX(MIN(request->wall_ms, INT64_MAX / 1000000), 0) / 1000 * 1000000000, there);
+    return err_set(e, ERR_PRECONDITION,
+                   "the clocks differ too much: it is %s at the manager and %s at this node; set its clock and try "
+                   "again",
+                   here, there);
+}
+
+static int redirect(struct serve *s, struct rpc_stream *stream, struct err *e)
+{
+    const char *leader = serve_leader(s, e);
+    IssueReply reply = ISSUE_REPLY__INIT;
+    uint8_t packed[256];
+
+    if (!leader)
+        return e->code;
+    reply.redirect = (char *)leader;
+    assert(issue_reply__get_packed_size(&reply) <= sizeof(packed));    /* host:port */
+    (void)rpc_send(stream, packed, issue_reply__pack(&reply, packed)); /* the first message always has credit */
+    rpc_end(stream, NULL);
+    return 0;
+}
+
 static int answer(struct serve *s, struct rpc_stream *stream, const struct rpc_identity *peer,
                   const IssueRequest *request, struct err *e)
 {
@@ -276,19 +339,24 @@ static int answer(struct serve *s, struct rpc_stream *stream, const struct rpc_i
     arena_init(&a);
     if (!request)
         return err_set(e, ERR_INVALID, "malformed request for a certificate");
-    if (!control_leads(serve_config(s)->control))
-        return err_set(e, ERR_UNAVAILABLE, "this manager is not the leader");
     if (request->token && peer->role != RPC_ROLE_NONE)
-        return err_set(e, ERR_INVALID, "a node with a certificate is in a cluster already");
+        return err_set(e, ERR_INVALID,
+                       "This node is already part of a swarm: a node with a certificate is in a cluster already");
     if (!request->token && peer->role == RPC_ROLE_NONE)
         return err_set(e, ERR_DENIED, TOKEN_NEEDED);
+    if (!control_leads(serve_config(s)->control))
+        return redirect(s, stream, e);
     struct view *v = view_begin(control_store(serve_config(s)->control));
     int rc = authority_cluster(v, &a, &object);
     view_end(v);
     if (rc < 0)
         return err_set(e, ERR_UNAVAILABLE, "this cluster is being founded");
     const Cluster *cluster = (const Cluster *)object.message;
-    rc = request->token ? join(s, stream, cluster, request, e) : renew(s, stream, cluster, request, peer, e);
+    rc = check_clock(s, request, e);
+    if (rc == 0)
+        rc = serve_check_level(cluster, request->has_feature_level, request->feature_level, e);
+    if (rc == 0)
+        rc = request->token ? join(s, stream, cluster, request, e) : renew(s, stream, cluster, request, peer, e);
     authority_forget(cluster);
     return rc;
 }

@@ -30,6 +30,12 @@ struct manager_event {              /* for GET /events, of scope "swarm" */
     } attributes[MANAGER_EVENT_ATTRIBUTES];
 };
 
+/* What is fixed for users and short for tests; 0: as it is for users. */
+struct manager_tuning {
+    unsigned registrations_per_second, registrations_per_node; /* of agents (manager/dispatcher/admission.h) */
+    int64_t orphan_ms; /* a node is down for so long before its tasks are given up; 24 hours */
+};
+
 struct manager_config {
     const char *dir;               /* <data-dir>/swarm/manager: log, snapshots, store */
     const char *listen_address;    /* "0.0.0.0:2377" */
@@ -50,6 +56,7 @@ struct manager_config {
     bool force_new_cluster;
     struct mailbox *node;          /* where replies go: the node loop's box */
     int election_ms, heartbeat_ms; /* 0: defaults */
+    struct manager_tuning tuning;
     void *ctx;
     void (*on_ready)(void *ctx); /* serving: the leader is known and the agent may connect */
     /* It stopped by itself; manager_close is still due. ERR_UNAVAILABLE: the disk is full, or the store has to be
@@ -58,6 +65,10 @@ struct manager_config {
     /* This manager is no member of the group any more: it was demoted, its node was removed, or a new cluster was
      * forced elsewhere. manager_close is still due; its directory may go afterwards. May be NULL. */
     void (*on_removed)(void *ctx);
+    /* The cluster's unlock key as this manager's store has it: `key` is 32 bytes, or NULL while autolock is off.
+     * Comes once this manager serves and whenever it changes; `version` is that of the cluster's object: news of a
+     * lower one than was acted on before is stale (the log is being read again). May be NULL. */
+    void (*on_lock_key)(void *ctx, const uint8_t *key, uint64_t version);
     /* Something happened to an object of the swarm, after on_ready; borrowed for the call. NULL: nobody listens. */
     void (*on_event)(void *ctx, const struct manager_event *event);
 };
@@ -90,6 +101,8 @@ struct manager_reply {
     const char *content_type; /* NULL: "application/json" */
     struct buf body;          /* of this page; taken by whoever is given the reply */
     bool more;                /* pages follow: ask with manager_more, or give up with manager_drop */
+    bool cut;                 /* the last page, but the answer broke off: what came is not all of it */
+    int again;                /* private */
 };
 
 struct manager_request {
@@ -107,11 +120,13 @@ struct manager_request {
      * page only. */
     void (*on_reply)(struct manager_request *r, struct manager_reply *reply);
     struct manager *manager; /* private from here */
+    const struct ask_origin *origin;
     void *handler;
     unsigned state;
 };
 
 struct manager_request *manager_request_new(void);
+void manager_request_forget(struct manager_request *r); /* one that was not asked */
 
 /* Does the swarm API know this path (whatever the method)? For routing. */
 bool manager_serves(const char *path);
@@ -133,6 +148,7 @@ struct manager_founding { /* what a new cluster begins with; free with manager_f
     char *root_pem, *root_key_pem;   /* the authority */
     char *certificate_pem, *key_pem; /* the first manager's */
     uint8_t data_key[32];
+    uint8_t unlock_key[32];                     /* for autolock; of no use without it */
     char worker_secret[26], manager_secret[26]; /* last parts of the join tokens */
 };
 
@@ -150,3 +166,36 @@ struct manager_init { /* what `swarm init` asks for, checked; in the arena */
 
 /* Read the body of POST /swarm/init. Pure. Errors name the field and the value. */
 int manager_init_parse(const char *body, size_t size, struct arena *a, struct manager_init *ret, struct err *e);
+
+struct manager_join { /* what `swarm join` asks for, checked; in the arena */
+    char **remotes;   /* at least one */
+    size_t remote_count;
+    const char *token;                                                  /* well-formed */
+    const char *listen_address, *advertise_address, *data_path_address; /* as given; "" when absent */
+    NodeAvailability availability;
+};
+
+/* Likewise the body of POST /swarm/join. */
+int manager_join_parse(const char *body, size_t size, struct arena *a, struct manager_join *ret, struct err *e);
+
+/* --- the unlock key (autolock, reference/swarm-surface.md section 6) -------------------------------- */
+
+#define MANAGER_LOCK_KEY  32
+#define MANAGER_LOCK_SALT 16
+#define MANAGER_LOCK_TEXT 52 /* "SWMKEY-1-" and 43 characters of base64 without padding */
+#define MANAGER_LOCK_MORE 16 /* bytes that wrapping adds */
+
+void manager_lock_format(const uint8_t key[MANAGER_LOCK_KEY], char ret[MANAGER_LOCK_TEXT + 1]);
+/* ERR_INVALID says what is wrong, never the text itself. */
+int manager_lock_parse(const char *text, uint8_t ret[MANAGER_LOCK_KEY], struct err *e);
+
+/* Wrap what a manager holds on its disk, for this node of this cluster and nobody else. The salt is random, and a
+ * new one each time. `out` holds size + MANAGER_LOCK_MORE bytes. ERR_INVALID: the ids are none. */
+int manager_lock_wrap(const uint8_t key[MANAGER_LOCK_KEY], const uint8_t salt[MANAGER_LOCK_SALT],
+                      const char *cluster_id, const char *node_id, const void *data, size_t size, uint8_t *out,
+                      struct err *e);
+/* Back again; `out` holds size bytes, and size - MANAGER_LOCK_MORE are good. ERR_UNAUTHORIZED: the key is another
+ * one, or the bytes were changed. */
+int manager_lock_unwrap(const uint8_t key[MANAGER_LOCK_KEY], const uint8_t salt[MANAGER_LOCK_SALT],
+                        const char *cluster_id, const char *node_id, const uint8_t *data, size_t size, uint8_t *out,
+                        struct err *e);

@@ -36,7 +36,8 @@ struct plan {
     struct arena *arena;
     const struct plan_backend *backend;
     void *ctx;
-    size_t reserve; /* objects that must stay free: set by whoever runs the planners */
+    int64_t orphan_ms; /* a node is down for so long before its tasks are given up; 0: 24 hours */
+    size_t reserve;    /* objects that must stay free: set by whoever runs the planners */
 };
 
 /* No further step: the draft is full or the turn is over. */

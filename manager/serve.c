@@ -3,11 +3,12 @@
  * A certificate says who a node is; the store says whether it still is one. Both are asked when a peer connects,
  * and when the node's row changes afterwards its connections are closed, so that no other call has to ask again.
  * Rows of nodes that are connected, or were, are remembered by number, because a row that is gone cannot say whose
- * it was. */
+ * it was. A manager's certificate counts as a worker's unless the row wishes a manager or its node still is one. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "manager/api/authority.h"
+#include "manager/raft/links.h"
 #include "manager/serve.h"
 #include "proto/base/log.h"
 #include "proto/base/map.h"
@@ -15,11 +16,14 @@
 #include "proto/join.pb-c.h"
 #include "proto/wire/methods.h"
 
+#define UNJUDGED_MAX 512 /* connections before it is ready */
+
 #define NODES (RPC_ROLE_WORKER | RPC_ROLE_MANAGER)
 
 struct row { /* of a node that connected */
     char node_id[IDENT_TEXT + 1];
-    NodeRole role;
+    bool manages;  /* it may be a manager */
+    bool asked_to; /* with a manager's certificate: what it may do depends on that */
 };
 
 struct serve {
@@ -27,18 +31,23 @@ struct serve {
     struct rpc_server *server; /* NULL once it is closed */
     struct map64 rows;         /* by number of the node */
     uint64_t fed;              /* index up to which changes of nodes were looked at */
+    bool ready;
+    struct rpc_identity unjudged[UNJUDGED_MAX]; /* who connected before */
+    size_t unjudged_count;
+    struct list leaving; /* of announce.c */
     void (*closed)(void *ctx);
     void *closed_ctx;
 };
 
 /* --- who may connect ----------------------------------------------------------------------------------- */
 
-static NodeRole role_of(const Node *node)
+/* Its row wishes it, or it is still in the managers' group, which may need it. */
+static bool manages(const Node *node)
 {
-    return node->spec ? node->spec->role : NODE_ROLE__WORKER;
+    return (node->spec && node->spec->role == NODE_ROLE__MANAGER) || node->manager;
 }
 
-static void remember(struct serve *s, uint64_t number, const struct rpc_identity *peer, NodeRole role)
+static void remember(struct serve *s, uint64_t number, const struct rpc_identity *peer, bool may_manage)
 {
     struct row *row = map64_get(&s->rows, number);
 
@@ -47,10 +56,12 @@ static void remember(struct serve *s, uint64_t number, const struct rpc_identity
         map64_put(&s->rows, number, row);
     }
     memcpy(row->node_id, peer->node_id, sizeof(row->node_id));
-    row->role = role;
+    row->manages = may_manage;
+    row->asked_to |= peer->role == RPC_ROLE_MANAGER;
 }
 
-int serve_check_row(struct serve *s, struct view *v, const struct rpc_identity *peer, struct err *e)
+/* Whether the peer's row is there. A certificate's role counts only as long as the row agrees. */
+static int check_row(struct serve *s, struct view *v, struct rpc_identity *peer, struct err *e)
 {
     AUTO_ARENA struct arena a;
     struct object object;
@@ -60,10 +71,10 @@ int serve_check_row(struct serve *s, struct view *v, const struct rpc_identity *
     arena_init(&a);
     if (!number || view_get(v, KIND_NODE, number, &a, &object) < 0)
         return err_set(e, ERR_DENIED, "node %s is not part of this cluster", peer->node_id);
-    const Node *node = (const Node *)object.message;
-    if ((role_of(node) == NODE_ROLE__MANAGER) != (peer->role == RPC_ROLE_MANAGER))
-        return err_set(e, ERR_DENIED, "node %s has another role than its certificate says", peer->node_id);
-    remember(s, number, peer, role_of(node));
+    bool may_manage = manages((const Node *)object.message);
+    remember(s, number, peer, may_manage);
+    if (peer->role == RPC_ROLE_MANAGER && !may_manage)
+        peer->role = RPC_ROLE_WORKER;
     return 0;
 }
 
@@ -73,8 +84,14 @@ static int on_connect(void *ctx, struct rpc_conn *c, struct rpc_identity *peer, 
 
     if (strcmp(peer->cluster_id, s->config.cluster_id) != 0)
         return err_set(e, ERR_DENIED, "certificate of another cluster");
+    if (!s->ready && s->unjudged_count == UNJUDGED_MAX)
+        return err_set(e, ERR_UNAVAILABLE, "this manager is starting");
+    if (!s->ready) {
+        s->unjudged[s->unjudged_count++] = *peer;
+        return 0;
+    }
     struct view *v = view_begin(control_store(s->config.control));
-    int rc = serve_check_row(s, v, peer, e);
+    int rc = check_row(s, v, peer, e);
     view_end(v);
     return rc;
 }
@@ -93,6 +110,12 @@ static void drop_row(struct serve *s, uint64_t number, const char *why)
     free(row);
 }
 
+/* What it may do is another since. */
+static bool is_other(const struct row *row, const Node *node)
+{
+    return row->asked_to && row->manages != manages(node);
+}
+
 static void on_fed(void *ctx, uint64_t index, const struct object *object)
 {
     struct serve *s = ctx;
@@ -101,7 +124,7 @@ static void on_fed(void *ctx, uint64_t index, const struct object *object)
 
     if (row && !node)
         drop_row(s, object->number, "it was removed");
-    else if (row && role_of(node) != row->role)
+    else if (row && is_other(row, node))
         drop_row(s, object->number, "its role changed");
 }
 
@@ -119,7 +142,7 @@ static void look_at_all(struct serve *s)
         struct object object;
 
         if (row && (view_get(v, KIND_NODE, s->rows.slots[i].key, &a, &object) < 0 ||
-                    role_of((const Node *)object.message) != row->role))
+                    is_other(row, (const Node *)object.message)))
             gone[count++] = s->rows.slots[i].key;
     }
     view_end(v);
@@ -137,6 +160,7 @@ void serve_follow(struct serve *s)
     if (store_feed_kinds(control_store(s->config.control), s->fed, FEED_KIND(KIND_NODE), &a, on_fed, s, &s->fed) <
         0)
         look_at_all(s);
+    announce_follow(s);
 }
 
 /* --- methods ------------------------------------------------------------------------------------------- */
@@ -171,32 +195,74 @@ static void on_root(void *ctx, struct rpc_stream *stream, const struct rpc_ident
     authority_forget((const Cluster *)object.message);
 }
 
+/* Whether it can be asked yet; else the stream is ended. */
+static bool is_ready(const struct serve *s, struct rpc_stream *stream)
+{
+    static const struct rpc_stream_events ignore = {.on_message = NULL};
+    struct err e;
+
+    if (s->ready)
+        return true;
+    err_set(&e, ERR_UNAVAILABLE, "this manager is starting");
+    rpc_stream_set(stream, &ignore);
+    rpc_end(stream, &e);
+    return false;
+}
+
 static void on_issue(void *ctx, struct rpc_stream *stream, const struct rpc_identity *peer, const void *message,
                      size_t size)
 {
-    issue_on_open(ctx, stream, peer, message, size);
+    if (is_ready(ctx, stream))
+        issue_on_open(ctx, stream, peer, message, size);
+}
+
+static void on_member(void *ctx, struct rpc_stream *stream, const struct rpc_identity *peer, const void *message,
+                      size_t size)
+{
+    if (is_ready(ctx, stream))
+        announce_on_open(ctx, stream, peer, message, size);
 }
 
 static void on_session(void *ctx, struct rpc_stream *stream, const struct rpc_identity *peer, const void *message,
                        size_t size)
 {
-    dispatcher_on_session(((struct serve *)ctx)->config.dispatcher, stream, peer, message, size);
+    if (is_ready(ctx, stream))
+        dispatcher_on_session(((struct serve *)ctx)->config.dispatcher, stream, peer, message, size);
 }
 
 static void on_logs(void *ctx, struct rpc_stream *stream, const struct rpc_identity *peer, const void *message,
                     size_t size)
 {
-    dispatcher_on_logs(((struct serve *)ctx)->config.dispatcher, stream, peer, message, size);
+    if (is_ready(ctx, stream))
+        dispatcher_on_logs(((struct serve *)ctx)->config.dispatcher, stream, peer, message, size);
+}
+
+static void on_raft(void *ctx, struct rpc_stream *stream, const struct rpc_identity *peer, const void *message,
+                    size_t size)
+{
+    links_on_open(((struct serve *)ctx)->config.links, stream, peer, message, size);
+}
+
+static void on_forward(void *ctx, struct rpc_stream *stream, const struct rpc_identity *peer, const void *message,
+                       size_t size)
+{
+    relay_on_open(((struct serve *)ctx)->config.relay, stream, peer, message, size);
 }
 
 /* Who may call what: this table, and ownership inside the calls (a session is its own node's, a log only that of
- * the node that was asked). */
+ * the node that was asked; a node announces and takes out itself alone, and only one that may be a manager gets
+ * in). */
 static const struct rpc_method methods[] = {
     {METHOD_ROOT, "root", RPC_ROLE_NONE | NODES, METHOD_JOIN_BYTES_MAX, .on_open = on_root},
     {METHOD_ISSUE, "issue", RPC_ROLE_NONE | NODES, METHOD_JOIN_BYTES_MAX, .on_open = on_issue},
     {METHOD_SESSION, "session", NODES, METHOD_SESSION_BYTES_MAX, .streams_max = 1, .on_open = on_session},
     {METHOD_LOGS, "logs", NODES, METHOD_LOGS_BYTES_MAX, .streams_max = DISPATCHER_LOGS_PER_NODE,
      .on_open = on_logs},
+    {METHOD_FORWARD, "forward", RPC_ROLE_MANAGER, METHOD_FORWARD_BYTES_MAX, .streams_max = RELAY_STREAMS_MAX,
+     .on_open = on_forward},
+    {METHOD_RAFT, "raft", RPC_ROLE_MANAGER, METHOD_RAFT_BYTES_MAX, .streams_max = 1, .on_open = on_raft,
+     .credit_bytes = METHOD_RAFT_CREDIT},
+    {METHOD_MEMBER, "member", NODES, METHOD_JOIN_BYTES_MAX, .on_open = on_member},
 };
 
 /* --- the door ------------------------------------------------------------------------------------------ */
@@ -206,12 +272,40 @@ const struct serve_config *serve_config(const struct serve *s)
     return &s->config;
 }
 
+struct list *serve_leaving(struct serve *s)
+{
+    return &s->leaving;
+}
+
+const char *serve_leader(struct serve *s, struct err *e)
+{
+    const char *leader = membership_leader(s->config.membership);
+
+    if (!leader)
+        err_set(e, ERR_UNAVAILABLE,
+                "the managers have no leader at the moment: fewer than half of them may be online; try again");
+    return leader;
+}
+
+int serve_check_level(const Cluster *cluster, bool has_level, uint32_t level, struct err *e)
+{
+    uint32_t offered = has_level ? level : 1, needed = cluster->has_feature_level ? cluster->feature_level : 1;
+
+    return offered >= needed
+               ? 0
+               : err_set(
+                     e, ERR_PRECONDITION,
+                     "this cluster needs feature level %u and this node offers %u: install a newer version on it",
+                     needed, offered);
+}
+
 int serve_open(const struct serve_config *config, struct serve **ret, struct err *e)
 {
     struct serve *s = mem_alloc(sizeof(*s));
     struct rpc_server_events events = {.ctx = s, .on_connect = on_connect};
 
     s->config = *config;
+    list_init(&s->leaving);
     int rc =
         rpc_server_open(config->loop, config->tls, methods, ARRAY_SIZE(methods), s, NULL, &events, &s->server, e);
     if (rc < 0) {
@@ -224,8 +318,28 @@ int serve_open(const struct serve_config *config, struct serve **ret, struct err
 
 int serve_listen(struct serve *s, const char *address, struct err *e)
 {
-    s->fed = store_applied(control_store(s->config.control));
     return rpc_server_listen(s->server, address, e);
+}
+
+void serve_ready(struct serve *s)
+{
+    struct view *v = view_begin(control_store(s->config.control));
+    struct err e;
+
+    s->ready = true;
+    s->fed = store_applied(control_store(s->config.control));
+    for (size_t i = 0; i < s->unjudged_count; i++) {
+        struct rpc_identity peer = s->unjudged[i];
+
+        e.text[0] = 0;
+        if (check_row(s, v, &peer, &e) < 0 || peer.role != s->unjudged[i].role) {
+            log_info("closing a node's connections", "node=%s why=\"%s\"", peer.node_id,
+                     *e.text ? e.text : "it has another role than its certificate");
+            rpc_server_close_peer(s->server, peer.node_id);
+        }
+    }
+    s->unjudged_count = 0;
+    view_end(v);
 }
 
 int serve_port(const struct serve *s)

@@ -1,15 +1,16 @@
 /* See thread.h.
  *
  * Opening: store, log (made first when the cluster is), control with its founding, dispatcher, API, port. Whatever
- * fails stops the manager but not the thread, which waits to be closed. It is ready once it leads, or knows who
- * does, holds the cluster's object, and listens.
+ * fails stops the manager but not the thread, which waits to be closed. It listens from then on, for the other
+ * managers' links alone; it is ready once it leads, or knows who does, and holds the cluster's object.
  *
  * Turns: whoever has work says so (wake); the turn runs in the loop's next iteration as an idle handle, without a
  * system call, and at the time that its parts ask for. Control goes first, since what it applies is what the others
  * tell; each part does a few milliseconds at most.
  *
- * Closing: the asks are answered, the port is closed, which ends all sessions, then control, which answers the
- * writes that sessions and asks still have there; only then may these go, and at last the store. */
+ * Closing: the asks are answered, a leader hands over, the port is closed, which ends all sessions, and the
+ * connection to the leader, then control, which answers the writes that sessions and asks still have there; only
+ * then may these go, and at last the store. */
 #include <assert.h>
 #include <pthread.h>
 #include <signal.h>
@@ -18,14 +19,21 @@
 
 #include "manager/api/asks.h"
 #include "manager/api/authority.h"
+#include "manager/membership.h"
 #include "manager/news.h"
 #include "manager/raft/env.h"
+#include "manager/raft/links.h"
+#include "manager/raft/member.h"
 #include "manager/serve.h"
 #include "manager/thread.h"
 #include "proto/base/file.h"
 #include "proto/base/ident.h"
 #include "proto/base/log.h"
 #include "proto/base/mem.h"
+
+#define LEAVE_MS      1000 /* for handing over before it closes */
+#define ELECTED_MS    200  /* ... of which the new leader may take so much to be known */
+#define LEAVE_TURN_MS 5
 
 struct thread {
     struct thread_events events;
@@ -41,15 +49,23 @@ struct thread {
     uv_timer_t timer;
     struct tls *tls;
     struct store *store;
+    struct links *links;
     struct replica_env *env;
     struct control *control;
     struct control_watch watch;
     struct dispatcher *dispatcher;
+    struct forward *forward;
+    struct membership *membership;
     struct asks *asks;
+    struct relay *relay;
     struct serve *serve;
-    bool applied; /* something was, since the last turn */
-    bool ready;   /* on_ready was told */
-    bool stopped; /* on_stopped was */
+    bool applied;        /* something was, since the last turn */
+    bool ready;          /* on_ready was told */
+    bool stopped;        /* on_stopped was */
+    bool removed;        /* on_removed was */
+    bool leaving;        /* closing, but handing over first */
+    bool handed_over;    /* and that is done, or failed */
+    int64_t leave_by_ms; /* wait no longer */
     bool closing;
     struct { /* what the node was told last */
         uint64_t nodes, managers, version;
@@ -68,6 +84,8 @@ static void stop(struct thread *t, const struct err *e)
     if (t->stopped || t->closing)
         return;
     t->stopped = true;
+    if (t->leaving)
+        wake(t); /* it closes now */
     log_error("the manager cannot go on", "error=\"%s\"", e->text);
     if (t->asks) {
         struct err told = {.code = ERR_UNAVAILABLE};
@@ -75,12 +93,23 @@ static void stop(struct thread *t, const struct err *e)
         memcpy(told.text, e->text, sizeof(told.text));
         asks_refuse(t->asks, &told);
     }
-    t->events.on_stopped(t->events.ctx, e);
+    if (!t->leaving)
+        t->events.on_stopped(t->events.ctx, e);
 }
 
 static void on_fatal(void *ctx, const struct err *e)
 {
     stop(ctx, e);
+}
+
+static void on_removed(void *ctx)
+{
+    struct thread *t = ctx;
+
+    if (t->removed || t->stopped || t->leaving || t->closing)
+        return;
+    t->removed = true;
+    t->events.on_removed(t->events.ctx);
 }
 
 /* --- what the node shows --------------------------------------------------------------------------------- */
@@ -112,6 +141,8 @@ static void tell_info(struct thread *t)
         info->nodes = t->told.nodes = nodes;
         info->managers = t->told.managers = managers;
         t->told.version = version;
+        info->version = version;
+        info->is_locking = authority_lock_key(v, info->lock_key);
         authority_pack_cluster(&info->cluster, v, false);
         t->info_under_way = true;
         t->events.on_info(t->events.ctx, info);
@@ -119,11 +150,18 @@ static void tell_info(struct thread *t)
     view_end(v);
 }
 
+void thread_info_free(struct thread_info *info)
+{
+    if (!info)
+        return;
+    mem_wipe(info->lock_key, sizeof(info->lock_key));
+    buf_fini(&info->cluster);
+    free(info);
+}
+
 void thread_info_seen(struct thread *t, struct thread_info *info)
 {
-    if (info)
-        buf_fini(&info->cluster);
-    free(info);
+    thread_info_free(info);
     t->info_under_way = false;
     t->applied = true; /* it may be old already */
     wake(t);
@@ -161,16 +199,11 @@ static void forget_founding(struct thread *t)
 
 static void look_ready(struct thread *t)
 {
-    struct err e;
-
     if (t->ready || t->stopped || !replica_leader(control_replica(t->control), NULL) ||
-        !store_count(t->store, KIND_CLUSTER))
+        !store_count(t->store, KIND_CLUSTER) || !membership_settled(t->membership))
         return;
-    if (serve_listen(t->serve, t->config.listen_address, &e) < 0) {
-        stop(t, &e);
-        return;
-    }
     t->ready = true;
+    serve_ready(t->serve);
     forget_founding(t);
     t->news = news_new(t->control);
     tell_info(t);
@@ -190,26 +223,34 @@ static void consider(int64_t *next_ms, int64_t wait_ms)
         *next_ms = wait_ms;
 }
 
+static void leave_turn(struct thread *t);
+static void close_now(struct thread *t);
+
 static void on_turn(uv_idle_t *idle)
 {
     struct thread *t = idle->data;
     int64_t next_ms = -1;
 
     uv_idle_stop(idle);
+    if (t->leaving && t->stopped)
+        close_now(t);
     if (t->closing || t->stopped)
         return;
     consider(&next_ms, control_turn(t->control));
+    if (t->leaving) {
+        leave_turn(t);
+        return;
+    }
     consider(&next_ms, dispatcher_turn(t->dispatcher));
     consider(&next_ms, asks_turn(t->asks));
+    consider(&next_ms, membership_turn(t->membership));
     if (t->stopped)
         return;
-    if (t->applied) {
+    look_ready(t);
+    if (t->applied && t->ready) {
         t->applied = false;
-        look_ready(t);
-        if (t->ready) {
-            serve_follow(t->serve);
-            tell_info(t);
-        }
+        serve_follow(t->serve);
+        tell_info(t);
     }
     consider(&next_ms, tell_news(t));
     if (next_ms == 0) {
@@ -261,6 +302,16 @@ void thread_drop(struct thread *t, struct ask *k)
     asks_drop(t->asks, k);
 }
 
+void thread_relay_page(struct thread *t, struct relayed *r)
+{
+    relay_page(t->relay, r);
+}
+
+void thread_relay_dropped(struct thread *t, struct relayed *r)
+{
+    relay_dropped(t->relay, r);
+}
+
 static void on_asks_page(void *ctx, struct ask *k)
 {
     struct thread *t = ctx;
@@ -288,6 +339,9 @@ void thread_set_tls(struct thread *t, struct tls *tls)
 {
     if (t->serve && !t->closing)
         serve_set_tls(t->serve, tls);
+    if (t->forward && !t->closing)
+        forward_set_tls(t->forward, tls);
+    links_set_tls(t->links, tls);
     tls_unref(t->tls);
     t->tls = tls;
 }
@@ -322,14 +376,20 @@ static int open_control(struct thread *t, struct err *e)
         .clock = clock_real(),
         .entropy = entropy_real(),
         .founding = t->founding.cluster ? &t->founding : NULL,
+        .orphan_ms = t->config.tuning.orphan_ms,
         .ctx = t,
         .wake = wake,
         .on_fatal = on_fatal,
+        .on_removed = on_removed,
     };
     int rc = dir_make(config.replica.dir, 0700, e);
 
     if (rc == 0 && config.founding)
         rc = replica_bootstrap(&config.replica, e);
+    if (rc == 0 && t->config.force_new_cluster) {
+        config.replica.applied = store_applied(t->store);
+        rc = replica_force(&config.replica, e);
+    }
     if (rc == 0)
         rc = control_open(&config, &t->control, e);
     if (rc == ERR_EXISTS)
@@ -340,14 +400,35 @@ static int open_control(struct thread *t, struct err *e)
 static int open_rest(struct thread *t, struct err *e)
 {
     struct dispatcher_config dispatcher = {
-        .control = t->control, .clock = clock_real(), .entropy = entropy_real(), .ctx = t, .wake = wake};
+        .control = t->control,
+        .clock = clock_real(),
+        .entropy = entropy_real(),
+        .registrations_per_second = t->config.tuning.registrations_per_second,
+        .registrations_per_node = t->config.tuning.registrations_per_node,
+        .ctx = t,
+        .wake = wake,
+    };
 
     t->watch.on_applied = on_applied;
     t->watch.on_leads = on_leads;
     control_watch(t->control, &t->watch);
     t->dispatcher = dispatcher_new(&dispatcher);
+    struct forward_config forward = {.loop = &t->loop, .tls = t->tls, .cluster_id = t->config.cluster_id};
+    t->forward = forward_new(&forward);
+    struct membership_config membership = {.control = t->control,
+                                           .clock = clock_real(),
+                                           .self = t->config.raft_id,
+                                           .force = t->config.force_new_cluster,
+                                           .epoch = t->config.epoch,
+                                           .node_id = t->node_id,
+                                           .address = t->config.advertise_address,
+                                           .ctx = t,
+                                           .wake = wake};
+    t->membership = membership_new(&membership);
     struct asks_config asks = {.control = t->control,
                                .dispatcher = t->dispatcher,
+                               .forward = t->forward,
+                               .membership = t->membership,
                                .clock = clock_real(),
                                .entropy = entropy_real(),
                                .node_id = t->config.node_id,
@@ -356,14 +437,61 @@ static int open_rest(struct thread *t, struct err *e)
                                .on_page = on_asks_page,
                                .on_dropped = on_asks_dropped};
     t->asks = asks_new(&asks);
+    t->relay = relay_new(&t->events.relay);
     struct serve_config serve = {.loop = &t->loop,
                                  .control = t->control,
                                  .dispatcher = t->dispatcher,
+                                 .relay = t->relay,
+                                 .membership = t->membership,
                                  .clock = clock_real(),
                                  .entropy = entropy_real(),
+                                 .links = t->links,
                                  .cluster_id = t->config.cluster_id,
                                  .tls = t->tls};
-    return serve_open(&serve, &t->serve, e);
+    int rc = serve_open(&serve, &t->serve, e);
+    return rc < 0 ? rc : serve_listen(t->serve, t->config.listen_address, e);
+}
+
+/* The store may lag behind: then it cannot say. What it says of a node's number may be an older one, never a later
+ * one. */
+static int check_manager(void *ctx, uint64_t id, const char *node_id, struct err *e)
+{
+    const struct thread *t = ctx;
+    AUTO_ARENA struct arena a;
+    uint8_t bytes[IDENT_BYTES];
+    struct object object;
+
+    arena_init(&a);
+    if (!t->control)
+        return 0;
+    if (!ident_parse(node_id, bytes))
+        return err_set(e, ERR_DENIED, "malformed node id \"%.40s\"", node_id);
+    struct view *v = view_begin(t->store);
+    uint64_t number = view_find_id(v, KIND_NODE, bytes);
+    int rc = number ? view_get(v, KIND_NODE, number, &a, &object) : ERR_NOT_FOUND;
+    view_end(v);
+    const Node *node = rc == 0 ? (const Node *)object.message : NULL;
+    uint64_t known = node && node->manager ? node->manager->raft_id : 0;
+    return known <= id ? 0
+                       : err_set(e, ERR_DENIED, "node %s is manager %llu of the group, not %llu", node_id,
+                                 (unsigned long long)known, (unsigned long long)id);
+}
+
+static void open_links(struct thread *t)
+{
+    struct links_config config = {.loop = &t->loop,
+                                  .clock = clock_real(),
+                                  .entropy = entropy_real(),
+                                  .tls = t->tls,
+                                  .cluster_id = t->config.cluster_id,
+                                  .address = t->config.advertise_address,
+                                  .id = t->config.raft_id,
+                                  .epoch = t->config.epoch,
+                                  .ctx = t,
+                                  .check = check_manager};
+
+    t->links = links_new(&config);
+    t->env = replica_env_real(&t->loop, t->links);
 }
 
 static void open_all(struct thread *t)
@@ -371,7 +499,7 @@ static void open_all(struct thread *t)
     struct err e;
     int rc;
 
-    t->env = replica_env_real(&t->loop);
+    open_links(t);
     rc = open_store(t, &e);
     if (rc == 0)
         rc = open_control(t, &e);
@@ -390,11 +518,19 @@ static void on_inbox_closed(struct mailbox *m)
     (void)m; /* the last handle: the loop ends */
 }
 
+static void on_links_closed(void *ctx)
+{
+    struct thread *t = ctx;
+
+    mailbox_close(&t->inbox, on_inbox_closed);
+}
+
 static void on_control_closed(void *ctx)
 {
     struct thread *t = ctx;
 
     dispatcher_free(t->dispatcher);
+    membership_free(t->membership);
     asks_free(t->asks);
     serve_free(t->serve);
     news_free(t->news);
@@ -402,7 +538,7 @@ static void on_control_closed(void *ctx)
     replica_env_real_free(t->env);
     uv_close((uv_handle_t *)&t->turn, NULL);
     uv_close((uv_handle_t *)&t->timer, NULL);
-    mailbox_close(&t->inbox, on_inbox_closed);
+    links_close(t->links, on_links_closed, t);
 }
 
 static void close_control(void *ctx)
@@ -415,21 +551,81 @@ static void close_control(void *ctx)
         on_control_closed(t);
 }
 
+static void close_forward(void *ctx)
+{
+    struct thread *t = ctx;
+
+    if (t->forward)
+        forward_close(t->forward, close_control, t);
+    else
+        close_control(t);
+}
+
+static void close_now(struct thread *t)
+{
+    t->closing = true;
+    uv_idle_stop(&t->turn);
+    uv_timer_stop(&t->timer);
+    if (t->serve)
+        serve_close(t->serve, close_forward, t);
+    else
+        close_forward(t);
+}
+
+static void on_handed_over(void *ctx, const struct err *e)
+{
+    struct thread *t = ctx;
+
+    if (e->code)
+        log_warn("the leadership was not handed over", "error=\"%s\"", e->text);
+    t->handed_over = true;
+    t->leave_by_ms = MIN(t->leave_by_ms, clock_mono_ms(clock_real()) + ELECTED_MS);
+    wake(t);
+}
+
+/* Our vote is still needed for the next leader, so stay until it is known. */
+static void leave_turn(struct thread *t)
+{
+    uint64_t leader = replica_leader(control_replica(t->control), NULL);
+
+    if ((t->handed_over && leader && leader != t->config.raft_id) ||
+        clock_mono_ms(clock_real()) >= t->leave_by_ms) {
+        close_now(t);
+        return;
+    }
+    uv_update_time(&t->loop);
+    uv_timer_start(&t->timer, on_timer, LEAVE_TURN_MS, 0);
+}
+
+/* A leader that stops on purpose hands over first, which takes the others a few round trips instead of an election.
+ */
+static bool hand_over(struct thread *t)
+{
+    struct replica *r = t->control && !t->stopped ? control_replica(t->control) : NULL;
+    struct replica_member members[64];
+    size_t count = r ? replica_members(r, members, ARRAY_SIZE(members)) : 0;
+    bool others = false;
+
+    for (size_t i = 0; i < count; i++)
+        others |= members[i].voter && members[i].id != t->config.raft_id;
+    if (!others || replica_state(r) != REPLICA_LEADER || replica_transfer(r, 0, on_handed_over, t, NULL) < 0)
+        return false;
+    t->leaving = true;
+    t->leave_by_ms = clock_mono_ms(clock_real()) + LEAVE_MS;
+    wake(t);
+    return true;
+}
+
 void thread_close(struct thread *t)
 {
     struct err e;
 
-    assert(!t->closing);
-    t->closing = true;
+    assert(!t->closing && !t->leaving);
     err_set(&e, ERR_UNAVAILABLE, "the manager is stopping");
-    uv_idle_stop(&t->turn);
-    uv_timer_stop(&t->timer);
     if (t->asks)
         asks_end(t->asks, &e);
-    if (t->serve)
-        serve_close(t->serve, close_control, t);
-    else
-        close_control(t);
+    if (!hand_over(t))
+        close_now(t);
 }
 
 /* --- the thread ------------------------------------------------------------------------------------------ */
@@ -458,9 +654,11 @@ static void copy_config(struct thread *t, const struct manager_config *config)
     own->node_id = arena_strdup(a, config->node_id);
     own->cluster_id = arena_strdup(a, config->cluster_id);
     own->raft_id = config->raft_id;
+    own->force_new_cluster = config->force_new_cluster;
     own->epoch = config->epoch;
     own->election_ms = config->election_ms;
     own->heartbeat_ms = config->heartbeat_ms;
+    own->tuning = config->tuning;
     memcpy(t->data_key, config->data_key, sizeof(t->data_key));
     if (!config->bootstrap)
         return;
@@ -500,6 +698,7 @@ static int init_loop(struct thread *t, struct err *e)
 
 static void thread_free(struct thread *t)
 {
+    relay_free(t->relay);
     tls_unref(t->tls);
     mem_wipe(t->data_key, sizeof(t->data_key));
     arena_fini(&t->arena);

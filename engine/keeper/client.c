@@ -350,6 +350,14 @@ static void post_warm(struct keeper *k, const struct warm *w)
     post(k, &m, NULL, 0);
 }
 
+static void post_hold(struct keeper *k)
+{
+    KeeperRequest m = KEEPER_REQUEST__INIT;
+
+    m.has_hold = m.hold = true;
+    post(k, &m, &k->hold, k->hold >= 0 ? 1 : 0);
+}
+
 static void fail_lost_requests(struct keeper *k)
 {
     struct err e;
@@ -389,6 +397,8 @@ static void on_ready(struct keeper *k, unsigned launching_max)
             post_adopt(k, h);
     list_each (w, &k->warm, link)
         post_warm(k, w);
+    if (k->hold >= 0) /* without: what it may still hold for a shoald before us stays until we have our own */
+        post_hold(k);
     bool first = !k->was_ready;
     k->was_ready = true;
     if (first)
@@ -454,6 +464,7 @@ int keeper_open(const struct keeper_config *config, const struct keeper_events *
     k->warm_min = config->warm_min;
     k->warm_max = config->warm_max;
     k->launching_max = 1;
+    k->hold = -1;
     k->next_serial = 1;
     list_init(&k->held);
     list_init(&k->queue);
@@ -496,6 +507,8 @@ void keeper_on_closed(struct keeper *k)
     while ((id = map_next(&k->forgotten, &at)))
         free(id);
     map_fini(&k->forgotten);
+    if (k->hold >= 0)
+        close(k->hold);
     map_fini(&k->by_id);
     map64_fini(&k->by_serial);
     if (k->has_layout)
@@ -659,6 +672,15 @@ void keeper_close_stdin(struct keeper *k, const char *id)
     h->open_stdin = false; /* a keeper that is given this container does not open it either */
     m.close_stdin = (char *)id;
     post(k, &m, NULL, 0);
+}
+
+void keeper_hold(struct keeper *k, int fd)
+{
+    if (k->hold >= 0)
+        close(k->hold);
+    k->hold = fd >= 0 ? fcntl(fd, F_DUPFD_CLOEXEC, 0) : -1; /* without descriptors left: nothing is held */
+    if (k->state == LINK_READY)
+        post_hold(k);
 }
 
 int keeper_upgrade(struct keeper *k, const char *program, void (*done)(void *ctx, const struct err *e), void *ctx,

@@ -90,6 +90,7 @@ struct keeper {
     uint32_t next_serial;
     unsigned launching, launching_max;
     struct list warm;
+    int hold; /* owned: what the keeper is to keep open; -1: nothing */
 
     void (*closed)(void *ctx);
     void *closed_ctx;

@@ -297,6 +297,18 @@ static int on_close_stdin(struct server *s, const char *id, struct err *e)
     return rc;
 }
 
+/* One descriptor of shoald's that is to outlive it (its session with a manager), and no other: whoever talks to us
+ * must not be able to fill our table. */
+static int on_hold(struct server *s, int *fds, unsigned fd_count, struct err *e)
+{
+    if (fd_count > 1)
+        return err_set(e, ERR_INVALID, "hold of %u descriptors", fd_count);
+    if (s->held >= 0)
+        close(s->held);
+    s->held = take_fd(fds, fd_count, true, 0); /* -1 without one */
+    return 0;
+}
+
 static int on_stop(struct server *s, struct err *e)
 {
     const struct box *b;
@@ -313,7 +325,7 @@ static int on_stop(struct server *s, struct err *e)
 static int check_request(const KeeperRequest *r, struct err *e)
 {
     int members = !!r->hello + !!r->launch + !!r->forget + r->has_warm + !!r->adopt + !!r->upgrade + r->has_stop +
-                  !!r->close_stdin;
+                  !!r->close_stdin + r->has_hold;
 
     return members == 1 ? 0 : err_set(e, ERR_UNSUPPORTED, "a request with %d members this keeper knows", members);
 }
@@ -346,6 +358,8 @@ static void dispatch(struct server *s, const KeeperRequest *r, int *fds, unsigne
         rc = resume_adopt(s, r->adopt, fds, fd_count, &e);
     } else if (r->close_stdin) {
         rc = on_close_stdin(s, r->close_stdin, &e);
+    } else if (r->has_hold) {
+        rc = on_hold(s, fds, fd_count, &e);
     } else if (r->has_stop) {
         rc = on_stop(s, &e);
         s->stop_serial = rc == 0 ? r->serial : s->stop_serial;

@@ -88,6 +88,10 @@ void keeper_forget(struct keeper *k, const char *id);
  * idempotent. Whoever duplicated keeper_stdin must have closed that. */
 void keeper_close_stdin(struct keeper *k, const char *id);
 
+/* Have the keeper keep a duplicate of this descriptor open, also when we die, instead of the one it kept so far;
+ * -1: none. The caller's own is duplicated. */
+void keeper_hold(struct keeper *k, int fd);
+
 /* Replace the running keeper's program by another executable of the same protocol; containers and launches in
  * flight go on. */
 int keeper_upgrade(struct keeper *k, const char *program, void (*done)(void *ctx, const struct err *e), void *ctx,

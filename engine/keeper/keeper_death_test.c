@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -345,6 +346,81 @@ static void second_keeper_for_one_directory_does_not_start(void **state)
     assert_non_null(strstr(buf_str(&text), "held by a process that lives"));
 }
 
+/* --- what is held for shoald ------------------------------------------------------------------------ */
+
+/* Whether the other end of the pair was closed: within a while, or by now. */
+static bool is_closed(int fd, int patience_ms)
+{
+    char byte;
+
+    for (int ms = 0;; ms += 10) {
+        ssize_t got = recv(fd, &byte, 1, MSG_DONTWAIT);
+
+        if (got == 0)
+            return true;
+        assert_true(got < 0 && errno == EAGAIN);
+        if (ms >= patience_ms)
+            return false;
+        rig_turn(&rig, 10);
+    }
+}
+
+/* A connection that the keeper is to hold; the far end. */
+static int held_pair(void)
+{
+    int ends[2];
+
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    keeper_hold(rig.keeper, ends[0]);
+    close(ends[0]);
+    assert_int_equal(rig_run(rig_case(&rig, "true", NULL)), 0); /* the keeper has read it */
+    return ends[1];
+}
+
+static void upgrade_to(const char *program);
+static char *other_program(const char *name, size_t keep);
+
+static void connection_outlives_shoald_and_is_closed_with_the_keeper(void **state)
+{
+    AUTO_CLOSE
+    int far = held_pair();
+
+    rig_disconnect(&rig);
+    assert_false(is_closed(far, 50));
+    rig_connect(&rig); /* another shoald, which has no connection yet */
+    assert_int_equal(rig_run(rig_case(&rig, "true", NULL)), 0);
+    assert_false(is_closed(far, 50));
+    upgrade_to(other_program("other-keeper", SIZE_MAX));
+    assert_int_equal(rig.error.code, 0);
+    assert_false(is_closed(far, 50));
+    kill_keeper_and_wait_for_the_next();
+    assert_true(is_closed(far, 5000));
+}
+
+static void connection_is_held_again_by_the_next_keeper(void **state)
+{
+    AUTO_CLOSE
+    int far = held_pair();
+
+    kill_keeper_and_wait_for_the_next();
+    rig_disconnect(&rig);
+    assert_false(is_closed(far, 50));
+    rig_connect(&rig);
+}
+
+static void only_the_newest_connection_is_held(void **state)
+{
+    AUTO_CLOSE
+    int first = held_pair();
+    AUTO_CLOSE
+    int second = held_pair();
+
+    assert_true(is_closed(first, 5000));
+    assert_false(is_closed(second, 0));
+    keeper_hold(rig.keeper, -1);
+    assert_true(is_closed(second, 5000));
+}
+
 /* --- another program -------------------------------------------------------------------------------- */
 
 static void on_upgraded(void *ctx, const struct err *e)
@@ -522,6 +598,9 @@ int main(int argc, char **argv)
         TEST(damaged_record_is_not_believed),
         cmocka_unit_test(number_of_another_process_is_told_apart_by_its_start),
         TEST(second_keeper_for_one_directory_does_not_start),
+        TEST(connection_outlives_shoald_and_is_closed_with_the_keeper),
+        TEST(connection_is_held_again_by_the_next_keeper),
+        TEST(only_the_newest_connection_is_held),
         TEST(keeper_becomes_another_program_and_back_with_launches_under_way),
         TEST(program_that_is_none_is_refused_and_changes_nothing),
         TEST(upgrade_keeps_what_is_written_meanwhile),

@@ -258,7 +258,7 @@ static int watch_children(struct server *s, struct err *e)
 static int server_open(struct server *s, const struct options *o, struct err *e)
 {
     s->instance = o->instance;
-    s->run = s->box_dir = s->lock = s->listener = -1;
+    s->run = s->box_dir = s->lock = s->listener = s->held = -1;
     list_init(&s->boxes);
     int rc = loop_init(&s->loop, e);
     if (rc == 0)

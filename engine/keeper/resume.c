@@ -270,6 +270,8 @@ static int write_state(struct server *s, int *ret_fd, struct err *e)
     state.control_fd = (uint32_t)s->control.fd;
     state.has_mount_namespace_fd = s->control.client_ns >= 0;
     state.mount_namespace_fd = (uint32_t)s->control.client_ns;
+    state.has_held_fd = s->held >= 0;
+    state.held_fd = (uint32_t)s->held;
     state.has_files_soft = true;
     state.files_soft = s->files.rlim_cur;
     state.has_ready_due = true;
@@ -381,6 +383,7 @@ int resume_state(struct server *s, int state_fd, struct err *e)
         return e->code;
     s->lock = own(state->has_lock_fd, state->lock_fd);
     s->listener = own(state->has_listen_fd, state->listen_fd);
+    s->held = own(state->has_held_fd, state->held_fd);
     if (state->has_files_soft)
         s->files.rlim_cur = (rlim_t)state->files_soft;
     rc = control_start(s, e);
@@ -437,7 +440,7 @@ static void upgrade_end(struct server *s, const struct err *e)
 static void keep_open(const struct server *s, bool keep)
 {
     const struct box *b;
-    const int own_fds[] = {s->lock, s->listener, s->control.fd, s->control.client_ns, s->upgrade.state};
+    const int own_fds[] = {s->lock, s->listener, s->held, s->control.fd, s->control.client_ns, s->upgrade.state};
 
     for (size_t i = 0; i < ARRAY_SIZE(own_fds); i++)
         if (own_fds[i] >= 0)

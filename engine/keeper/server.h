@@ -156,6 +156,7 @@ struct server {
     char boot[BOOT_ID_TEXT + 1];
     struct rlimit files; /* RLIMIT_NOFILE as found: what containers get */
     int lock, listener;  /* owned */
+    int held;            /* owned: what shoald asked us to keep open; -1: nothing */
     struct watch listen_watch;
     struct control control;
     struct logger_link logger;

@@ -32,6 +32,8 @@ void authority_forget(const Cluster *cluster)
         mem_wipe(root->key_pem.data, root->key_pem.len);
     if (root && root->has_next_key_pem)
         mem_wipe(root->next_key_pem.data, root->next_key_pem.len);
+    if (cluster->has_unlock_key)
+        mem_wipe(cluster->unlock_key.data, cluster->unlock_key.len);
 }
 
 void authority_pack(struct buf *page, struct view *v)
@@ -57,6 +59,8 @@ bool authority_pack_cluster(struct buf *page, struct view *v, bool tokens)
         return false;
     Cluster cluster = *(const Cluster *)object.message;
     RootCa root = ROOT_CA__INIT;
+    authority_forget(&cluster);
+    cluster.has_unlock_key = false;
     if (cluster.root_ca) {
         root.has_certificate_pem = cluster.root_ca->has_certificate_pem;
         root.certificate_pem = cluster.root_ca->certificate_pem;
@@ -64,7 +68,6 @@ bool authority_pack_cluster(struct buf *page, struct view *v, bool tokens)
         root.next_certificate_pem = cluster.root_ca->next_certificate_pem;
         root.worker_secret = tokens ? cluster.root_ca->worker_secret : NULL;
         root.manager_secret = tokens ? cluster.root_ca->manager_secret : NULL;
-        authority_forget(&cluster);
         cluster.root_ca = &root;
     }
     pack_authority(page, cluster.root_ca, &a);
@@ -73,4 +76,21 @@ bool authority_pack_cluster(struct buf *page, struct view *v, bool tokens)
     cluster__pack(&cluster, packed);
     pack_object(page, &object, packed, size);
     return true;
+}
+
+bool authority_lock_key(struct view *v, uint8_t ret[32])
+{
+    AUTO_ARENA struct arena a;
+    struct object object;
+
+    arena_init(&a);
+    memset(ret, 0, 32);
+    if (authority_cluster(v, &a, &object) < 0)
+        return false;
+    const Cluster *cluster = (const Cluster *)object.message;
+    bool found = cluster->has_unlock_key && cluster->unlock_key.len == 32;
+    if (found)
+        memcpy(ret, cluster->unlock_key.data, 32);
+    authority_forget(cluster);
+    return found;
 }

@@ -16,3 +16,6 @@ void authority_pack(struct buf *page, struct view *v);
 /* The cluster without its keys, and without the tokens' secrets unless `tokens`: into the page, behind the note.
  * False when there is no cluster yet. */
 bool authority_pack_cluster(struct buf *page, struct view *v, bool tokens);
+
+/* The unlock key. False while autolock is off: *ret is zero then. */
+bool authority_lock_key(struct view *v, uint8_t ret[32]);

@@ -220,7 +220,7 @@ static const struct field swarm_fields[] = {
     {"CAConfig.SigningCAKey", TEXT, "\"a\\nb\"", true},
     {"CAConfig.ForceRotate", COUNT, "1", true},
     {"EncryptionConfig", OBJECT, NULL},
-    {"EncryptionConfig.AutoLockManagers", FLAG, "true", true},
+    {"EncryptionConfig.AutoLockManagers", FLAG, "true"},
     {"TaskDefaults", OBJECT, NULL},
     {"TaskDefaults.LogDriver", OBJECT, "{\"Name\":\"none\"}", true},
 };

@@ -1,7 +1,8 @@
 /* Nodes: inspect, list, update, remove (reference/swarm-surface.md section 7).
  *
- * A node's role is what its spec wishes; moving the fact after it (certificate, Raft) is issue 4's, so until then a
- * change of role is refused rather than stored without effect. */
+ * A node's role is what its spec wishes; membership.c moves the fact after it (Raft's configuration), and the node
+ * itself its certificate. What would cost the managers their quorum is refused here, where somebody reads why. A
+ * manager that was demoted may be removed by force before it has left the group: its place there goes by itself. */
 #include <stdio.h>
 #include <string.h>
 
@@ -14,12 +15,11 @@
 #include "manager/api/show.h"
 #include "manager/api/spec.h"
 #include "manager/api/validate.h"
+#include "manager/membership.h"
 #include "manager/orchestrator/intent.h"
 #include "proto/base/ident.h"
 #include "proto/base/jread.h"
 #include "proto/base/mem.h"
-
-#define MEMBERS_MOST 64
 
 struct node_args {
     struct filters filters;
@@ -90,19 +90,18 @@ static int prepare_remove(struct ask *k, struct err *e)
 /* What is known of a node as a member of the managers' group. */
 static void describe_manager(struct ask *k, const Node *node, struct pack_node *ret)
 {
-    struct replica *r = control_replica(asks_config(k->asks)->control);
-    struct replica_member members[MEMBERS_MOST];
-    size_t count = replica_members(r, members, MEMBERS_MOST);
+    struct membership_facts facts;
 
     *ret = (struct pack_node){0};
-    for (size_t i = 0; node->manager && i < count; i++) {
-        if (members[i].id != node->manager->raft_id)
-            continue;
-        ret->is_manager = true;
-        ret->is_leader = replica_leader(r, NULL) == members[i].id;
-        ret->is_reachable = ret->is_leader || members[i].heard_ms >= 0;
-        (void)snprintf(ret->address, sizeof(ret->address), "%s", node->manager->address); /* host:port */
-    }
+    if (!node->manager || !membership_describe(asks_config(k->asks)->membership, node->manager->raft_id, &facts))
+        return;
+    ret->is_manager = true;
+    ret->is_leader = facts.is_leader;
+    /* Docker knows no managers without a vote: until it has one, nobody is told that it can be counted on. */
+    ret->reach = facts.is_voter || facts.reach != MEMBERSHIP_REACHABLE ? facts.reach : MEMBERSHIP_UNKNOWN;
+    if (facts.why)
+        (void)snprintf(ret->why, sizeof(ret->why), "as a manager it %s", facts.why);  /* cut when longer */
+    (void)snprintf(ret->address, sizeof(ret->address), "%s", node->manager->address); /* host:port */
 }
 
 static bool pack_node(struct ask *k, struct view *v, uint64_t number, const Node *node)
@@ -110,6 +109,8 @@ static bool pack_node(struct ask *k, struct view *v, uint64_t number, const Node
     struct pack_node manager;
 
     describe_manager(k, node, &manager);
+    manager.is_awaited =
+        node->state == NODE_STATE__UP && dispatcher_awaits(asks_config(k->asks)->dispatcher, number);
     pack_note(&k->page.bytes, PACK_NODE, &manager, sizeof(manager));
     return pack_from(&k->page.bytes, v, KIND_NODE, number);
 }
@@ -186,25 +187,6 @@ static void begin_list(struct ask *k)
 
 /* --- update ------------------------------------------------------------------------------------------------ */
 
-static int check_role(struct plan *p, const Node *node, const NodeSpec *wanted, struct err *e)
-{
-    NodeRole role = node->spec ? node->spec->role : NODE_ROLE__WORKER;
-    uint32_t managers = 0;
-
-    if (wanted->role == role)
-        return 0;
-    if (wanted->role == NODE_ROLE__MANAGER)
-        return err_set(e, ERR_UNSUPPORTED, "promoting a node is not offered by shoal " SHOAL_VERSION);
-    for (uint32_t i = 0; i < p->index->node_count && managers < 2; i++) {
-        const struct index_node *other = p->index->node_at[i];
-
-        managers += other && other->exists && other->role == NODE_ROLE__MANAGER;
-    }
-    if (managers < 2)
-        return err_set(e, ERR_PRECONDITION, "attempting to demote the last manager of the swarm");
-    return err_set(e, ERR_UNSUPPORTED, "demoting a node is not offered by shoal " SHOAL_VERSION);
-}
-
 static int execute_update(struct ask *k, struct control_write *w, struct draft *d, struct plan *p, struct err *e)
 {
     const struct node_args *args = k->args;
@@ -215,11 +197,11 @@ static int execute_update(struct ask *k, struct control_write *w, struct draft *
         return rc;
     if (object.version != args->version)
         rc = err_set(e, ERR_SEQUENCE, "update out of sequence");
-    if (rc == 0)
-        rc = check_role(p, (const Node *)object.message, args->spec, e);
+    Node node = *(const Node *)object.message;
+    if (rc == 0 && node.spec && node.spec->role == NODE_ROLE__MANAGER && args->spec->role == NODE_ROLE__WORKER)
+        rc = membership_check_demotion(asks_config(k->asks)->membership, p, object.number, e);
     if (rc < 0)
         return ask_rpc_error(e);
-    Node node = *(const Node *)object.message;
     node.spec = args->spec;
     plan_put(p, KIND_NODE, object.number, &node);
     w->http_status = 200;
@@ -242,7 +224,8 @@ static int execute_remove(struct ask *k, struct control_write *w, struct draft *
     if (rc < 0)
         return rc;
     const Node *node = (const Node *)object.message;
-    if (node->manager)
+    bool wished = node->spec && node->spec->role == NODE_ROLE__MANAGER;
+    if (node->manager && (wished || !args->force))
         rc = err_set(
             e, ERR_PRECONDITION,
             "node %s is a cluster manager and is a member of the raft cluster. It must be demoted to worker "

@@ -483,16 +483,21 @@ static void node_is_updated_with_labels_and_availability(void **state)
     expect_text(at(get("/nodes/first"), "Spec.Labels"), "{}"); /* a spec replaces the one before */
 }
 
-static void roles_cannot_change_yet_and_say_so(void **state)
+static void role_is_a_wish_that_the_last_manager_may_not_lose(void **state)
 {
     struct puppet worker;
 
     refused(400, "POST", node_path(""), "{\"Role\":\"worker\",\"Availability\":\"active\"}",
             "rpc error: code = FailedPrecondition desc = attempting to demote the last manager of the swarm");
     puppet_join(&worker, &c, "second");
-    refused(501, "POST", format("/nodes/second/update?version=%s", version_of("/nodes/second")),
-            "{\"Role\":\"manager\",\"Availability\":\"active\"}",
-            "rpc error: code = Unimplemented desc = promoting a node is not offered by shoal " SHOAL_VERSION);
+    cluster_expect(&c, 200, "POST", format("/nodes/second/update?version=%s", version_of("/nodes/second")),
+                   "{\"Role\":\"manager\",\"Availability\":\"active\"}");
+    expect_text(at(get("/nodes/second"), "Spec.Role"), "manager");
+    assert_null(at(get("/nodes/second"), "ManagerStatus"));
+    refused(400, "POST", node_path(""), "{\"Role\":\"worker\",\"Availability\":\"active\"}",
+            "rpc error: code = FailedPrecondition desc = attempting to demote the last manager of the swarm");
+    cluster_expect(&c, 200, "POST", format("/nodes/second/update?version=%s", version_of("/nodes/second")),
+                   "{\"Role\":\"worker\",\"Availability\":\"active\"}");
     refused(500, "POST", "/nodes/second/update?version=1", "{\"Role\":\"worker\",\"Availability\":\"active\"}",
             "rpc error: code = Unknown desc = update out of sequence");
     puppet_end(&worker);
@@ -651,9 +656,81 @@ static void history_of_a_slot_is_as_long_as_the_swarm_says(void **state)
     fail_once_more(1);
 }
 
-static void unlock_key_is_empty_because_nothing_is_locked(void **state)
+/* --- the unlock key ---------------------------------------------------------------------------------------- */
+
+static const char *unlock_key(void)
 {
-    expect_text(at(get("/swarm/unlockkey"), "UnlockKey"), "");
+    return at(get("/swarm/unlockkey"), "UnlockKey");
+}
+
+static void update_swarm(const char *query, const char *body)
+{
+    cluster_expect(&c, 200, "POST", format("/swarm/update?version=%s%s", version_of("/swarm"), query), body);
+}
+
+/* The node was told this key: its text, "" for none. */
+static bool was_told(const char *text)
+{
+    char told[MANAGER_LOCK_TEXT + 1] = "";
+
+    if (c.lock.is_on)
+        manager_lock_format(c.lock.key, told);
+    return c.lock.tells > 0 && strcmp(told, text) == 0;
+}
+
+static void unlock_key_is_there_while_autolock_is_on(void **state)
+{
+    expect_text(unlock_key(), "");
+    expect_text(at(get("/swarm"), "Spec.EncryptionConfig.AutoLockManagers"), "false");
+    cluster_until(&c, was_told(""));
+    update_swarm("", "{\"EncryptionConfig\":{\"AutoLockManagers\":true}}");
+    const char *key = unlock_key();
+    uint8_t parsed[MANAGER_LOCK_KEY];
+    assert_int_equal(manager_lock_parse(key, parsed, NULL), 0);
+    expect_text(at(get("/swarm"), "Spec.EncryptionConfig.AutoLockManagers"), "true");
+    cluster_until(&c, was_told(key));
+    uint64_t version = c.lock.version;
+    update_swarm("", "{\"Labels\":{\"a\":\"b\"}}"); /* other updates leave it */
+    update_swarm("", "{\"EncryptionConfig\":{\"AutoLockManagers\":true}}");
+    expect_text(unlock_key(), key);
+    update_swarm("&rotateManagerUnlockKey=true", "{}");
+    const char *second = unlock_key();
+    assert_string_not_equal(key, second);
+    cluster_until(&c, was_told(second));
+    assert_true(c.lock.version > version);
+    update_swarm("", "{\"EncryptionConfig\":{\"AutoLockManagers\":false}}");
+    expect_text(unlock_key(), "");
+    cluster_until(&c, was_told(""));
+    update_swarm("", "{\"EncryptionConfig\":{\"AutoLockManagers\":true}}"); /* never the one from before */
+    assert_string_not_equal(unlock_key(), second);
+    assert_string_not_equal(unlock_key(), key);
+}
+
+static void node_is_told_the_key_again_by_a_manager_that_starts(void **state)
+{
+    update_swarm("", "{\"EncryptionConfig\":{\"AutoLockManagers\":true}}");
+    const char *key = unlock_key();
+    cluster_stop(&c);
+    c.lock.tells = 0;
+    cluster_start(&c);
+    cluster_until(&c, was_told(key));
+}
+
+static void there_is_no_key_to_rotate_while_autolock_is_off(void **state)
+{
+    refused(
+        400, "POST", format("/swarm/update?rotateManagerUnlockKey=1&version=%s", version_of("/swarm")), "{}",
+        "rpc error: code = FailedPrecondition desc = rotateManagerUnlockKey: autolock is off, there is no key to "
+        "rotate");
+    /* Nor when it is turned off by the same request. */
+    update_swarm("", "{\"EncryptionConfig\":{\"AutoLockManagers\":true}}");
+    const char *key = unlock_key();
+    refused(
+        400, "POST", format("/swarm/update?rotateManagerUnlockKey=1&version=%s", version_of("/swarm")),
+        "{\"EncryptionConfig\":{\"AutoLockManagers\":false}}",
+        "rpc error: code = FailedPrecondition desc = rotateManagerUnlockKey: autolock is off, there is no key to "
+        "rotate");
+    expect_text(unlock_key(), key);
 }
 
 static void signing_key_never_leaves(void **state)
@@ -707,7 +784,7 @@ int main(void)
         TEST(failed_task_shows_its_error_and_is_replaced_in_its_slot),
         TEST(task_that_fits_nowhere_says_why),
         TEST(node_is_updated_with_labels_and_availability),
-        TEST(roles_cannot_change_yet_and_say_so),
+        TEST(role_is_a_wish_that_the_last_manager_may_not_lose),
         TEST(node_is_removed_only_when_it_may),
         TEST(filters_of_nodes_select),
         TEST(two_nodes_of_one_name_are_ambiguous),
@@ -716,7 +793,9 @@ int main(void)
         TEST(both_join_tokens_rotate_at_once),
         TEST(lifetime_of_certificates_is_set_for_those_to_come),
         TEST(history_of_a_slot_is_as_long_as_the_swarm_says),
-        TEST(unlock_key_is_empty_because_nothing_is_locked),
+        TEST(unlock_key_is_there_while_autolock_is_on),
+        TEST(node_is_told_the_key_again_by_a_manager_that_starts),
+        TEST(there_is_no_key_to_rotate_while_autolock_is_off),
         TEST(signing_key_never_leaves),
         TEST(nouns_of_later_are_empty_or_refused),
         TEST(networks_of_the_swarm_can_be_looked_up),

@@ -19,6 +19,13 @@ static const char *node_state(NodeState state)
     return (size_t)state < ARRAY_SIZE(names) ? names[state] : "unknown";
 }
 
+static const char *reachability(unsigned reach)
+{
+    static const char *const names[] = {"unknown", "unreachable", "reachable"};
+
+    return reach < ARRAY_SIZE(names) ? names[reach] : names[0];
+}
+
 static void show_engine(struct jwrite *j, const NodeDescription *d)
 {
     jwrite_object(j, "Engine");
@@ -64,16 +71,18 @@ static void show(struct ask *k, struct jwrite *j, const struct packed *p, const 
     jmap_write(j, "Spec", &spec_node_map, (const ProtobufCMessage *)node->spec);
     show_description(j, node->description, parts->authority);
     jwrite_object(j, "Status");
-    jwrite_string(j, "State", node_state(node->state));
+    jwrite_string(j, "State", parts->manager.is_awaited ? "unknown" : node_state(node->state));
     if (node->state_message && *node->state_message)
         jwrite_string(j, "Message", node->state_message);
+    else if (*parts->manager.why)
+        jwrite_string(j, "Message", parts->manager.why);
     jwrite_string(j, "Addr", node->address);
     jwrite_end(j);
     if (parts->manager.is_manager) {
         jwrite_object(j, "ManagerStatus");
         if (parts->manager.is_leader)
             jwrite_bool(j, "Leader", true);
-        jwrite_string(j, "Reachability", parts->manager.is_reachable ? "reachable" : "unreachable");
+        jwrite_string(j, "Reachability", reachability(parts->manager.reach));
         jwrite_string(j, "Addr", parts->manager.address);
         jwrite_end(j);
     }

@@ -10,6 +10,7 @@
 #include "manager/api/service.h"
 #include "manager/api/show.h"
 #include "manager/ca/ca.h"
+#include "manager/membership.h"
 #include "proto/base/ident.h"
 #include "proto/base/mem.h"
 #include "proto/wire/cert.h"
@@ -394,7 +395,7 @@ static void every_state_has_its_name_and_back(void **state)
 static void node_shows_description_status_and_manager(void **state)
 {
     struct pack_node manager = {
-        .is_manager = true, .is_leader = true, .is_reachable = true, .address = "10.0.0.1:2377"};
+        .is_manager = true, .is_leader = true, .reach = MEMBERSHIP_REACHABLE, .address = "10.0.0.1:2377"};
     Node node = NODE__INIT;
     NodeSpec spec = NODE_SPEC__INIT;
     NodeDescription d = NODE_DESCRIPTION__INIT;

@@ -700,7 +700,8 @@ static const struct jmap_field ca_fields[] = {{"NodeCertExpiry", "node_cert_expi
                                               {"SigningCAKey", .refuse = LATER("a root of your own")},
                                               {"ForceRotate", .refuse = LATER("root rotation")},
                                               END};
-static const struct jmap_field encryption_fields[] = {{"AutoLockManagers", .refuse = LATER("autolock")}, END};
+static const struct jmap_field encryption_fields[] = {{"AutoLockManagers", "autolock_managers", .always = true},
+                                                      END};
 static const struct jmap_field defaults_fields[] = {{"LogDriver", .refuse = LATER("a default log driver")}, END};
 
 static const struct {
@@ -730,6 +731,7 @@ static void merge_cluster(ClusterSpec *into, const ClusterSpec *from)
     MERGE_SET(into, from, heartbeat_tick);
     MERGE_SET(into, from, heartbeat_period_ns);
     MERGE_SET(into, from, node_cert_expiry_ns);
+    MESSAGE_TAKE(into, from, autolock_managers);
 }
 
 int spec_read_cluster(const json_t *object, struct arena *a, ClusterSpec **ret, struct err *e)

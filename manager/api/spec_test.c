@@ -178,7 +178,8 @@ static void cluster_spec_is_read_in_groups_and_written_back(void **state)
     static const char text[] =
         "{\"Name\":\"default\",\"Labels\":{},\"Orchestration\":{\"TaskHistoryRetentionLimit\":7},\"Raft\":{"
         "\"SnapshotInterval\":10000},\"Dispatcher\":{\"HeartbeatPeriod\":5000000000},\"CAConfig\":{"
-        "\"NodeCertExpiry\":7776000000000000},\"EncryptionConfig\":{},\"TaskDefaults\":{}}";
+        "\"NodeCertExpiry\":7776000000000000},\"EncryptionConfig\":{\"AutoLockManagers\":false},\"TaskDefaults\":{}"
+        "}";
     AUTO_JSON json_t *root = NULL;
     ClusterSpec *spec;
     AUTO_BUF struct buf out = {0};

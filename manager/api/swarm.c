@@ -11,6 +11,7 @@
 #include "manager/api/spec.h"
 #include "manager/api/validate.h"
 #include "manager/ca/ca.h"
+#include "manager/manager.h"
 #include "proto/base/jread.h"
 #include "proto/base/mem.h"
 #include "proto/base/message.h"
@@ -18,7 +19,7 @@
 struct swarm_args {
     ClusterSpec *spec;
     uint64_t version;
-    bool rotate_worker, rotate_manager;
+    bool rotate_worker, rotate_manager, rotate_unlock_key;
 };
 
 static int no_swarm(struct err *e)
@@ -49,10 +50,18 @@ static void begin_inspect(struct ask *k)
     ask_read(k, inspect);
 }
 
-/* Managers are not locked: there is no key. */
 static void unlock_key(struct ask *k)
 {
-    buf_append_str(&k->page.bytes, "{\"UnlockKey\":\"\"}\n");
+    struct view *v = view_begin(control_store(asks_config(k->asks)->control));
+    uint8_t key[MANAGER_LOCK_KEY];
+    char text[MANAGER_LOCK_TEXT + 1] = ""; /* autolock is off: there is none */
+
+    if (authority_lock_key(v, key))
+        manager_lock_format(key, text);
+    view_end(v);
+    buf_printf(&k->page.bytes, "{\"UnlockKey\":\"%s\"}\n", text); /* base64 needs no escaping */
+    mem_wipe(key, sizeof(key));
+    mem_wipe(text, sizeof(text));
     ask_reply(k, 200);
 }
 
@@ -77,9 +86,7 @@ static int prepare_update(struct ask *k, struct err *e)
         rc = spec_read_cluster(root, &k->arena, &args->spec, e);
     if (rc < 0)
         return rc;
-    if (ask_query_bool(k, "rotateManagerUnlockKey"))
-        return err_set(e, ERR_UNSUPPORTED,
-                       "rotateManagerUnlockKey: autolock is not offered by shoal " SHOAL_VERSION);
+    args->rotate_unlock_key = ask_query_bool(k, "rotateManagerUnlockKey");
     args->rotate_worker = ask_query_bool(k, "rotateWorkerToken");
     args->rotate_manager = ask_query_bool(k, "rotateManagerToken");
     return validate_cluster(args->spec, e) < 0 ? ask_rpc_error(e) : 0;
@@ -100,7 +107,23 @@ static ClusterSpec merged(const ClusterSpec *present, const ClusterSpec *wanted)
     MESSAGE_TAKE(&spec, wanted, heartbeat_tick);
     MESSAGE_TAKE(&spec, wanted, heartbeat_period_ns);
     MESSAGE_TAKE(&spec, wanted, node_cert_expiry_ns);
+    MESSAGE_TAKE(&spec, wanted, autolock_managers);
     return spec;
+}
+
+/* There is a key exactly while autolock is on. `fresh` becomes the new one where one is due. */
+static int update_unlock_key(Cluster *cluster, bool rotate, uint8_t fresh[MANAGER_LOCK_KEY], struct err *e)
+{
+    if (!cluster->spec->autolock_managers) {
+        cluster->has_unlock_key = false;
+        return rotate ? err_set(e, ERR_PRECONDITION,
+                                "rotateManagerUnlockKey: autolock is off, there is no key to rotate")
+                      : 0;
+    }
+    if (!cluster->has_unlock_key || rotate)
+        cluster->unlock_key = (ProtobufCBinaryData){MANAGER_LOCK_KEY, fresh};
+    cluster->has_unlock_key = true;
+    return 0;
 }
 
 static int execute_update(struct ask *k, struct control_write *w, struct draft *d, struct plan *p, struct err *e)
@@ -108,6 +131,7 @@ static int execute_update(struct ask *k, struct control_write *w, struct draft *
     static const ClusterSpec nothing = CLUSTER_SPEC__INIT;
     const struct swarm_args *args = k->args;
     char worker[CA_SECRET_TEXT + 1], manager[CA_SECRET_TEXT + 1];
+    uint8_t fresh[MANAGER_LOCK_KEY];
     struct object object;
 
     if (!p->index->cluster || draft_get(d, KIND_CLUSTER, p->index->cluster, &object) < 0)
@@ -127,7 +151,13 @@ static int execute_update(struct ask *k, struct control_write *w, struct draft *
         root.manager_secret = manager;
     cluster.spec = &spec;
     cluster.root_ca = &root;
-    plan_put(p, KIND_CLUSTER, object.number, &cluster);
+    entropy_fill(asks_config(k->asks)->entropy, fresh, sizeof(fresh));
+    int rc = update_unlock_key(&cluster, args->rotate_unlock_key, fresh, e);
+    if (rc == 0)
+        plan_put(p, KIND_CLUSTER, object.number, &cluster);
+    mem_wipe(fresh, sizeof(fresh));
+    if (rc < 0)
+        return ask_rpc_error(e);
     w->http_status = 200;
     return 0;
 }

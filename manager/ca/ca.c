@@ -188,35 +188,11 @@ void ca_secret_new(struct entropy *entropy, char ret[CA_SECRET_TEXT + 1])
 
 int ca_token(const char *root_pem, const char *secret, char ret[CA_TOKEN_TEXT + 1], struct err *e)
 {
-    uint8_t digest[32];
-    char text[CA_DIGEST_TEXT + 1];
-    int rc = cert_digest(root_pem, digest, e);
+    char digest[TOKEN_DIGEST_TEXT + 1];
+    int rc = token_digest(root_pem, digest, e);
 
     if (rc < 0)
         return rc;
-    (void)base36_encode(digest, sizeof(digest), CA_DIGEST_TEXT, text); /* 2^256 has 50 digits */
-    (void)snprintf(ret, CA_TOKEN_TEXT + 1, "SWMTKN-1-%s-%s", text, secret);
-    return 0;
-}
-
-int ca_token_parse(const char *token, char ret_digest[CA_DIGEST_TEXT + 1], char ret_secret[CA_SECRET_TEXT + 1],
-                   struct err *e)
-{
-    size_t length = strnlen(token, CA_TOKEN_TEXT + 1);
-
-    if (strncmp(token, "SWMTKN-", 7) != 0)
-        return err_set(e, ERR_INVALID, "invalid join token: it does not begin with SWMTKN-");
-    if (strncmp(token, "SWMTKN-1-", 9) != 0)
-        return err_set(e, ERR_INVALID, "invalid join token: version %.1s is not supported", token + 7);
-    if (length != CA_TOKEN_TEXT || token[9 + CA_DIGEST_TEXT] != '-')
-        return err_set(e, ERR_INVALID, "invalid join token: it should have %d characters", CA_TOKEN_TEXT);
-    for (size_t i = 9; i < length; i++)
-        if (i != 9 + CA_DIGEST_TEXT &&
-            !((token[i] >= '0' && token[i] <= '9') || (token[i] >= 'a' && token[i] <= 'z')))
-            return err_set(e, ERR_INVALID, "invalid join token: character %zu is not of 0-9a-z", i + 1);
-    memcpy(ret_digest, token + 9, CA_DIGEST_TEXT);
-    ret_digest[CA_DIGEST_TEXT] = '\0';
-    memcpy(ret_secret, token + 9 + CA_DIGEST_TEXT + 1, CA_SECRET_TEXT);
-    ret_secret[CA_SECRET_TEXT] = '\0';
+    (void)snprintf(ret, CA_TOKEN_TEXT + 1, "SWMTKN-1-%s-%s", digest, secret); /* fits */
     return 0;
 }

@@ -10,12 +10,10 @@
 #include "proto/base/err.h"
 #include "proto/base/ident.h"
 #include "proto/wire/rpc.h"
+#include "proto/wire/token.h"
 
-#define CA_DIGEST_TEXT 50 /* base 36 of the root's SHA-256 */
-#define CA_SECRET_TEXT 25 /* base 36 of 128 random bits */
-#define CA_TOKEN_TEXT                                                                           \
-    (9 + CA_DIGEST_TEXT + 1 + CA_SECRET_TEXT) /* "SWMTKN-1-<digest>-<secret>", without the zero \
-                                               */
+#define CA_SECRET_TEXT TOKEN_SECRET_TEXT
+#define CA_TOKEN_TEXT  TOKEN_TEXT
 
 /* A new root: key and self-signed certificate, CN swarm-ca, 20 years from now (backdated one hour). Free both; wipe
  * the key. */
@@ -28,8 +26,5 @@ int ca_issue(const char *root_pem, const char *root_key_pem, const void *request
              struct err *e);
 
 void ca_secret_new(struct entropy *entropy, char ret[CA_SECRET_TEXT + 1]);
+/* proto/wire/token.h takes it apart. */
 int ca_token(const char *root_pem, const char *secret, char ret[CA_TOKEN_TEXT + 1], struct err *e);
-
-/* Take a token apart. ERR_INVALID says "invalid join token" and what is wrong, never the token itself. */
-int ca_token_parse(const char *token, char ret_digest[CA_DIGEST_TEXT + 1], char ret_secret[CA_SECRET_TEXT + 1],
-                   struct err *e);

@@ -121,7 +121,7 @@ static void damaged_request_is_refused_whatever_bit_is_flipped(void **state)
 
 static void token_comes_apart_into_digest_and_secret(void **state)
 {
-    char secret[CA_SECRET_TEXT + 1], token[CA_TOKEN_TEXT + 1], digest[CA_DIGEST_TEXT + 1],
+    char secret[CA_SECRET_TEXT + 1], token[CA_TOKEN_TEXT + 1], digest[TOKEN_DIGEST_TEXT + 1],
         secret_back[CA_SECRET_TEXT + 1];
     struct entropy_seeded seeded;
     struct err e = {0};
@@ -130,9 +130,9 @@ static void token_comes_apart_into_digest_and_secret(void **state)
     ca_secret_new(&seeded.base, secret);
     assert_int_equal(ca_token(root_pem, secret, token, &e), 0);
     assert_int_equal(strlen(token), CA_TOKEN_TEXT);
-    assert_int_equal(ca_token_parse(token, digest, secret_back, &e), 0);
+    assert_int_equal(token_parse(token, digest, secret_back, &e), 0);
     assert_string_equal(secret, secret_back);
-    assert_memory_equal(token + 9, digest, CA_DIGEST_TEXT);
+    assert_memory_equal(token + 9, digest, TOKEN_DIGEST_TEXT);
 }
 
 static void malformed_tokens_are_refused_without_being_shown(void **state)
@@ -145,12 +145,12 @@ static void malformed_tokens_are_refused_without_being_shown(void **state)
         "SWMTKN-1-3V4gmxhlkm6qyb2kbsqgqvgzvcvx3fqm8x8nxpeyl1xbq4kp8c-8qbtk3pzl2y7x1gtwvxd6n0fj",
         "SWMTKN-1-3v4gmxhlkm6qyb2kbsqgqvgzvcvx3fqm8x8nxpeyl1xbq4kp8c_8qbtk3pzl2y7x1gtwvxd6n0fjx",
     };
-    char digest[CA_DIGEST_TEXT + 1], secret[CA_SECRET_TEXT + 1];
+    char digest[TOKEN_DIGEST_TEXT + 1], secret[CA_SECRET_TEXT + 1];
 
     for (size_t i = 0; i < ARRAY_SIZE(tokens); i++) {
         struct err e = {0};
 
-        assert_int_equal(ca_token_parse(tokens[i], digest, secret, &e), ERR_INVALID);
+        assert_int_equal(token_parse(tokens[i], digest, secret, &e), ERR_INVALID);
         assert_non_null(strstr(e.text, "join token"));
         assert_null(strstr(e.text, "8qbtk3pzl2"));
     }

@@ -36,6 +36,7 @@ int manager_found(int64_t wall_ms, int64_t certificate_lifetime_ms, struct manag
     ident_new(entropy, f.cluster_id);
     ident_new(entropy, f.node_id);
     entropy_fill(entropy, f.data_key, sizeof(f.data_key));
+    entropy_fill(entropy, f.unlock_key, sizeof(f.unlock_key));
     ca_secret_new(entropy, f.worker_secret);
     ca_secret_new(entropy, f.manager_secret);
     memcpy(identity.node_id, f.node_id, sizeof(identity.node_id));

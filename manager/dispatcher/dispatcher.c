@@ -9,6 +9,7 @@
 
 #define DOWN_NODES_MAX    512 /* in one write */
 #define PERIOD_DEFAULT_MS 5000
+#define TURN_US           3000
 
 struct down_write { /* nodes to be declared down */
     struct control_write write;
@@ -28,6 +29,11 @@ int64_t dispatcher_now_ms(const struct dispatcher *d)
     return clock_mono_ms(d->config.clock);
 }
 
+bool dispatcher_late(const struct dispatcher *d)
+{
+    return clock_mono_us(d->config.clock) >= d->turn_ends_us;
+}
+
 struct node_session *dispatcher_session_of(struct dispatcher *d, uint64_t node)
 {
     return map64_get(&d->by_node, node);
@@ -36,6 +42,11 @@ struct node_session *dispatcher_session_of(struct dispatcher *d, uint64_t node)
 unsigned dispatcher_sessions(const struct dispatcher *d)
 {
     return (unsigned)d->by_node.count;
+}
+
+bool dispatcher_awaits(const struct dispatcher *d, uint64_t node)
+{
+    return d->leads && !map64_get(&d->by_node, node) && liveness_awaits(d->liveness, node);
 }
 
 /* --- what the cluster's object says ------------------------------------------------------------------- */
@@ -254,6 +265,7 @@ int64_t dispatcher_turn(struct dispatcher *d)
     struct list *link;
 
     arena_init(&a);
+    d->turn_ends_us = clock_mono_us(d->config.clock) + TURN_US;
     int64_t logs_ms = dispatcher_logs_turn(d);
     if (d->leads)
         follow(d, &a);
@@ -262,12 +274,15 @@ int64_t dispatcher_turn(struct dispatcher *d)
     if (!list_empty(&d->to_flush)) {
         struct view *v = view_begin(control_store(d->config.control));
 
-        while ((link = list_pop(&d->to_flush))) {
+        while (!dispatcher_late(d) && (link = list_pop(&d->to_flush))) {
             node_session_flush(list_entry(link, struct node_session, flush), v, &a);
             arena_reset(&a);
         }
         view_end(v);
+        admission_tidy(d->admission, dispatcher_now_ms(d));
     }
+    if (!list_empty(&d->to_flush))
+        return 0;
     int64_t due_ms = d->leads ? liveness_due_ms(d->liveness) : INT64_MAX;
     int64_t wait_ms = due_ms == INT64_MAX ? -1 : MAX(due_ms - dispatcher_now_ms(d), 0);
     return wait_ms < 0 || (logs_ms >= 0 && logs_ms < wait_ms) ? logs_ms : wait_ms;
@@ -286,6 +301,7 @@ struct dispatcher *dispatcher_new(const struct dispatcher_config *config)
     d->period_ms = PERIOD_DEFAULT_MS;
     d->liveness = liveness_new(d->period_ms);
     d->managers = managers_new(config->control);
+    d->admission = admission_new(config->registrations_per_second, config->registrations_per_node);
     d->watch.on_applied = on_applied;
     d->watch.on_leads = on_leads;
     control_watch(config->control, &d->watch);
@@ -301,6 +317,7 @@ void dispatcher_free(struct dispatcher *d)
     dispatcher_logs_free(d);
     liveness_free(d->liveness);
     managers_free(d->managers);
+    admission_free(d->admission);
     map64_fini(&d->by_node);
     map64_fini(&d->by_task);
     free(d);

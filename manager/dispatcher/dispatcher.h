@@ -20,6 +20,7 @@ struct dispatcher_config {
     struct control *control;
     struct clock *clock;
     struct entropy *entropy;
+    unsigned registrations_per_second, registrations_per_node; /* 0: as admission.h says */
     void *ctx;
     void (*wake)(void *ctx); /* call dispatcher_turn soon; comes from inside any function here */
 };
@@ -63,3 +64,6 @@ void dispatcher_log_pause(struct dispatcher_log *l,
 void dispatcher_log_close(struct dispatcher_log *l); /* no further callbacks; not after on_end */
 
 unsigned dispatcher_sessions(const struct dispatcher *d);
+
+/* Leader: the node was up under the leader before, and has not come to this one yet. */
+bool dispatcher_awaits(const struct dispatcher *d, uint64_t node);

@@ -20,6 +20,7 @@ static struct puppet first;
 
 static int setup(void **state)
 {
+    cluster_tuning = (struct manager_tuning){.registrations_per_node = 1000};
     cluster_found(&c, "/tmp", NULL);
     puppet_start(&first, &c);
     return 0;
@@ -28,8 +29,27 @@ static int setup(void **state)
 /* Heartbeats every 100 ms: a node is silent after 300. */
 static int setup_quick(void **state)
 {
+    cluster_tuning = (struct manager_tuning){.registrations_per_node = 1000, .orphan_ms = 300};
     cluster_found(&c, "/tmp",
                   "{\"ListenAddr\":\"127.0.0.1:0\",\"Spec\":{\"Dispatcher\":{\"HeartbeatPeriod\":100000000}}}");
+    puppet_start(&first, &c);
+    return 0;
+}
+
+/* As it is for users. */
+static int setup_plain(void **state)
+{
+    cluster_tuning = (struct manager_tuning){0};
+    cluster_found(&c, "/tmp", NULL);
+    puppet_start(&first, &c);
+    return 0;
+}
+
+/* Two registrations per second. */
+static int setup_narrow(void **state)
+{
+    cluster_tuning = (struct manager_tuning){.registrations_per_node = 1000, .registrations_per_second = 2};
+    cluster_found(&c, "/tmp", NULL);
     puppet_start(&first, &c);
     return 0;
 }
@@ -252,6 +272,7 @@ static void session_is_ended_with_much_under_way(void **state)
 
         if (round == 0)
             puppet_prepare(&twin, &c);
+        memcpy(twin.instance, first.instance, sizeof(twin.instance)); /* one agent that lost its connections */
         puppet_connect(new);
         while (old->stream) {
             if (!old->unsent.length)
@@ -313,6 +334,106 @@ static void node_that_comes_back_at_once_keeps_its_tasks(void **state)
     assert_string_equal(state_of(&first), "ready");
     assert_int_equal(count_tasks("{}"), 3);
     assert_int_equal(puppet_running(&first), 3);
+}
+
+/* A machine that was cloned: the newer one is the node, and they do not displace each other for ever. */
+static void older_twin_is_kept_away_while_the_newer_is_there(void **state)
+{
+    struct puppet twin;
+
+    puppet_start(&twin, &c);
+    cluster_until(&c, !first.stream);
+    puppet_disconnect(&first);
+    puppet_connect(&first);
+    cluster_until(&c, first.retry_ms);
+    assert_false(first.ready);
+    assert_true(first.retry_ms >= 10000);
+    assert_true(twin.ready);
+    puppet_disconnect(&first);
+    /* The newer one only lost its connection. */
+    puppet_disconnect(&twin);
+    puppet_connect(&twin);
+    cluster_until(&c, twin.ready);
+    puppet_connect(&first);
+    cluster_until(&c, first.ready || first.retry_ms); /* whoever comes while nobody is there is not kept away */
+    puppet_disconnect(&first);
+    puppet_disconnect(&twin);
+    puppet_connect(&first);
+    cluster_until(&c, first.ready);
+    puppet_end(&twin);
+}
+
+static void fourth_registration_in_eight_seconds_has_to_wait(void **state)
+{
+    create("web", 1, "");
+    cluster_until(&c, puppet_running(&first) == 1 && first.acknowledged == first.reports);
+    for (int i = 0; i < 2; i++) {
+        puppet_disconnect(&first);
+        puppet_connect(&first);
+        cluster_until(&c, first.ready);
+    }
+    puppet_disconnect(&first);
+    puppet_connect(&first);
+    cluster_until(&c, first.ready || first.retry_ms);
+    assert_false(first.ready);
+    assert_in_range(first.retry_ms, 1, 8000);
+    cluster_rest(&c, 300);                            /* longer than suspicion lasts */
+    assert_string_equal(state_of(&first), "unknown"); /* it is there, as it has shown */
+    assert_int_equal(count_tasks("{}"), 1);
+}
+
+static void storm_is_let_in_at_the_rate_and_nobody_is_down_for_it(void **state)
+{
+    enum { WORKERS = 6 };
+    static struct puppet workers[WORKERS];
+    unsigned in = 0, sent_away = 0;
+
+    for (int i = 0; i < WORKERS; i++) { /* by and by */
+        puppet_prepare_worker(&workers[i], &c, format("w%d", i));
+        puppet_connect(&workers[i]);
+        for (;;) {
+            cluster_until(&c, workers[i].ready || workers[i].retry_ms);
+            if (workers[i].ready)
+                break;
+            puppet_disconnect(&workers[i]);
+            cluster_rest(&c, workers[i].retry_ms);
+            puppet_connect(&workers[i]);
+        }
+    }
+    cluster_rest(&c, 1100); /* the bucket is full again: two */
+    for (int i = 0; i < WORKERS; i++)
+        rpc_conn_close(workers[i].conn);
+    for (int i = 0; i < WORKERS; i++)
+        cluster_until(&c, !workers[i].conn);
+    for (int i = 0; i < WORKERS; i++)
+        puppet_connect(&workers[i]);
+    for (int i = 0; i < WORKERS; i++) {
+        cluster_until(&c, workers[i].ready || workers[i].retry_ms);
+        in += workers[i].ready;
+        sent_away += workers[i].retry_ms > 0;
+    }
+    assert_true(in >= 2 && sent_away >= 1);
+    assert_int_equal(in + sent_away, WORKERS);
+    cluster_rest(&c, 300);
+    for (int i = 0; i < WORKERS; i++) {
+        assert_string_not_equal(state_of(&workers[i]), "down");
+        puppet_end(&workers[i]);
+    }
+}
+
+static void tasks_of_a_node_that_is_down_for_long_are_given_up(void **state)
+{
+    struct puppet worker;
+
+    puppet_join(&worker, &c, "second");
+    create("web", 1, ",\"Placement\":{\"Constraints\":[\"node.hostname==second\"]}");
+    cluster_until(&c, puppet_running(&worker) == 1 && worker.acknowledged == worker.reports);
+    const char *path = format("/tasks/%s", puppet_find(&worker, "web.1.")->key);
+    puppet_disconnect(&worker);
+    cluster_until(&c, strcmp(state_of(&worker), "down") == 0);
+    assert_string_equal(json_at(&c, get(path), "Status.State"), "running"); /* it may come back with it */
+    cluster_until(&c, strcmp(json_at(&c, get(path), "Status.State"), "orphaned") == 0);
+    puppet_end(&worker);
 }
 
 static void silent_node_is_down_after_its_grace(void **state)
@@ -379,7 +500,7 @@ static void nodes_are_expected_back_after_the_manager_restarted(void **state)
     cluster_until(&c, !first.conn && !worker.conn);
     puppet_connect(&first);
     cluster_until(&c, first.ready);
-    assert_string_equal(state_of(&worker), "ready"); /* it may still come */
+    assert_string_equal(state_of(&worker), "unknown"); /* it may still come */
     for (int i = 0; i < 60 && strcmp(state_of(&worker), "down") != 0; i++) {
         puppet_heartbeat(&first);
         cluster_rest(&c, 50);
@@ -583,6 +704,11 @@ int main(void)
         QUICK(silent_node_with_something_to_send_is_just_ended),
         TEST(tasks_of_a_node_that_went_away_run_elsewhere),
         TEST(node_that_comes_back_at_once_keeps_its_tasks),
+        TEST(older_twin_is_kept_away_while_the_newer_is_there),
+        cmocka_unit_test_setup_teardown(fourth_registration_in_eight_seconds_has_to_wait, setup_plain, teardown),
+        cmocka_unit_test_setup_teardown(storm_is_let_in_at_the_rate_and_nobody_is_down_for_it, setup_narrow,
+                                        teardown),
+        QUICK(tasks_of_a_node_that_is_down_for_long_are_given_up),
         QUICK(silent_node_is_down_after_its_grace),
         QUICK(heartbeats_keep_a_node_alive),
         TEST(changed_period_reaches_those_who_are_there),

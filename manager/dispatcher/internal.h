@@ -1,6 +1,7 @@
 /* What the files of the dispatcher share. */
 #pragma once
 
+#include "manager/dispatcher/admission.h"
 #include "manager/dispatcher/assign.h"
 #include "manager/dispatcher/dispatcher.h"
 #include "manager/dispatcher/liveness.h"
@@ -11,6 +12,8 @@
 
 #define SESSION_ITEMS_MAX  256          /* task numbers looked at per message */
 #define SESSION_BYTES_SOFT (512 * 1024) /* a message is closed when it is larger */
+#define SESSION_TWINS_MAX  4            /* instances remembered that a session superseded */
+#define INSTANCE_BYTES     16
 
 struct waiting_task { /* a task whose item has to be looked at */
     struct list link; /* session->waiting */
@@ -31,10 +34,12 @@ struct node_session {
     bool is_full_set;  /* what waits is (the rest of) a full set */
     struct buf unsent; /* one packed message for which there was no credit */
     uint8_t session_id[16];
-    bool ready_due;       /* it is to be told the heartbeat period */
-    bool managers_due;    /* it is to be told who the managers are */
-    bool node_due;        /* it is to be told of its own row */
-    uint64_t node_digest; /* of what it was told of its row */
+    uint8_t instance[INSTANCE_BYTES];                      /* of the agent's process; zeroes: it did not say */
+    uint8_t superseded[SESSION_TWINS_MAX][INSTANCE_BYTES]; /* those that had sessions before; the newest first */
+    bool ready_due;                                        /* it is to be told the heartbeat period */
+    bool managers_due;                                     /* it is to be told who the managers are */
+    bool node_due;                                         /* it is to be told of its own row */
+    uint64_t node_digest;                                  /* of what it was told of its row */
     bool is_ending;       /* by us: nothing is sent any more, its on_end is on the way */
     uint64_t acknowledge; /* report sequence to be acknowledged; 0: none */
     unsigned writes;      /* control_writes that point here */
@@ -49,6 +54,8 @@ struct dispatcher {
     struct list to_flush;
     struct liveness *liveness;
     struct managers *managers;
+    struct admission *admission;
+    int64_t turn_ends_us;   /* monotonic: what is left then has to wait for the next turn */
     uint64_t fed;           /* index up to which the feed was read */
     struct list logs;       /* of struct dispatcher_log */
     uint64_t subscriptions; /* numbers given out */
@@ -73,6 +80,7 @@ bool node_session_blocked(const struct node_session *s);
 void dispatcher_wake(struct dispatcher *d);
 struct node_session *dispatcher_session_of(struct dispatcher *d, uint64_t node); /* NULL: none registered */
 int64_t dispatcher_now_ms(const struct dispatcher *d);
+bool dispatcher_late(const struct dispatcher *d); /* the turn has lasted long enough */
 
 /* logs.c */
 void dispatcher_logs_session_ended(struct dispatcher *d, uint64_t node);

@@ -18,6 +18,7 @@ struct entry {
     int64_t closed_ms;
     int64_t grace_ms; /* by the period that its agent was told */
     bool has_session;
+    bool expected; /* since it should have one */
 };
 
 struct liveness {
@@ -103,6 +104,7 @@ void liveness_opened(struct liveness *l, uint64_t node, int64_t now_ms)
     unsuspect(l, entry);
     l->sessions += !entry->has_session;
     entry->has_session = true;
+    entry->expected = false;
     entry->grace_ms = liveness_grace_ms(l);
     heap_put(&l->deadlines, &entry->deadline, now_ms + entry->grace_ms);
 }
@@ -148,8 +150,18 @@ void liveness_expect(struct liveness *l, uint64_t node, int64_t now_ms)
 {
     struct entry *entry = entry_of(l, node);
 
-    if (!entry->has_session)
-        heap_put(&l->deadlines, &entry->deadline, now_ms + l->period_ms * EXPECT_PERIODS);
+    if (entry->has_session)
+        return;
+    entry->expected = true;
+    unsuspect(l, entry);
+    heap_put(&l->deadlines, &entry->deadline, now_ms + l->period_ms * EXPECT_PERIODS);
+}
+
+bool liveness_awaits(const struct liveness *l, uint64_t node)
+{
+    const struct entry *entry = map64_get(&l->entries, node);
+
+    return entry && entry->expected;
 }
 
 void liveness_forget(struct liveness *l, uint64_t node)

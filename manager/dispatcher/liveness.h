@@ -30,8 +30,10 @@ void liveness_heard(struct liveness *l, uint64_t node, int64_t now_ms); /* anyth
 void liveness_closed(struct liveness *l, uint64_t node,
                      int64_t now_ms); /* it ended, by itself or with its connection */
 
-/* A node that should have a session and has none yet, because we have just become leader. */
+/* A node that should have a session and has none yet, because we have just become leader, or have asked it to come
+ * back at now_ms. */
 void liveness_expect(struct liveness *l, uint64_t node, int64_t now_ms);
+bool liveness_awaits(const struct liveness *l, uint64_t node); /* expected, and not come yet */
 void liveness_forget(struct liveness *l, uint64_t node);
 void liveness_clear(struct liveness *l);
 

@@ -17,7 +17,8 @@
 #include "proto/base/mem.h"
 #include "proto/base/message.h"
 
-#define WRITES_MAX 16 /* of one session under way: an agent must not fill our queue */
+#define TWIN_MS    30000 /* until a displaced agent may ask again */
+#define WRITES_MAX 16    /* of one session under way: an agent must not fill our queue */
 
 struct session_write { /* a write on behalf of a session */
     struct control_write write;
@@ -231,6 +232,10 @@ void node_session_flush(struct node_session *s, struct view *v, struct arena *a)
         node_session_send(s, &out);
     }
     while (s->stream && s->set && !node_session_blocked(s) && (!list_empty(&s->waiting) || s->is_full_set)) {
+        if (dispatcher_late(s->dispatcher)) {
+            flush_soon(s); /* behind those that had no turn yet */
+            return;
+        }
         ManagerMessage out = MANAGER_MESSAGE__INIT;
 
         if (!next_assignment(s, v, a, &assignment))
@@ -292,6 +297,18 @@ static int execute_registration(struct control_write *w, struct draft *d, struct
     return node_set_state(p, node->number, NODE_STATE__UP, "", write->address, e);
 }
 
+/* This session takes the place of `old`, and remembers whom else that one had displaced. */
+static void supersede(struct node_session *s, const struct node_session *old)
+{
+    bool is_same = memcmp(s->instance, old->instance, INSTANCE_BYTES) == 0; /* it lost its connection alone */
+
+    memcpy(s->superseded, old->superseded, sizeof(s->superseded));
+    if (is_same)
+        return;
+    memcpy(s->superseded[1], old->superseded[0], sizeof(s->superseded) - INSTANCE_BYTES);
+    memcpy(s->superseded[0], old->instance, INSTANCE_BYTES);
+}
+
 static void registered(struct node_session *s)
 {
     struct dispatcher *d = s->dispatcher;
@@ -301,6 +318,7 @@ static void registered(struct node_session *s)
         struct err e;
 
         err_set(&e, ERR_CONFLICT, "a newer session of this node was opened");
+        supersede(s, old);
         map64_remove(&d->by_node, s->node);
         dispatcher_logs_session_ended(d, s->node);
         old->node = 0;
@@ -480,6 +498,46 @@ static void on_end(void *ctx, struct rpc_stream *stream, const struct err *e)
 
 /* --- opening --------------------------------------------------------------------------------------- */
 
+/* Two agents with one identity, as when a machine was cloned: the newer has it. The other is kept away as long as
+ * that one is there, or they would displace each other for ever. */
+static bool has_twin(struct dispatcher *d, const struct index_node *node, const SessionOpen *open)
+{
+    static const uint8_t nobody[INSTANCE_BYTES];
+    const struct node_session *present = node ? dispatcher_session_of(d, node->number) : NULL;
+
+    if (!present || open->instance.len != INSTANCE_BYTES ||
+        memcmp(open->instance.data, nobody, sizeof(nobody)) == 0)
+        return false;
+    for (size_t i = 0; i < SESSION_TWINS_MAX; i++)
+        if (memcmp(open->instance.data, present->superseded[i], INSTANCE_BYTES) == 0)
+            return memcmp(open->instance.data, present->instance, INSTANCE_BYTES) != 0;
+    return false;
+}
+
+/* Whether it has to come back later, and when. */
+static bool not_now(struct dispatcher *d, const char *node_id, const SessionOpen *open, ComeBack *ret)
+{
+    int64_t now_ms = dispatcher_now_ms(d), wait_ms;
+    uint8_t id[IDENT_BYTES];
+
+    (void)ident_parse(node_id, id); /* checked */
+    const struct index_node *node = index_node_by_id(control_index(d->config.control), id);
+    if (has_twin(d, node, open)) {
+        ret->after_ms = TWIN_MS;
+        ret->why = (char *)"another agent has this node's identity: was the machine cloned? Make one of them leave "
+                           "the swarm with --force and join again";
+        return true;
+    }
+    wait_ms = admission_ask(d->admission, node_id, now_ms);
+    if (wait_ms == 0)
+        return false;
+    if (node && node->exists && node->state != NODE_STATE__DOWN && !dispatcher_session_of(d, node->number))
+        liveness_expect(d->liveness, node->number, now_ms + wait_ms); /* it is there: it is we who are busy */
+    ret->after_ms = (uint32_t)MIN(wait_ms, (int64_t)UINT32_MAX);
+    ret->why = (char *)"too many registrations at once, of this node or of all";
+    return true;
+}
+
 static int check_open(struct dispatcher *d, const struct rpc_identity *peer, const AgentMessage *message,
                       struct err *e)
 {
@@ -493,55 +551,81 @@ static int check_open(struct dispatcher *d, const struct rpc_identity *peer, con
     return check_description(message->open->description, e);
 }
 
+/* The one answer to a session that begins and ends here. */
+static void answer_alone(struct rpc_stream *stream, const ManagerMessage *out)
+{
+    static const struct rpc_stream_events ignore = {.on_message = NULL};
+    size_t size = manager_message__get_packed_size(out);
+    AUTO_FREE
+    uint8_t *packed = mem_alloc(size);
+
+    rpc_stream_set(stream, &ignore);
+    manager_message__pack(out, packed);
+    (void)rpc_send(stream, packed, size); /* the first message always has credit */
+    rpc_end(stream, NULL);
+}
+
 /* Another manager leads: the agent is sent there. Without a leader it is told so, and tries the next manager. */
 static void send_away(struct dispatcher *d, struct rpc_stream *stream)
 {
     static const struct rpc_stream_events ignore = {.on_message = NULL};
-    const char *leader = managers_leader(d->managers);
     ManagerMessage out = MANAGER_MESSAGE__INIT;
-    uint8_t packed[512];
     struct err e;
 
-    rpc_stream_set(stream, &ignore);
-    out.redirect = (char *)leader;
-    size_t size = manager_message__get_packed_size(&out);
-    if (!leader || size > sizeof(packed)) {
-        err_set(&e, ERR_UNAVAILABLE, "no leader: the managers have not agreed on one");
-        rpc_end(stream, &e);
+    out.redirect = (char *)managers_leader(d->managers);
+    if (out.redirect) {
+        answer_alone(stream, &out);
         return;
     }
-    manager_message__pack(&out, packed);
-    (void)rpc_send(stream, packed, size); /* the first message always has credit */
-    rpc_end(stream, NULL);
+    rpc_stream_set(stream, &ignore);
+    err_set(&e, ERR_UNAVAILABLE, "no leader: the managers have not agreed on one");
+    rpc_end(stream, &e);
+}
+
+static struct node_session *session_new(struct dispatcher *d, struct rpc_stream *stream, const char *node_id,
+                                        const SessionOpen *open)
+{
+    static const struct rpc_stream_events base = {
+        .on_message = on_message, .on_writable = on_writable, .on_end = on_end};
+    struct rpc_stream_events events = base;
+    struct node_session *s = mem_alloc(sizeof(*s));
+
+    s->dispatcher = d;
+    s->stream = stream;
+    memcpy(s->node_id, node_id, sizeof(s->node_id));
+    if (open->instance.len == INSTANCE_BYTES)
+        memcpy(s->instance, open->instance.data, INSTANCE_BYTES);
+    list_init(&s->waiting);
+    list_init(&s->flush);
+    list_push(&d->sessions, &s->link);
+    events.ctx = s;
+    rpc_stream_set(stream, &events);
+    return s;
 }
 
 void dispatcher_on_session(void *ctx, struct rpc_stream *stream, const struct rpc_identity *peer, const void *data,
                            size_t size)
 {
-    static const struct rpc_stream_events base = {
-        .on_message = on_message, .on_writable = on_writable, .on_end = on_end};
+    static const struct rpc_stream_events ignore = {.on_message = NULL};
     struct dispatcher *d = ctx;
-    struct rpc_stream_events events = base;
+    ManagerMessage out = MANAGER_MESSAGE__INIT;
+    ComeBack later = COME_BACK__INIT;
     struct err e;
 
     if (!d->leads) {
         send_away(d, stream);
         return;
     }
-    struct node_session *s = mem_alloc(sizeof(*s));
     AgentMessage *message = agent_message__unpack(NULL, size, data);
-    s->dispatcher = d;
-    s->stream = stream;
-    memcpy(s->node_id, peer->node_id, sizeof(s->node_id));
-    list_init(&s->waiting);
-    list_init(&s->flush);
-    list_push(&d->sessions, &s->link);
-    events.ctx = s;
-    rpc_stream_set(stream, &events);
-    if (check_open(d, peer, message, &e) == 0) {
-        submit_registration(s, message);
+    if (check_open(d, peer, message, &e) < 0) {
+        rpc_stream_set(stream, &ignore);
+        rpc_end(stream, &e);
+    } else if (not_now(d, peer->node_id, message->open, &later)) {
+        out.come_back = &later;
+        answer_alone(stream, &out);
+    } else {
+        submit_registration(session_new(d, stream, peer->node_id, message->open), message); /* takes it */
         return;
     }
     message_free(message);
-    node_session_end(s, &e);
 }

@@ -40,11 +40,13 @@ static bool orphans(struct plan *p, struct index_node *n)
 {
     if (!n->exists)
         return orphan_tasks(p, n, "Task belonged to a node that has been deleted");
+    int64_t orphan_ms = p->orphan_ms ? p->orphan_ms : ORPHAN_MS;
+
     if (n->state != NODE_STATE__DOWN || !n->down_since_ms)
         return true;
-    if (p->now_ms >= n->down_since_ms + ORPHAN_MS)
+    if (p->now_ms >= n->down_since_ms + orphan_ms)
         return orphan_tasks(p, n, "Task belonged to a node that has been unreachable for too long");
-    heap_put(&p->index->node_timers, &n->timer, n->down_since_ms + ORPHAN_MS);
+    heap_put(&p->index->node_timers, &n->timer, n->down_since_ms + orphan_ms);
     return true;
 }
 

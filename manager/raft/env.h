@@ -93,8 +93,12 @@ struct replica_env {
                  const void *data, size_t size);
 };
 
-/* The machine, on a libuv loop. Until managers are connected (issue 4) what is sent is lost. */
-struct replica_env *replica_env_real(struct uv_loop_s *loop);
+struct links; /* links.h */
+
+/* The machine, on a libuv loop. The links are borrowed, and one environment's at a time; NULL: what is sent is
+ * lost.
+ */
+struct replica_env *replica_env_real(struct uv_loop_s *loop, struct links *links);
 /* Once the replica it was given to has closed, or when none was ever opened with it; then its handles close as the
  * loop goes on. NULL is fine. */
 void replica_env_real_free(struct replica_env *env);

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "manager/raft/env.h"
+#include "manager/raft/links.h"
 #include "proto/base/file.h"
 #include "proto/base/mem.h"
 #include "proto/wire/mailbox.h"
@@ -40,7 +41,8 @@ struct lane {
 
 struct real_env {
     struct replica_env base;
-    uv_loop_t *loop; /* borrowed */
+    uv_loop_t *loop;     /* borrowed */
+    struct links *links; /* borrowed; NULL: none */
     struct env_events events;
     struct lane lanes[ENV_LANES];
     struct mailbox box; /* finished jobs */
@@ -181,8 +183,13 @@ static void attach(struct replica_env *base, const struct env_events *events)
 {
     struct real_env *env = real(base);
 
+    const struct links_events told = {
+        .ctx = events->ctx, .on_message = events->on_message, .on_gone = events->on_gone};
+
     env->events = *events;
     env->attached = true;
+    if (env->links)
+        links_attach(env->links, &told);
 }
 
 static void part_closed(struct real_env *env)
@@ -219,6 +226,8 @@ static void detach(struct replica_env *base, void (*closed)(void *ctx), void *ct
     struct real_env *env = real(base);
 
     env->detaching = true;
+    if (env->links)
+        links_attach(env->links, NULL);
     env->closed = closed;
     env->closed_ctx = ctx;
     close_if_idle(env);
@@ -356,15 +365,18 @@ static int real_remove(struct replica_env *env, const char *path, struct err *e)
 
 /* --- links ---------------------------------------------------------------------------------------- */
 
-/* There is no other manager to send to before issue 4; Raft takes this for a network that loses everything. */
-static void send_nowhere(struct replica_env *env, uint64_t to, const char *address, enum env_channel channel,
-                         const void *data, size_t size)
+static void real_send(struct replica_env *base, uint64_t to, const char *address, enum env_channel channel,
+                      const void *data, size_t size)
 {
+    struct real_env *env = real(base);
+
+    if (env->links) /* else it is lost, as in a network that loses everything */
+        links_send(env->links, to, address, channel, data, size);
 }
 
 /* --- life ----------------------------------------------------------------------------------------- */
 
-struct replica_env *replica_env_real(uv_loop_t *loop)
+struct replica_env *replica_env_real(uv_loop_t *loop, struct links *links)
 {
     struct real_env *env = mem_alloc(sizeof(*env));
 
@@ -389,9 +401,10 @@ struct replica_env *replica_env_real(uv_loop_t *loop)
         .file_close = real_close,
         .file_rename = real_rename,
         .file_remove = real_remove,
-        .send = send_nowhere,
+        .send = real_send,
     };
     env->loop = loop;
+    env->links = links;
     env->timer_ms = -1;
     for (int i = 0; i < ENV_LANES; i++) {
         struct lane *lane = &env->lanes[i];

@@ -112,10 +112,16 @@ void propose_answer(struct replica *r)
     call_back(r); /* proposals of a lost term are answered before the loss is told */
     enum replica_state state = state_now(r);
     uint64_t term = raft_current_term(&r->guard.core);
-    if (r->closing || (state == r->propose.announced && term == r->propose.announced_term))
+    bool changed = state != r->propose.announced || term != r->propose.announced_term;
+
+    if (r->closing)
         return;
     r->propose.announced = state;
+    uint64_t leader = replica_leader(r, NULL);
+    if (!changed && leader == r->propose.announced_leader)
+        return;
     r->propose.announced_term = term;
+    r->propose.announced_leader = leader;
     r->events.on_state(r->events.ctx, state, term);
 }
 
@@ -152,8 +158,7 @@ static void ensure_barrier(struct replica *r)
 
 /* --- proposing ------------------------------------------------------------------------------------ */
 
-/* Why nothing can be proposed now; 0: it can. */
-static int refuse(const struct replica *r, struct err *e)
+int replica_blocked(const struct replica *r, struct err *e)
 {
     unsigned full = 0, voters;
     uint64_t ids[MESSAGE_MEMBERS_MAX];
@@ -176,7 +181,7 @@ static int refuse(const struct replica *r, struct err *e)
 int replica_propose(struct replica *r, const void *data, size_t size,
                     void (*done)(void *ctx, const struct err *e, uint64_t index), void *ctx, struct err *e)
 {
-    int rc = refuse(r, e);
+    int rc = replica_blocked(r, e);
 
     if (rc < 0)
         return rc;

@@ -170,7 +170,7 @@ static int try_open(struct bench *b, struct err *e)
                                           .on_restore = on_restore,
                                           .on_fatal = on_fatal};
 
-    b->env = replica_env_real(&b->loop);
+    b->env = replica_env_real(&b->loop, NULL);
     b->state = REPLICA_FOLLOWER;
     b->commands = 0;
     struct replica_config config = config_of(b);
@@ -189,7 +189,7 @@ static void bootstrap(struct bench *b)
 {
     struct err e;
 
-    b->env = replica_env_real(&b->loop);
+    b->env = replica_env_real(&b->loop, NULL);
     struct replica_config config = config_of(b);
     if (replica_bootstrap(&config, &e) < 0)
         fail_msg("%s", e.text);

@@ -14,7 +14,8 @@ void *message_dup(const void *message)
     protobuf_c_message_pack(from, packed);
     void *copy = protobuf_c_message_unpack(from->descriptor, NULL, size, packed);
     if (!copy)
-        abort(); /* what we packed ourselves unpacks */
+        abort();            /* what we packed ourselves unpacks */
+    mem_wipe(packed, size); /* some hold keys */
     return copy;
 }
 

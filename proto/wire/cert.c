@@ -151,6 +151,19 @@ int cert_facts(const char *certificate_pem, struct cert_facts *ret, struct err *
     return rc;
 }
 
+int cert_dates(const void *der, size_t size, int64_t *ret_not_before_ms, int64_t *ret_not_after_ms, struct err *e)
+{
+    const unsigned char *at = der;
+    X509 *certificate = d2i_X509(NULL, &at, (long)MIN(size, CERT_PEM_BYTES_MAX));
+
+    if (!certificate)
+        return broken(e, ERR_INVALID, "malformed certificate");
+    *ret_not_before_ms = time_ms(X509_get0_notBefore(certificate));
+    *ret_not_after_ms = time_ms(X509_get0_notAfter(certificate));
+    X509_free(certificate);
+    return 0;
+}
+
 int cert_check(const char *certificate_pem, const char *key_pem, const char *root_pem, struct err *e)
 {
     X509 *certificate = read_certificate(certificate_pem, e),

@@ -28,6 +28,9 @@ struct cert_facts {
 /* What the first certificate of a PEM text says. ERR_INVALID when the subject is not one of ours. */
 int cert_facts(const char *certificate_pem, struct cert_facts *ret, struct err *e);
 
+/* When a certificate (DER), whoever's it is, is valid. */
+int cert_dates(const void *der, size_t size, int64_t *ret_not_before_ms, int64_t *ret_not_after_ms, struct err *e);
+
 /* ERR_INVALID unless the first certificate belongs to this key and a certificate of root_pem signed it. */
 int cert_check(const char *certificate_pem, const char *key_pem, const char *root_pem, struct err *e);
 

@@ -274,6 +274,7 @@ static void on_connected(uv_connect_t *request, int status)
     if (status == 0)
         status = begin(c);
     if (status < 0) {
+        c->refused = status == UV_ECONNREFUSED;
         err_number(&e, -status, "connect");
         broken(c, &e);
         return;

@@ -40,6 +40,7 @@ struct conn {
     bool ready;        /* the handshake is done */
     bool reading;      /* wanted by the owner */
     bool writing;      /* flight is */
+    bool refused;      /* dialed: nobody listens there */
     bool broken;       /* on_broken was told */
     bool closing;      /* conn_close was called */
 };

@@ -113,6 +113,15 @@ void rpc_conn_close(struct rpc_conn *c)
     start_closing(c, &e, true);
 }
 
+void rpc_conn_abandon(struct rpc_conn *c)
+{
+    struct err e;
+
+    err_set(&e, ERR_CANCELED, "connection was left to another");
+    c->link.broken = true; /* nothing is sent any more, nor the notice of TLS */
+    start_closing(c, &e, false);
+}
+
 static void on_broken(struct conn *link, const struct err *e)
 {
     start_closing(conn_of(link), e, false);
@@ -428,6 +437,16 @@ const uint8_t *rpc_conn_certificate(const struct rpc_conn *c, size_t *ret_size)
 {
     *ret_size = c->certificate_size;
     return c->certificate;
+}
+
+bool rpc_conn_is_open(const struct rpc_conn *c)
+{
+    return c->state != RPC_CLOSING;
+}
+
+bool rpc_conn_refused(const struct rpc_conn *c)
+{
+    return c->link.refused;
 }
 
 int rpc_conn_fd(const struct rpc_conn *c)

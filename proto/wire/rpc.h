@@ -6,9 +6,10 @@
  * a method number and a first message, carries messages both ways, and ends by either side with a code and a text.
  * A call is a stream with one message each way.
  *
- * Bounds: message size per method, streams per connection, bytes in flight per stream (256 KiB of credit),
- * connections per server and connections without a certificate, time for the handshake, idle time (pings). Whatever
- * breaks one closes the stream or the connection with a reason; nothing a peer sends may crash or grow us. */
+ * Bounds: message size per method, streams per connection, bytes in flight per stream (256 KiB of credit, more
+ * where a method says so), connections per server and connections without a certificate, time for the handshake,
+ * idle time (pings). Whatever breaks one closes the stream or the connection with a reason; nothing a peer sends
+ * may crash or grow us. */
 #pragma once
 
 #include <stdbool.h>
@@ -59,6 +60,7 @@ struct rpc_method {
      * stream. */
     void (*on_open)(void *ctx, struct rpc_stream *s, const struct rpc_identity *peer, const void *message,
                     size_t size);
+    uint32_t credit_bytes; /* that the peer may have under way on a stream; 0: 256 KiB, which is the least */
 };
 
 struct rpc_stream_events {
@@ -124,11 +126,15 @@ struct rpc_dial {
 int rpc_dial(uv_loop_t *loop, const struct rpc_dial *dial, const struct rpc_conn_events *events,
              struct rpc_conn **ret, struct err *e);
 void rpc_conn_close(struct rpc_conn *c); /* ends its streams with ERR_CANCELED; on_closed comes later */
+/* The same without a word to the peer: for a connection whose socket somebody else holds. */
+void rpc_conn_abandon(struct rpc_conn *c);
 const struct rpc_identity *rpc_conn_peer(const struct rpc_conn *c);
 const char *rpc_conn_address(const struct rpc_conn *c); /* the peer's "ip:port" */
 /* The peer's certificate and the chain's issuer as DER; NULL when it showed none. Borrowed. */
 const uint8_t *rpc_conn_certificate(const struct rpc_conn *c, size_t *ret_size);
-int rpc_conn_fd(const struct rpc_conn *c); /* borrowed; for the keeper's duplicate */
+int rpc_conn_fd(const struct rpc_conn *c);       /* borrowed; for the keeper's duplicate */
+bool rpc_conn_is_open(const struct rpc_conn *c); /* not yet on its way to on_closed */
+bool rpc_conn_refused(const struct rpc_conn *c); /* dialed, in on_closed: nobody listens at that address */
 
 /* --- streams ------------------------------------------------------------------------------------- */
 

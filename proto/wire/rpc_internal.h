@@ -13,7 +13,8 @@
 #include "proto/wire/frame.h"
 #include "proto/wire/rpc.h"
 
-#define RPC_CREDIT_BYTES     (256 * 1024)           /* of a stream, each way */
+#define RPC_CREDIT_BYTES     (256 * 1024)           /* of a stream, each way, when it begins */
+#define RPC_CREDIT_MAX       (16 * 1024 * 1024)     /* ... and at most, where the receiver's method gives more */
 #define RPC_CREDIT_STEP      (RPC_CREDIT_BYTES / 4) /* given back at least so much at a time */
 #define RPC_OUT_BYTES        (64 * 1024)            /* sealed and not yet taken: no more of streams is sealed */
 #define RPC_CONTROL_BYTES    (256 * 1024)           /* unsent answers of ours: the peer is read no further */

@@ -3,8 +3,9 @@
  * On the wire a stream is a sequence of bytes each way: messages, each after its length. Frames carry any piece of
  * it, so a large message does not hold up other streams and small ones share a frame.
  *
- * Credit: each side may have RPC_CREDIT_BYTES under way. What was delivered gives credit back; so do the pieces of
- * a message that is still incomplete, which is bounded by the largest message; nothing does while the stream is
+ * Credit: each side may have RPC_CREDIT_BYTES under way, or what the receiver's method gives at once when the
+ * stream begins (a long path needs more to be filled). What was delivered gives credit back; so do the pieces of a
+ * message that is still incomplete, which is bounded by the largest message; nothing does while the stream is
  * paused. A sender may queue what fits into its credit, or one message of any size when nothing is queued.
  *
  * Ends: each side sends END exactly once. The side that ends first goes on ignoring what comes until the other's
@@ -223,7 +224,10 @@ static int frame_data(struct rpc_stream *s, const uint8_t *data, size_t size, st
 
 static int frame_credit(struct rpc_stream *s, uint32_t credit, struct err *e)
 {
-    if (credit > RPC_CREDIT_BYTES - s->credit)
+    /* More than the least is for those we asked: who only opened a stream here does not say what we keep for it. */
+    uint32_t most = s->opened_by_peer ? RPC_CREDIT_BYTES : RPC_CREDIT_MAX;
+
+    if (s->credit > most || credit > most - s->credit)
         return err_set(e, ERR_CORRUPT, "stream %u was given more credit than there is", s->id);
     s->credit += credit;
     mark_ready(s);
@@ -297,6 +301,8 @@ static int frame_open(struct rpc_conn *c, const struct frame *f, struct err *e)
     s->opened_by_peer = m;
     s->message_bytes_max = m->message_bytes_max;
     s->open_sent = true;
+    if (m->credit_bytes > RPC_CREDIT_BYTES)
+        s->owed = MIN(m->credit_bytes, RPC_CREDIT_MAX) - RPC_CREDIT_BYTES; /* given with the next that is due */
     return f->size > 2 ? frame_data(s, f->payload + 2, f->size - 2, e) : 0;
 }
 

@@ -66,6 +66,11 @@ int replica_propose(struct replica *r, const void *data, size_t size,
     return 0;
 }
 
+int replica_blocked(const struct replica *r, struct err *e)
+{
+    return 0;
+}
+
 int replica_read(struct replica *r, void (*done)(void *ctx, const struct err *e), void *ctx, struct err *e)
 {
     return err_set(e, ERR_UNAVAILABLE, "no write here comes to nothing");

@@ -190,7 +190,7 @@ static double open_member(struct bench *b, int number, struct replica_env **ret_
         .key = key,
         .cluster = cluster,
         .snapshot_bytes = 1ULL << 40,
-        .env = replica_env_real(&b->loop),
+        .env = replica_env_real(&b->loop, NULL),
     };
     const struct replica_events events = {
         .ctx = b,

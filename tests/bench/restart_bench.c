@@ -195,7 +195,7 @@ static double begin_life(struct bench *b)
     bool there = access(raft_dir, F_OK) == 0;
     struct err e;
 
-    b->env = replica_env_real(&b->loop);
+    b->env = replica_env_real(&b->loop, NULL);
     if (dir_make(store_dir, 0700, &e) < 0 || store_open(&store, &b->store, &e) < 0)
         die(e.text);
     const struct replica_config config = {.dir = raft_dir,

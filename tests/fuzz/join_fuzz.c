@@ -42,10 +42,10 @@ static void sign(const void *request, size_t size)
 
 static void take_token(const char *token)
 {
-    char digest[CA_DIGEST_TEXT + 1], secret[CA_SECRET_TEXT + 1];
+    char digest[TOKEN_DIGEST_TEXT + 1], secret[CA_SECRET_TEXT + 1];
 
-    if (ca_token_parse(token, digest, secret, NULL) == 0)
-        must(strlen(digest) == CA_DIGEST_TEXT && strlen(secret) == CA_SECRET_TEXT);
+    if (token_parse(token, digest, secret, NULL) == 0)
+        must(strlen(digest) == TOKEN_DIGEST_TEXT && strlen(secret) == CA_SECRET_TEXT);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -58,6 +58,7 @@ struct engine {
     struct engine_log_options log_options;
     unsigned requests, events;
     char path[256];
+    int held; /* by engine_hold; -1: nothing */
 };
 
 /* --- records --------------------------------------------------------------------------------------- */
@@ -270,6 +271,7 @@ struct engine *fake_engine_new(uv_loop_t *loop, struct fake_world *world)
     en->world = world;
     list_init(&en->watches);
     list_init(&en->logs);
+    en->held = -1;
     return en;
 }
 
@@ -410,6 +412,16 @@ NodeDescription *engine_describe(struct engine *en, struct arena *a)
     node_description__init(d);
     d->hostname = (char *)"fake";
     return d;
+}
+
+void engine_hold(struct engine *en, int fd)
+{
+    en->held = fd;
+}
+
+int fake_engine_held(const struct engine *en)
+{
+    return en->held;
 }
 
 void engine_swarm_event(struct engine *en, const char *type, const char *action, const char *id,

@@ -70,6 +70,7 @@ void fake_engine_log_end(struct engine *en, const struct err *e);
 bool fake_engine_resumed(struct engine *en); /* since the last call */
 const struct engine_log_options *fake_engine_log_options(const struct engine *en);
 
+int fake_engine_held(const struct engine *en);          /* the descriptor that is held; -1: none */
 unsigned fake_engine_events(const struct engine *en);   /* of the swarm */
 unsigned fake_engine_requests(const struct engine *en); /* of HTTP */
 const char *fake_engine_path(const struct engine *en);  /* of the last one */

@@ -59,9 +59,15 @@ int manager_open(const struct manager_config *config, struct manager **ret, stru
     m->later.data = m;
     fake_manager.open = *ret = m;
     fake_manager.opens++;
+    fake_manager.raft_id = config->raft_id;
+    fake_manager.epoch = config->epoch;
+    fake_manager.forced = config->force_new_cluster;
     fake_manager.had_bootstrap = config->bootstrap != NULL;
     copy(fake_manager.listen, sizeof(fake_manager.listen), config->listen_address);
     copy(fake_manager.advertise, sizeof(fake_manager.advertise), config->advertise_address);
+    fake_manager.has_unlock_key = config->bootstrap && config->bootstrap->has_unlock_key;
+    if (fake_manager.has_unlock_key)
+        memcpy(fake_manager.unlock_key, config->bootstrap->unlock_key.data, MANAGER_LOCK_KEY);
     if (config->bootstrap) {
         free(fake_manager.root_pem);
         free(fake_manager.root_key_pem);
@@ -122,6 +128,22 @@ void fake_manager_stop(const char *why)
     assert(m);
     err_set(&e, ERR_IO, "%s", why);
     m->config.on_stopped(m->config.ctx, &e);
+}
+
+void fake_manager_lock_key(const uint8_t *key, uint64_t version)
+{
+    struct manager *m = fake_manager.open;
+
+    assert(m);
+    m->config.on_lock_key(m->config.ctx, key, version);
+}
+
+void fake_manager_remove(void)
+{
+    struct manager *m = fake_manager.open;
+
+    assert(m && m->config.on_removed);
+    m->config.on_removed(m->config.ctx);
 }
 
 int manager_port(const struct manager *m)
@@ -205,7 +227,7 @@ static void request_free(struct manager_request *r)
 
 bool manager_serves(const char *path)
 {
-    return strncmp(path, "/services", 9) == 0 || strcmp(path, "/swarm") == 0;
+    return strncmp(path, "/services", 9) == 0 || strncmp(path, "/swarm", 6) == 0;
 }
 
 void manager_ask(struct manager *m, struct manager_request *r)

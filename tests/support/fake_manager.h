@@ -11,7 +11,11 @@
 struct fake_manager {
     struct manager *open; /* NULL: none */
     bool had_bootstrap;   /* of the last one opened */
+    bool has_unlock_key;  /* likewise, of its bootstrap */
+    uint8_t unlock_key[MANAGER_LOCK_KEY];
     char listen[96], advertise[96];
+    uint64_t raft_id, epoch;
+    bool forced;            /* to go on alone */
     struct err refuse_open; /* code: manager_open fails like this */
     unsigned opens, closes;
     int port;
@@ -32,5 +36,8 @@ void fake_manager_reset(void); /* between tests */
 
 void fake_manager_ready(void);
 void fake_manager_stop(const char *why);
+void fake_manager_remove(void); /* from the group */
+/* What it says of the unlock key; NULL: there is none. */
+void fake_manager_lock_key(const uint8_t *key, uint64_t version);
 /* A page for the newest request. */
 void fake_manager_reply(int status, const char *type, const char *body, bool more);

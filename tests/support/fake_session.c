@@ -35,6 +35,7 @@ int session_open(const struct session_config *config, const char *const *manager
     uv_timer_init(config->loop, &s->end);
     fake_session.open = *ret = s;
     fake_session.opens++;
+    fake_session.epoch = config->cluster_epoch;
     session_set_managers(s, (char *const *)managers, manager_count);
     return 0;
 }
@@ -59,6 +60,22 @@ void session_close(struct session *s, void (*closed)(void *ctx), void *ctx)
     uv_close((uv_handle_t *)&s->end, on_end_closed);
 }
 
+void session_abandon(struct session *s, void (*closed)(void *ctx), void *ctx)
+{
+    fake_session.abandoned = true;
+    session_close(s, closed, ctx);
+}
+
+uint64_t session_epoch(const struct session *s)
+{
+    return fake_session.epoch;
+}
+
+int session_fd(const struct session *s)
+{
+    return fake_session.ready ? FAKE_SESSION_FD : -1;
+}
+
 void session_set_managers(struct session *s, char *const *managers, size_t count)
 {
     fake_session.manager_count = MIN(count, ARRAY_SIZE(fake_session.managers));
@@ -79,7 +96,7 @@ bool session_ready(const struct session *s)
 
 const char *session_manager(const struct session *s)
 {
-    return fake_session.ready ? FAKE_MANAGER : NULL;
+    return !fake_session.ready ? NULL : fake_session.address ? fake_session.address : FAKE_MANAGER;
 }
 
 int session_send(struct session *s, const AgentMessage *message, struct err *e)

@@ -7,7 +7,8 @@
 
 #include "agent/session.h"
 
-#define FAKE_MANAGER "10.0.0.1:2377"
+#define FAKE_MANAGER    "10.0.0.1:2377"
+#define FAKE_SESSION_FD 4711
 
 struct fake_session {
     struct session *open; /* NULL: none */
@@ -19,6 +20,9 @@ struct fake_session {
     unsigned sent, refused;
     unsigned resyncs;
     bool tls_set;
+    const char *address; /* of the manager it is with; NULL: FAKE_MANAGER */
+    uint64_t epoch;      /* as the agent opened it, or as the test says */
+    bool abandoned;      /* closed without a word to the manager */
     char managers[16][64];
     size_t manager_count;
     /* A message of the agent. Borrowed for the call. NULL: nobody cares. */

@@ -112,6 +112,87 @@ struct tls *port_tls(struct port *p, enum rpc_role role, const char *node_id, in
     return tls;
 }
 
+char *port_token(struct port *p)
+{
+    char token[CA_TOKEN_TEXT + 1];
+
+    if (ca_token(p->root_pem, "0000000000000000000000000", token, NULL) < 0)
+        FAIL("no token");
+    return mem_strdup(token);
+}
+
+static void reply_with(struct rpc_stream *stream, const ProtobufCMessage *reply)
+{
+    size_t size = protobuf_c_message_get_packed_size(reply);
+    AUTO_FREE
+    uint8_t *packed = mem_alloc(size + 1);
+
+    protobuf_c_message_pack(reply, packed);
+    (void)rpc_send(stream, packed, size); /* the first message always has credit */
+    rpc_end(stream, NULL);
+}
+
+static void on_root(void *ctx, struct rpc_stream *stream, const struct rpc_identity *peer, const void *message,
+                    size_t size)
+{
+    static const struct rpc_stream_events nothing = {0};
+    struct port *p = ctx;
+    RootReply reply = ROOT_REPLY__INIT;
+    const char *root = p->root_instead ? p->root_instead : p->root_pem;
+
+    rpc_stream_set(stream, &nothing);
+    p->roots++;
+    reply.certificate_pem = (ProtobufCBinaryData){strlen(root), (uint8_t *)root};
+    reply_with(stream, &reply.base);
+}
+
+static void on_member(void *ctx, struct rpc_stream *stream, const struct rpc_identity *peer, const void *message,
+                      size_t size)
+{
+    static const struct rpc_stream_events nothing = {0};
+    struct port *p = ctx;
+    MemberReply reply = MEMBER_REPLY__INIT;
+    AUTO_ARENA struct arena a;
+    char *managers[] = {p->address};
+
+    arena_init(&a);
+    rpc_stream_set(stream, &nothing);
+    p->members++;
+    const MemberRequest *request = arena_unpack(&a, &member_request__descriptor, message, size);
+    if (!request)
+        FAIL("malformed request of a manager");
+    (void)snprintf(p->member_address, sizeof(p->member_address), "%s", request->address); /* tests use short ones */
+    p->member_raft_id = request->raft_id;
+    p->member_leaves = request->leave;
+    if (p->refuse_member.code) {
+        rpc_end(stream, &p->refuse_member);
+        return;
+    }
+    reply.redirect = (char *)p->member_redirect;
+    reply.has_raft_id = reply.has_epoch = !p->member_redirect;
+    reply.raft_id = p->raft_id ? p->raft_id : request->has_raft_id ? request->raft_id : 7;
+    reply.epoch = p->member_epoch;
+    reply.managers = managers;
+    reply.n_managers = !p->member_redirect;
+    reply_with(stream, &reply.base);
+}
+
+/* Who it is for: the peer, or somebody new. */
+static struct rpc_identity issue_for(struct port *p, const IssueRequest *request, const struct rpc_identity *peer)
+{
+    struct rpc_identity who = *peer;
+
+    if (peer->role == RPC_ROLE_NONE) {
+        who.role = p->role == NODE_ROLE__MANAGER ? RPC_ROLE_MANAGER : RPC_ROLE_WORKER;
+        memcpy(who.node_id, PORT_NODE, sizeof(PORT_NODE));
+        memcpy(who.cluster_id, PORT_CLUSTER, sizeof(PORT_CLUSTER));
+        (void)snprintf(p->token, sizeof(p->token), "%s", request->token ? request->token : ""); /* fits */
+    } else if (p->changes_role) {
+        who.role = p->role == NODE_ROLE__MANAGER ? RPC_ROLE_MANAGER : RPC_ROLE_WORKER;
+    }
+    return who;
+}
+
 static void on_issue(void *ctx, struct rpc_stream *stream, const struct rpc_identity *peer, const void *message,
                      size_t size)
 {
@@ -132,9 +213,15 @@ static void on_issue(void *ctx, struct rpc_stream *stream, const struct rpc_iden
         rpc_end(stream, &p->refuse);
         return;
     }
+    if (p->issue_redirect) {
+        reply.redirect = (char *)p->issue_redirect;
+        reply_with(stream, &reply.base);
+        return;
+    }
+    struct rpc_identity who = issue_for(p, request, peer);
     AUTO_FREE
-    char *certificate = issue(p, request->csr_der.data, request->csr_der.len, peer);
-    if (!ident_parse(peer->node_id, node) || !ident_parse(peer->cluster_id, cluster))
+    char *certificate = issue(p, request->csr_der.data, request->csr_der.len, &who);
+    if (!ident_parse(who.node_id, node) || !ident_parse(who.cluster_id, cluster))
         FAIL("no identity");
     reply.has_certificate_pem = reply.has_root_pem = reply.has_node_id = reply.has_cluster_id = true;
     reply.certificate_pem = (ProtobufCBinaryData){strlen(certificate), (uint8_t *)certificate};
@@ -143,11 +230,7 @@ static void on_issue(void *ctx, struct rpc_stream *stream, const struct rpc_iden
     reply.cluster_id = (ProtobufCBinaryData){sizeof(cluster), cluster};
     if (p->spoil)
         p->spoil(&reply, p);
-    size_t packed_size = issue_reply__get_packed_size(&reply);
-    uint8_t *packed = arena_alloc(&a, packed_size);
-    issue_reply__pack(&reply, packed);
-    (void)rpc_send(stream, packed, packed_size); /* the first message always has credit */
-    rpc_end(stream, NULL);
+    reply_with(stream, &reply.base);
 }
 
 /* --- sessions -------------------------------------------------------------------------------------- */
@@ -186,10 +269,11 @@ void port_ready(struct port *p)
 static void send_away(struct port *p)
 {
     ManagerMessage message = MANAGER_MESSAGE__INIT;
+    ComeBack later = COME_BACK__INIT;
 
     message.redirect = (char *)p->redirect;
-    message.has_retry_ms = !p->redirect;
-    message.retry_ms = p->retry_ms;
+    later.after_ms = p->retry_ms;
+    message.come_back = p->redirect ? NULL : &later;
     port_send(p, &message);
 }
 
@@ -311,7 +395,10 @@ static int on_connect(void *ctx, struct rpc_conn *c, struct rpc_identity *peer, 
 void port_start(struct port *p)
 {
     static const struct rpc_method methods[] = {
-        {METHOD_ISSUE, "issue", RPC_ROLE_WORKER | RPC_ROLE_MANAGER, METHOD_JOIN_BYTES_MAX, .on_open = on_issue},
+        {METHOD_ROOT, "root", RPC_ROLE_NONE, METHOD_JOIN_BYTES_MAX, .on_open = on_root},
+        {METHOD_ISSUE, "issue", RPC_ROLE_NONE | RPC_ROLE_WORKER | RPC_ROLE_MANAGER, METHOD_JOIN_BYTES_MAX,
+         .on_open = on_issue},
+        {METHOD_MEMBER, "member", RPC_ROLE_MANAGER, METHOD_JOIN_BYTES_MAX, .on_open = on_member},
         {METHOD_SESSION, "session", RPC_ROLE_WORKER | RPC_ROLE_MANAGER, METHOD_SESSION_BYTES_MAX, .streams_max = 1,
          .on_open = on_session},
         {METHOD_LOGS, "logs", RPC_ROLE_WORKER | RPC_ROLE_MANAGER, METHOD_LOGS_BYTES_MAX, .streams_max = 256,

@@ -31,7 +31,22 @@ struct port {
     unsigned issues;
     struct err refuse;                          /* code: issue nothing, say this */
     void (*spoil)(IssueReply *, struct port *); /* change an answer before it leaves; NULL: honest */
-    struct rpc_identity issued_to;              /* who asked last */
+    struct rpc_identity issued_to;              /* who asked last; who joins is PORT_NODE */
+    const char *issue_redirect;                 /* say this instead of a certificate; NULL: do not */
+    NodeRole role;                              /* of who joins, whatever the token says */
+    bool changes_role;                          /* who renews gets that role too */
+    char token[128];                            /* that it showed */
+    const char *root_instead;                   /* what is said to be the root; NULL: it */
+    unsigned roots;                             /* asked for */
+
+    /* what a manager asked for */
+    unsigned members;
+    struct err refuse_member;
+    const char *member_redirect;
+    uint64_t raft_id, member_epoch; /* told to it; raft_id 0: as it said itself, or 7 */
+    char member_address[64];        /* what it said */
+    uint64_t member_raft_id;
+    bool member_leaves;
 
     unsigned connections, sessions; /* so far */
     bool mute;                      /* do not say "ready" to a session */
@@ -65,6 +80,9 @@ void port_close(struct port *p);
 /* Stop and go on listening, at the same address. */
 void port_stop(struct port *p);
 void port_start(struct port *p);
+
+/* The token that belongs to the root. Free it. */
+char *port_token(struct port *p);
 
 /* A certificate of this authority, valid from an hour ago for so long from now. Free both. */
 void port_certificate(struct port *p, enum rpc_role role, const char *node_id, int64_t lifetime_ms,

@@ -327,7 +327,7 @@ static void on_told(struct puppet *a, const ManagerMessage *m)
         at += (size_t)snprintf(a->managers + at, sizeof(a->managers) - at, "%s ", m->managers[i]);
     if (m->redirect)
         (void)snprintf(a->redirect, sizeof(a->redirect), "%s", m->redirect); /* an address */
-    a->retry_ms = m->has_retry_ms ? m->retry_ms : a->retry_ms;
+    a->retry_ms = m->come_back ? m->come_back->after_ms : a->retry_ms;
 }
 
 static void on_message(void *ctx, struct rpc_stream *stream, const void *data, size_t size)
@@ -406,6 +406,8 @@ static void on_conn_open(void *ctx, struct rpc_conn *conn, const struct rpc_iden
     open.description = &description;
     open.has_cluster_epoch = true;
     open.cluster_epoch = a->epoch;
+    open.has_instance = true;
+    open.instance = (ProtobufCBinaryData){sizeof(a->instance), a->instance};
     message.open = &open;
     events.ctx = a;
     size_t size = agent_message__get_packed_size(&message);
@@ -437,7 +439,7 @@ void puppet_connect(struct puppet *a)
     size_t at = 0;
     struct err e;
 
-    (void)snprintf(address, sizeof(address), "127.0.0.1:%d", a->cluster->port); /* fits */
+    (void)snprintf(address, sizeof(address), "%s", cluster_address(a->cluster)); /* fits */
     a->ends = 0;
     a->redirect[0] = '\0';
     a->retry_ms = 0;
@@ -451,11 +453,13 @@ void puppet_connect(struct puppet *a)
 
 static void begin(struct puppet *a, struct cluster *c, const char *hostname)
 {
+    static uint8_t instances;
     static const struct assignment_events base = {.on_set = on_set, .on_removed = on_removed};
     struct assignment_events events = base;
 
     memset(a, 0, sizeof(*a));
     a->cluster = c;
+    a->instance[0] = ++instances;
     a->hostname = mem_strdup(hostname);
     list_init(&a->due);
     list_init(&a->logs);
@@ -576,7 +580,7 @@ int puppet_try_join(struct puppet *a, const char *token, struct err *e)
 
     if (cert_key_new(&j.key_pem, e) < 0 || tls_new(NULL, NULL, a->cluster->founding.root_pem, &nobody, e) < 0)
         FAIL("%s", e->text);
-    (void)snprintf(address, sizeof(address), "127.0.0.1:%d", a->cluster->port); /* fits */
+    (void)snprintf(address, sizeof(address), "%s", cluster_address(a->cluster)); /* fits */
     struct rpc_dial dial = {.address = address, .tls = nobody};
     if (rpc_dial(&a->cluster->loop, &dial, &events, &j.conn, e) < 0)
         FAIL("%s", e->text);
@@ -590,7 +594,7 @@ int puppet_try_join(struct puppet *a, const char *token, struct err *e)
     return j.e.code;
 }
 
-void puppet_join(struct puppet *a, struct cluster *c, const char *hostname)
+void puppet_prepare_worker(struct puppet *a, struct cluster *c, const char *hostname)
 {
     char token[CA_TOKEN_TEXT + 1];
     struct err e;
@@ -599,6 +603,11 @@ void puppet_join(struct puppet *a, struct cluster *c, const char *hostname)
     if (ca_token(c->founding.root_pem, c->founding.worker_secret, token, &e) < 0 ||
         puppet_try_join(a, token, &e) < 0)
         FAIL("%s", e.text);
+}
+
+void puppet_join(struct puppet *a, struct cluster *c, const char *hostname)
+{
+    puppet_prepare_worker(a, c, hostname);
     puppet_connect(a);
     cluster_until(c, a->ready || a->ends);
     if (!a->ready)

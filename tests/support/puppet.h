@@ -45,13 +45,14 @@ struct puppet {
     bool no_logs;              /* does not open streams for logs */
     int64_t heartbeat_ms;
     uint64_t reports, acknowledged;
-    struct buf unsent;     /* one packed message for which there was no credit */
-    unsigned messages;     /* assignments */
-    unsigned rows;         /* how often it was told of its own row */
-    struct buf row;        /* packed, as it was told last */
-    char managers[256];    /* as it was told last, a blank after each */
-    char redirect[64];     /* where it was sent; "": nowhere */
-    uint32_t retry_ms;     /* when it is to come back; 0: that was not said */
+    struct buf unsent;  /* one packed message for which there was no credit */
+    unsigned messages;  /* assignments */
+    unsigned rows;      /* how often it was told of its own row */
+    struct buf row;     /* packed, as it was told last */
+    char managers[256]; /* as it was told last, a blank after each */
+    char redirect[64];  /* where it was sent; "": nowhere */
+    uint32_t retry_ms;  /* when it is to come back; 0: that was not said */
+    uint8_t instance[16];
     uint64_t epoch;        /* it says to have seen; afterwards what it was told */
     int64_t first_task_us; /* monotonic: when a task to be run came first; 0: never */
     struct err ended;      /* why the session ended last */
@@ -64,6 +65,8 @@ void puppet_start(struct puppet *a, struct cluster *c);
 void puppet_prepare(struct puppet *a, struct cluster *c);
 /* A worker that joins with the cluster's token first. */
 void puppet_join(struct puppet *a, struct cluster *c, const char *hostname);
+/* The same, joined and not yet connected. */
+void puppet_prepare_worker(struct puppet *a, struct cluster *c, const char *hostname);
 /* Only ask for a certificate with this token; a needs its cluster. Returns the code. */
 int puppet_try_join(struct puppet *a, const char *token, struct err *e);
 void puppet_connect(struct puppet *a); /* (again) */
