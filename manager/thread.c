@@ -24,6 +24,7 @@
 #include "manager/raft/env.h"
 #include "manager/raft/links.h"
 #include "manager/raft/member.h"
+#include "manager/rotation.h"
 #include "manager/serve.h"
 #include "manager/thread.h"
 #include "proto/base/file.h"
@@ -56,6 +57,7 @@ struct thread {
     struct dispatcher *dispatcher;
     struct forward *forward;
     struct membership *membership;
+    struct rotation *rotation;
     struct asks *asks;
     struct relay *relay;
     struct serve *serve;
@@ -244,6 +246,7 @@ static void on_turn(uv_idle_t *idle)
     consider(&next_ms, dispatcher_turn(t->dispatcher));
     consider(&next_ms, asks_turn(t->asks));
     consider(&next_ms, membership_turn(t->membership));
+    consider(&next_ms, rotation_turn(t->rotation));
     if (t->stopped)
         return;
     look_ready(t);
@@ -425,6 +428,7 @@ static int open_rest(struct thread *t, struct err *e)
                                            .ctx = t,
                                            .wake = wake};
     t->membership = membership_new(&membership);
+    t->rotation = rotation_new(&(struct rotation_config){.control = t->control, .ctx = t, .wake = wake});
     struct asks_config asks = {.control = t->control,
                                .dispatcher = t->dispatcher,
                                .forward = t->forward,
@@ -531,6 +535,7 @@ static void on_control_closed(void *ctx)
 
     dispatcher_free(t->dispatcher);
     membership_free(t->membership);
+    rotation_free(t->rotation);
     asks_free(t->asks);
     serve_free(t->serve);
     news_free(t->news);
