@@ -14,6 +14,7 @@
 
 #include "agent/front.h"
 #include "agent/identity.h"
+#include "manager/ca/ca.h"
 #include "proto/base/clock.h"
 #include "proto/base/entropy.h"
 #include "proto/base/file.h"
@@ -661,6 +662,114 @@ static void managers_are_remembered_for_the_next_start(void **state)
     identity__free_unpacked(identity, NULL);
 }
 
+/* --- the cluster's roots --------------------------------------------------------------------------- */
+
+static void tell_authority(const char *trust_pem, const char *issuer_pem, int64_t lifetime_ms)
+{
+    ManagerMessage message = MANAGER_MESSAGE__INIT;
+    Authority authority = AUTHORITY__INIT;
+
+    authority.root_pem = (ProtobufCBinaryData){strlen(trust_pem), (uint8_t *)trust_pem};
+    assert_int_equal(cert_key_digest(issuer_pem, &authority.issuer, NULL), 0);
+    authority.has_lifetime_ms = true;
+    authority.lifetime_ms = lifetime_ms;
+    message.authority = &authority;
+    fake_session_deliver(&message);
+}
+
+static bool stored_trusts(const char *root_pem)
+{
+    Identity *identity = NULL;
+
+    assert_int_equal(identity_read(dir, &identity, NULL), 0);
+    bool same = strcmp(identity->root_pem, root_pem) == 0;
+    identity__free_unpacked(identity, NULL);
+    return same;
+}
+
+static void node_follows_a_change_of_roots(void **state)
+{
+    AUTO_FREE
+    char *old = NULL;
+    AUTO_FREE
+    char *next = NULL;
+    char *next_key = NULL;
+
+    init_swarm();
+    fake_session_ready();
+    old = mem_strdup(fake_manager.root_pem);
+    AUTO_FREE
+    char *before = stored_certificate();
+    tell_authority(old, old, 90 * DAY_MS); /* as it is: nothing happens */
+    web_rest(&web, 20);
+    assert_int_equal(fake_manager.issues, 0);
+    assert_int_equal(fake_manager.certificates, 0);
+
+    assert_int_equal(ca_root_new(clock_wall_ms(clock_real()), &next, &next_key, NULL), 0);
+    AUTO_FREE
+    char *both = mem_printf("%s%s", old, next);
+    free(fake_manager.root_pem);
+    free(fake_manager.root_key_pem);
+    fake_manager.root_pem = mem_strdup(next);
+    fake_manager.root_key_pem = next_key;
+    fake_manager.trust_pem = mem_strdup(both);
+    tell_authority(both, next, 90 * DAY_MS);
+    assert_int_equal(fake_manager.certificates, 1); /* the roots, at once; the certificate follows */
+    web_until(&web, fake_manager.issues == 1 && fake_manager.certificates == 2);
+    web_until(&web, !stored_certificate_is(before) && stored_trusts(both));
+
+    tell_authority(next, next, 90 * DAY_MS); /* it is over */
+    web_until(&web, stored_trusts(next));
+    assert_int_equal(fake_manager.issues, 1);
+    assert_int_equal(fake_manager.certificates, 3);
+    assert_int_equal(fake_session.restarts, 0);
+    close_node();
+    open_node();
+    fake_manager_ready();
+    assert_string_equal(swarm_header(swarm), "active/manager");
+}
+
+static void roots_that_our_certificate_does_not_lead_to_wait_for_another(void **state)
+{
+    AUTO_FREE
+    char *old = NULL;
+    AUTO_FREE
+    char *next = NULL;
+    char *next_key = NULL;
+
+    init_swarm();
+    fake_session_ready();
+    old = mem_strdup(fake_manager.root_pem);
+    assert_int_equal(ca_root_new(clock_wall_ms(clock_real()), &next, &next_key, NULL), 0);
+    free(fake_manager.root_pem);
+    free(fake_manager.root_key_pem);
+    fake_manager.root_pem = mem_strdup(next);
+    fake_manager.root_key_pem = next_key;
+    tell_authority(next, next, 90 * DAY_MS); /* we were away all the time */
+    assert_true(stored_trusts(old));
+    assert_int_equal(fake_manager.certificates, 0);
+    web_until(&web, fake_manager.certificates == 1 && stored_trusts(next));
+    tell_authority("no PEM", next, 90 * DAY_MS);
+    web_rest(&web, 20);
+    assert_true(stored_trusts(next));
+}
+
+static void shorter_lifetime_pulls_the_renewal_in(void **state)
+{
+    init_swarm();
+    fake_session_ready();
+    tell_authority(fake_manager.root_pem, fake_manager.root_pem, 80 * DAY_MS);
+    web_rest(&web, 20);
+    assert_int_equal(fake_manager.issues, 0); /* there is time */
+    wall_shift_ms = 30 * DAY_MS;
+    swarm_look(swarm);
+    web_rest(&web, 20);
+    assert_int_equal(fake_manager.issues, 0); /* with the lifetime that it was issued with there still is */
+    tell_authority(fake_manager.root_pem, fake_manager.root_pem, 10 * DAY_MS);
+    web_until(&web, fake_manager.certificates == 1);
+    assert_int_equal(fake_manager.issues, 1);
+}
+
 /* --- autolock -------------------------------------------------------------------------------------- */
 
 #define AUTOLOCK_BODY \
@@ -949,6 +1058,9 @@ int main(void)
         TEST(manager_that_was_off_past_its_certificate_comes_back),
         TEST(leaving_while_the_identity_is_written_leaves_nothing),
         TEST(managers_are_remembered_for_the_next_start),
+        TEST(node_follows_a_change_of_roots),
+        TEST(roots_that_our_certificate_does_not_lead_to_wait_for_another),
+        TEST(shorter_lifetime_pulls_the_renewal_in),
         TEST(locked_manager_says_so_and_runs_nothing),
         TEST(tasks_of_a_locked_manager_run_on),
         TEST(right_key_unlocks_and_the_manager_resumes),

@@ -104,6 +104,7 @@ void swarm_start_agent(struct swarm *s)
                                   .ctx = s,
                                   .on_managers = on_managers,
                                   .on_node = swarm_on_node,
+                                  .on_authority = swarm_on_authority,
                                   .on_epoch = on_epoch,
                                   .on_session = on_session};
     struct err e;

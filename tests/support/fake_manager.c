@@ -36,6 +36,7 @@ void fake_manager_reset(void)
     assert(!fake_manager.open);
     free(fake_manager.root_pem);
     free(fake_manager.root_key_pem);
+    free(fake_manager.trust_pem);
     fake_manager = (struct fake_manager){.port = 2377};
 }
 
@@ -154,6 +155,17 @@ int manager_port(const struct manager *m)
 void manager_info(const struct manager *m, struct jwrite *j)
 {
     jwrite_int(j, "Managers", 1);
+    jwrite_array(j, "RemoteManagers");
+    jwrite_object(j, NULL);
+    jwrite_string(j, "NodeID", m->node_id);
+    jwrite_string(j, "Addr", fake_manager.advertise);
+    jwrite_end(j);
+    jwrite_end(j);
+}
+
+void manager_warnings(const struct manager *m, struct jwrite *j)
+{
+    jwrite_string(j, NULL, "of the fake manager");
 }
 
 /* --- certificates ---------------------------------------------------------------------------------- */
@@ -198,7 +210,8 @@ int manager_issue(struct manager *m, const void *request_der, size_t size,
     (void)ident_parse(m->cluster_id, cluster);
     reply.has_certificate_pem = reply.has_root_pem = reply.has_node_id = reply.has_cluster_id = true;
     reply.certificate_pem = (ProtobufCBinaryData){strlen(certificate), (uint8_t *)certificate};
-    reply.root_pem = (ProtobufCBinaryData){strlen(fake_manager.root_pem), (uint8_t *)fake_manager.root_pem};
+    const char *trust = fake_manager.trust_pem ? fake_manager.trust_pem : fake_manager.root_pem;
+    reply.root_pem = (ProtobufCBinaryData){strlen(trust), (uint8_t *)trust};
     reply.node_id = (ProtobufCBinaryData){sizeof(node), node};
     reply.cluster_id = (ProtobufCBinaryData){sizeof(cluster), cluster};
     size_t packed = issue_reply__get_packed_size(&reply);

@@ -27,6 +27,7 @@ struct fake_manager {
 
     /* signing for its own node: by this authority; NULL: it does not lead */
     char *root_pem, *root_key_pem; /* owned, of the last founding: kept over a restart */
+    char *trust_pem;               /* owned: the roots that it tells to trust; NULL: root_pem */
     unsigned issues, certificates; /* asked for; set */
 };
 
