@@ -717,9 +717,6 @@ static void fault(const char *what, const char *p99, unsigned runs, double (*onc
         took[i] = (int64_t)(once() * 1e3);
     }
     qsort(took, runs, sizeof(*took), ascending);
-    if (getenv("ALL"))
-        for (unsigned i = 0; i < runs; i++)
-            printf("%.0f ", (double)took[i] / 1e3);
     printf("BENCH P8 %s %.1f ms n=%u least=%.1f most=%.1f managers=%d\n", what, (double)took[runs / 2] / 1e3, runs,
            (double)took[0] / 1e3, (double)took[runs - 1] / 1e3, MANAGERS);
     if (p99)
