@@ -15,7 +15,7 @@
 
 #include "engine/container/bundle_part.h"
 #include "engine/container/procfs.h"
-#include "engine/container/signal.h"
+#include "proto/base/signal.h"
 #include "proto/base/mem.h"
 
 #define PLAN_VERSION 1

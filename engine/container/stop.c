@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "engine/container/container.h"
-#include "engine/container/signal.h"
+#include "proto/base/signal.h"
 #include "proto/base/file.h"
 #include "proto/base/log.h"
 #include "proto/base/mem.h"

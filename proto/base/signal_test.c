@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "engine/container/signal.h"
+#include "proto/base/signal.h"
 #include "proto/base/err.h"
 #include "proto/base/mem.h"
 
