@@ -22,12 +22,20 @@
 #define LEVEL_ENTRIES 64
 #define REACHABLE_MS  2000
 #define LOOK_MS       50
+#define SAY_MS        2000
 #define HELD_MS       100
 #define HELD_MOST_MS  5000
 
 struct held { /* what failed lately */
     uint64_t raft_id;
     int64_t until_ms, pause_ms;
+};
+
+struct waiting { /* for what, and since when */
+    uint64_t raft_id;
+    const char *why;
+    int64_t since_ms;
+    bool said;
 };
 
 struct membership {
@@ -42,7 +50,7 @@ struct membership {
     bool leads;
     int64_t leads_since_ms;         /* monotonic */
     struct held held[MEMBERS_MOST]; /* raft_id 0: free */
-    struct membership_step said;    /* the last WAIT that was logged */
+    struct waiting waiting;
 };
 
 static int64_t now_ms(const struct membership *m)
@@ -272,15 +280,18 @@ static void gather(struct membership *m, struct facts *f)
     }
 }
 
-/* Once per reason. */
+/* Once per reason, when it has lasted: whoever joins is waited for a moment. */
 static void say(struct membership *m)
 {
-    if (m->said.raft_id == m->step.raft_id && m->said.why == m->step.why)
+    struct waiting *w = &m->waiting;
+
+    if (w->raft_id != m->step.raft_id || w->why != m->step.why)
+        *w = (struct waiting){.raft_id = m->step.raft_id, .why = m->step.why, .since_ms = now_ms(m)};
+    if (!w->why || w->said || now_ms(m) < w->since_ms + SAY_MS)
         return;
-    m->said = m->step;
-    if (m->step.verb == MEMBERSHIP_WAIT)
-        log_warn("the managers are not yet as wished", "member=%llu why=\"it %s\"",
-                 (unsigned long long)m->step.raft_id, m->step.why);
+    w->said = true;
+    log_warn("the managers are not yet as wished", "member=%llu why=\"it %s\"", (unsigned long long)w->raft_id,
+             w->why);
 }
 
 static bool anything_held(struct membership *m)
@@ -300,7 +311,8 @@ int64_t membership_turn(struct membership *m)
         return -1; /* its end wakes us */
     if (!control_leads(m->config.control) || !store_count(control_store(m->config.control), KIND_CLUSTER)) {
         memset(m->held, 0, sizeof(m->held));
-        m->said = m->step = (struct membership_step){0};
+        m->step = (struct membership_step){0};
+        m->waiting = (struct waiting){0};
         m->leads = false;
         return -1;
     }
@@ -355,6 +367,14 @@ static enum membership_reach reach_of(const struct membership *m, const struct r
     return now_ms(m) < m->leads_since_ms + reachable_ms ? MEMBERSHIP_UNKNOWN : MEMBERSHIP_UNREACHABLE;
 }
 
+/* A change counts here once it is committed; in Raft's configuration it does at once. */
+static bool is_voter(const struct membership *m, const struct replica_member *member)
+{
+    if (!m->under_way || m->step.raft_id != member->id)
+        return member->voter;
+    return m->step.verb == MEMBERSHIP_DEMOTE || (m->step.verb != MEMBERSHIP_PROMOTE && member->voter);
+}
+
 bool membership_describe(struct membership *m, uint64_t raft_id, struct membership_facts *ret)
 {
     struct replica *r = control_replica(m->config.control);
@@ -365,7 +385,7 @@ bool membership_describe(struct membership *m, uint64_t raft_id, struct membersh
         if (members[i].id != raft_id)
             continue;
         ret->is_leader = replica_leader(r, NULL) == raft_id;
-        ret->is_voter = members[i].voter;
+        ret->is_voter = is_voter(m, &members[i]);
         ret->reach = reach_of(m, &members[i]);
         ret->why = m->step.verb == MEMBERSHIP_WAIT && m->step.raft_id == raft_id ? m->step.why : NULL;
         return true;
@@ -386,7 +406,7 @@ static const struct index_node *node_of(const struct index *x, uint64_t raft_id)
 int membership_check_demotion(struct membership *m, struct plan *p, uint64_t number, struct err *e)
 {
     size_t left = 0, reachable = 0;
-    bool is_voter = false;
+    bool has_vote = false;
     struct facts f;
 
     gather(m, &f);
@@ -396,13 +416,13 @@ int membership_check_demotion(struct membership *m, struct plan *p, uint64_t num
         if (!f.members[i].voter || !node)
             continue;
         if (node->number == number) {
-            is_voter = true;
+            has_vote = true;
         } else if (node->role == NODE_ROLE__MANAGER) { /* and not on its way out */
             left++;
             reachable += f.members[i].reachable;
         }
     }
-    if (!is_voter)
+    if (!has_vote)
         return 0; /* it has no vote: nothing is lost */
     if (!left)
         return err_set(e, ERR_PRECONDITION, "attempting to demote the last manager of the swarm");

@@ -61,8 +61,11 @@ static void a_member_that_lags_is_given_a_snapshot(void **state)
     group_open(&g);
     group_found(&g, 3);
     member_close(&g.members[3]);
-    for (int i = 0; i < 100 && g.members[1].snapshots < 3; i++)
-        group_propose(&g, 100, 3000); /* until the log is cut behind what it has */
+    struct replica_stats stats = {0};
+    for (int i = 0; i < 200 && stats.snapshots < 3; i++) { /* until the log is cut behind what it has */
+        group_propose(&g, 100, 3000);
+        replica_stats(g.members[1].replica, &stats);
+    }
     group_propose(&g, 100, 100);
     member_open(&g.members[3], false);
     group_assert_equal(&g);

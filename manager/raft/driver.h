@@ -67,6 +67,7 @@ struct propose {
     bool leading;         /* the core leads */
     enum replica_state announced;
     uint64_t announced_term;
+    uint64_t announced_leader;
 };
 
 struct read_request {

@@ -352,6 +352,11 @@ void replica_close(struct replica *r, void (*closed)(void *ctx), void *ctx)
 
 /* --- questions ------------------------------------------------------------------------------------ */
 
+uint64_t replica_id(const struct replica *r)
+{
+    return r->id;
+}
+
 enum replica_state replica_state(const struct replica *r)
 {
     return r->propose.announced;

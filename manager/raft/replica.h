@@ -39,8 +39,9 @@ struct replica_snapshot_source {
 
 struct replica_events {
     void *ctx;
-    /* Leadership changed. LEADER comes only once the new term's barrier is applied: drafts may be opened. On loss
-     * every proposal under way is answered with ERR_UNAVAILABLE first ("outcome unknown"). */
+    /* Leadership changed, here or as replica_leader tells it. LEADER comes only once the new term's barrier is
+     * applied: drafts may be opened. On loss every proposal under way is answered with ERR_UNAVAILABLE first
+     * ("outcome unknown"). */
     void (*on_state)(void *ctx, enum replica_state state, uint64_t term);
     /* Committed and locally durable entries, in order, each exactly once since open, beginning after `applied` of
      * the config. One batch per turn. A code stops the replica (on_fatal). */
@@ -85,6 +86,7 @@ int replica_open(const struct replica_config *config, const struct replica_event
                  struct err *e);
 void replica_close(struct replica *r, void (*closed)(void *ctx), void *ctx);
 
+uint64_t replica_id(const struct replica *r);
 enum replica_state replica_state(const struct replica *r);
 uint64_t replica_term(const struct replica *r);
 uint64_t replica_leader(const struct replica *r, const char **ret_address); /* its id; 0: none known */

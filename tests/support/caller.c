@@ -36,7 +36,7 @@ int caller_open(struct caller *k, struct cluster *c, struct tls *tls)
     struct err e;
 
     *k = (struct caller){0};
-    (void)snprintf(address, sizeof(address), "127.0.0.1:%d", c->port); /* fits */
+    (void)snprintf(address, sizeof(address), "%s", cluster_address(c)); /* fits */
     if (rpc_dial(&c->loop, &dial, &events, &k->conn, &e) < 0)
         FAIL("%s", e.text);
     cluster_until(c, k->opened || !k->conn);
