@@ -52,6 +52,7 @@ check "self is the node that is asked" eval 'for n in m1 m2 m3; do equals "$(sh_
 check "addresses are those of the machines" equals "$(for n in $nodes; do sh_ m2 node inspect -f '{{.Status.Addr}}' $n; done | tr '\n' ' ')" "$(for n in $nodes; do address $n; done | tr '\n' ' ')"
 check "filters" eval 'equals "$(sh_ m2 node ls -f role=worker --format "{{.Hostname}}" | sort | tr "\n" " ")" "w1 w2 " && equals "$(sh_ m3 node ls -f name=w1 -q | wc -l)" 1'
 check "a rotated token lets nobody in" eval 'new=$(sh_ m2 swarm join-token -q --rotate worker) && [ "$new" != "$worker" ] && equals "$(sh_ m3 swarm join-token -q worker)" "$new" && equals "$(sh_ m3 swarm join-token -q manager)" "$manager"'
+all_good # what follows builds on it
 
 # --- services, by any manager ------------------------------------------------------------------------------------------------
 
@@ -65,6 +66,7 @@ check "drain: it gives its tasks up" eval 'sh_ m3 node update --availability dra
 check "active: it takes tasks again" eval 'sh_ m2 node update --availability active w1 && sh_ m2 service scale -d web=12 && settled m2 web 12/12 && eventually 20 eval "[ \"\$(count_on w1 web)\" -ge 2 ]"'
 check "labels decide where tasks go" eval 'sh_ m2 node update --label-add disk=fast w2 && create m3 --name fast --replicas 2 --constraint node.labels.disk==fast busy:1 sleep 100000 && settled m3 fast 2/2 && equals "$(count_on w2 fast)" 2 && sh_ m3 service rm fast'
 sh_ m2 service scale -d web=5 >/dev/null
+all_good # what follows builds on it
 
 # --- roles ---------------------------------------------------------------------------------------------------------------------
 
@@ -80,6 +82,7 @@ check "another one leads" eventually 20 eval 'l=$(leader $other) && [ -n "$l" ] 
 check "the old one is a worker" eval 'eventually 20 eval "equals \"\$(controls $old)\" false" && eventually 20 eval "equals \"\$(member $other $old)\" \"Ready Active\""'
 check "it is promoted again" eval 'sh_ $other node promote $old && eventually 20 eval "equals \"\$(member $other $old)\" \"Ready Active Reachable\"" && eventually 20 eval "equals \"\$(controls $old)\" true"'
 check "the service noticed nothing" settled m2 web 6/6
+all_good # what follows builds on it
 
 # --- leaving ---------------------------------------------------------------------------------------------------------------------
 

@@ -59,6 +59,7 @@ check "the leader's machine loses its power: the next write is taken by another"
 machine_on "$old" --warm 0 || exit 1
 check "it comes back, too" all_ready "$one" 4
 check "the tasks noticed nothing" unchanged
+all_good # what follows builds on it
 
 # --- the address of one changes -----------------------------------------------------------------------------------------------------
 
@@ -66,6 +67,7 @@ node_stop m3 >/dev/null && move m3 33
 node_start m3 --warm 0 || exit 1
 check "a manager comes back at another address" eval 'all_ready m1 4 && eventually 20 eval "equals \"\$(sh_ m1 node inspect -f \"{{.ManagerStatus.Addr}} {{.ManagerStatus.Reachability}}\" m3)\" \"10.77.0.33:2377 reachable\""'
 check "and counts: with another one gone there is a majority" eval 'node_kill m2 && within 15 eventually 15 scale m3 3 && node_start m2 --warm 0 && all_ready m3 4'
+all_good # what follows builds on it
 
 # --- the majority dies -----------------------------------------------------------------------------------------------------------------
 
@@ -81,6 +83,7 @@ check "the tasks run on" unchanged
 node_start "$one" --warm 0 || exit 1
 check "with one of them back all goes on" eval 'within 15 eventually 15 scale $survivor 3 && eventually 20 eval "equals \"\$(ready $survivor)\" 3"'
 check "the tasks noticed nothing of it" eval 'settled $one 3/3 && unchanged'
+all_good # what follows builds on it
 
 # --- and does not come back ---------------------------------------------------------------------------------------------------------------
 
