@@ -273,7 +273,8 @@ $(KEEPER_UNIT): $(B)/%: $(B)/%.o $(KEEPER_ARCHIVES)
 FAKE_ENGINE := $(B)/tests/support/fake_engine.o
 FAKE_SESSION := $(B)/tests/support/fake_session.o
 $(B)/agent/logs_test: $(FAKE_ENGINE)
-$(B)/agent/front_test: $(FAKE_ENGINE) $(FAKE_SESSION) $(B)/tests/support/fake_manager.o
+$(B)/agent/front_test $(B)/agent/membership_test: $(FAKE_ENGINE) $(FAKE_SESSION) \
+	$(addprefix $(B)/tests/support/,fake_manager.o fake_node.o)
 $(B)/agent/agent_test $(B)/tests/simulation/agent_sim: $(FAKE_ENGINE) $(FAKE_SESSION)
 $(B)/agent/session_test: $(B)/agent/session.o # engine/job has a session of its own
 $(B)/tests/fuzz/agent_fuzz: $(FAKE_ENGINE) $(FAKE_SESSION)

@@ -219,6 +219,19 @@ struct tls *swarm_tls(void *ctx)
     return ((struct swarm *)ctx)->tls;
 }
 
+/* Take a changed identity and what was made of it. */
+static void use_identity(struct swarm *s, const Identity *changed, struct tls *tls)
+{
+    swarm_replace_identity(s, changed);
+    tls_unref(s->tls);
+    s->tls = tls;
+    if (s->agent)
+        agent_set_tls(s->agent, tls, s->identity);
+    if (s->manager)
+        manager_set_certificate(s->manager, s->identity->certificate_pem, s->identity->key_pem,
+                                s->identity->root_pem);
+}
+
 static int on_renewed(void *ctx, const char *certificate_pem, const char *key_pem, const char *root_pem,
                       struct tls **ret_tls, struct err *e)
 {
@@ -240,14 +253,8 @@ static int on_renewed(void *ctx, const char *certificate_pem, const char *key_pe
     changed.certificate_pem = (char *)certificate_pem;
     changed.key_pem = (char *)key_pem;
     changed.root_pem = (char *)root_pem;
-    swarm_replace_identity(s, &changed);
+    use_identity(s, &changed, tls);
     mem_wipe(data_key, sizeof(data_key));
-    tls_unref(s->tls);
-    s->tls = tls;
-    if (s->agent)
-        agent_set_tls(s->agent, tls);
-    if (s->manager)
-        manager_set_certificate(s->manager, certificate_pem, key_pem, root_pem);
     *ret_tls = tls;
     swarm_role_taken(s, before);
     return 0;
@@ -272,6 +279,52 @@ void swarm_start_renewal(struct swarm *s)
         s->renew = NULL; /* the identity was checked when it was read: cannot happen, and is said if it does */
         log_error("this node's certificate will not be renewed", "error=\"%s\"", e.text);
     }
+}
+
+/* --- the cluster's roots --------------------------------------------------------------------------- */
+
+/* Trust these roots and no others. Not when our own certificate does not lead to them: then another one is due,
+ * which brings them. */
+static void take_roots(struct swarm *s, const char *root_pem)
+{
+    Identity changed = *s->identity;
+    struct tls *tls = NULL;
+    struct err e;
+
+    if (strcmp(root_pem, changed.root_pem) == 0)
+        return;
+    changed.root_pem = (char *)root_pem;
+    int rc = cert_check(changed.certificate_pem, changed.key_pem, root_pem, &e);
+    if (rc == 0)
+        rc = tls_new(changed.certificate_pem, changed.key_pem, root_pem, &tls, &e);
+    if (rc < 0) {
+        log_warn("the cluster's roots are taken with the next certificate", "error=\"%s\"", e.text);
+        return;
+    }
+    log_info("the cluster's roots have changed", "node=%s", changed.node_id);
+    use_identity(s, &changed, tls);
+    if (s->renew)
+        renew_set_tls(s->renew, tls);
+}
+
+void swarm_on_authority(void *ctx, const Authority *authority)
+{
+    struct swarm *s = ctx;
+    AUTO_FREE
+    char *root_pem = mem_strndup((const char *)authority->root_pem.data, authority->root_pem.len);
+    uint64_t issuer = 0;
+
+    if (!may_write(s))
+        return;
+    take_roots(s, root_pem);
+    if (!s->renew)
+        return;
+    int64_t within_ms = authority->within_ms;
+    if (cert_issuer_digest(s->identity->certificate_pem, s->identity->root_pem, &issuer, NULL) < 0 ||
+        issuer != authority->issuer)
+        renew_soon(s->renew, (int64_t)entropy_below(s->config.entropy, (uint64_t)within_ms + 1));
+    else
+        renew_limit(s->renew, authority->lifetime_ms, within_ms);
 }
 
 void swarm_look(struct swarm *s)

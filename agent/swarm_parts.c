@@ -104,6 +104,7 @@ void swarm_start_agent(struct swarm *s)
                                   .ctx = s,
                                   .on_managers = on_managers,
                                   .on_node = swarm_on_node,
+                                  .on_authority = swarm_on_authority,
                                   .on_epoch = on_epoch,
                                   .on_session = on_session};
     struct err e;
@@ -325,8 +326,8 @@ void swarm_close_parts(struct swarm *s, void (*then)(struct swarm *s))
     s->then = then;
     if (s->closing) /* they are on their way already */
         return;
-    s->closing =
-        (s->agent != NULL) + (s->manager != NULL) + (s->renew != NULL) + (s->join != NULL) + s->reopen.closing;
+    s->closing = (s->agent != NULL) + (s->manager != NULL) + (s->renew != NULL) + (s->join != NULL) +
+                 (s->role.member != NULL) + s->reopen.closing;
     s->manager_ready = s->reopen.waits = false;
     stop_timer(s);
     bool none = s->closing == 0;

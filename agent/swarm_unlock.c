@@ -136,7 +136,7 @@ static int unlock(struct swarm *s, const char *body, size_t length, struct err *
     s->identity = whole;
     swarm_resume(s);
     if (s->agent && s->tls)
-        agent_set_tls(s->agent, s->tls);
+        agent_set_tls(s->agent, s->tls, s->identity);
     return 0;
 }
 

@@ -366,6 +366,11 @@ static int on_apply(void *ctx, const struct replica_entry *entries, size_t count
     return 0;
 }
 
+static uint64_t on_digest(void *ctx)
+{
+    return store_digest(((struct control *)ctx)->store);
+}
+
 static long snapshot_read(void *ctx, void *into, size_t size, struct err *e)
 {
     return store_snapshot_read(ctx, into, size, e);
@@ -455,6 +460,7 @@ int control_open(const struct control_config *config, struct control **ret, stru
                                           .on_snapshot = on_snapshot,
                                           .on_restore = on_restore,
                                           .on_fatal = on_fatal,
+                                          .on_digest = on_digest,
                                           .on_removed = on_removed};
 
     c->config = *config;

@@ -74,11 +74,16 @@ static void not_removed(unsigned i, const char *query, const char *text)
         fail_msg("%s", body);
 }
 
-static void write_something(void)
+static void write_to(struct cluster *c)
 {
     static unsigned n;
 
-    cluster_expect(group_lead(&g), 201, "POST", "/services/create", service(++n));
+    cluster_expect(c, 201, "POST", "/services/create", service(++n));
+}
+
+static void write_something(void)
+{
+    write_to(group_lead(&g));
 }
 
 /* --- joining ------------------------------------------------------------------------------------------------- */
@@ -258,6 +263,74 @@ static void managers_leave_and_are_answered_when_they_may_go(void **state)
     assert_int_equal(group_leave(&g, leader()), ERR_PRECONDITION);
 }
 
+static void manager_that_moved_is_followed(void **state)
+{
+    managers(3);
+    unsigned i = follower();
+    struct cluster *c = &g.at[i];
+
+    group_stop(&g, i);
+    (void)snprintf(strrchr(c->listen, ':'), 6, ":2378"); /* as long as it was */
+    memcpy(c->advertise, c->listen, sizeof(c->advertise));
+    group_start(&g, i); /* before anybody was told: its links say it */
+    group_until(&g, c->ready);
+    assert_int_equal(group_announce(&g, i, false), 0);
+    group_until(&g, group_is_level(&g, 3));
+    assert_string_equal(group_node(&g, i, "ManagerStatus.Addr"), c->advertise);
+    group_stop(&g, 3 - i - leader()); /* so that its vote counts */
+    write_something();
+}
+
+/* --- going on alone --------------------------------------------------------------------------------------------
+ */
+
+static void survivor_goes_on_alone_with_every_object_and_refuses_the_others(void **state)
+{
+    managers(3);
+    unsigned survivor = follower();
+    struct cluster *c = &g.at[survivor];
+
+    for (unsigned i = 0; i < 20; i++)
+        write_something();
+    const char *services = cluster_expect(group_lead(&g), 200, "GET", "/services", NULL);
+    const char *before = json_at(&g.at[0], services, "#");
+    group_until(&g, g.at[1].ready && g.at[2].ready);
+    for (unsigned i = 0; i < 3; i++)
+        group_stop(&g, i);
+    c->force_new_cluster = true;
+    c->epoch++;
+    group_start(&g, survivor);
+    group_until(&g, c->ready);
+    assert_int_equal(leader(), survivor);
+    assert_string_equal(json_at(c, cluster_expect(c, 200, "GET", "/services", NULL), "#"), before);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_string_equal(group_node(&g, i, "Spec.Role"), i == survivor ? "manager" : "worker");
+        assert_true(!group_node(&g, i, "ManagerStatus") == (i != survivor));
+    }
+    write_something();
+    /* The others, which know nothing of it, make a group without it. */
+    c->force_new_cluster = false;
+    for (unsigned i = 0; i < 3; i++)
+        if (i != survivor)
+            group_start(&g, i);
+    group_rest(&g, 1500);
+    write_to(c);
+    for (unsigned i = 0; i < 3; i++)
+        if (i != survivor)
+            group_stop(&g, i);
+    for (unsigned i = 0; i < 3; i++)
+        if (i != survivor)
+            assert_int_equal(group_announce(&g, i, false), ERR_DENIED);
+    /* Again without being told to, and with another that joins. */
+    group_stop(&g, survivor);
+    group_start(&g, survivor);
+    group_until(&g, c->ready);
+    group_join(&g);
+    group_until(&g, group_is_level(&g, 2));
+    assert_int_equal(g.at[3].epoch, 1);
+    assert_int_equal(g.at[3].raft_id, 4);
+}
+
 #define TEST(name) cmocka_unit_test_teardown(name, teardown)
 
 int main(void)
@@ -273,6 +346,8 @@ int main(void)
         TEST(removed_by_force_while_away_it_is_refused_and_joins_anew),
         TEST(manager_that_lost_its_disk_becomes_another_member),
         TEST(managers_leave_and_are_answered_when_they_may_go),
+        TEST(manager_that_moved_is_followed),
+        TEST(survivor_goes_on_alone_with_every_object_and_refuses_the_others),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -570,7 +570,6 @@ static void on_finished(void *ctx)
 
 void manager_info(const struct manager *m, struct jwrite *j)
 {
-    const void *authority = NULL;
     AUTO_ARENA struct arena a;
     struct packed p;
 
@@ -580,12 +579,8 @@ void manager_info(const struct manager *m, struct jwrite *j)
     jwrite_uint(j, "Nodes", m->info->nodes);
     jwrite_uint(j, "Managers", m->info->managers);
     for (size_t at = 0; pack_next(&m->info->cluster, &at, &p);) {
-        if (p.kind == PACK_AUTHORITY) {
-            authority = p.data;
-            continue;
-        }
         jwrite_object(j, "Cluster");
-        show_cluster(j, &p, arena_unpack(&a, &cluster__descriptor, p.data, p.size), authority);
+        show_cluster(j, &p, arena_unpack(&a, &cluster__descriptor, p.data, p.size));
         jwrite_end(j);
     }
 }

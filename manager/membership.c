@@ -48,6 +48,7 @@ struct membership {
     struct membership_step step; /* under way, or the last one */
     bool under_way;
     bool leads;
+    bool forced;                    /* the others have lost their numbers */
     int64_t leads_since_ms;         /* monotonic */
     struct held held[MEMBERS_MOST]; /* raft_id 0: free */
     struct waiting waiting;
@@ -158,6 +159,7 @@ static void release(struct membership *m, uint64_t raft_id)
 /* --- doing it ------------------------------------------------------------------------------------------------- */
 
 static const char *const verbs[] = {
+    [MEMBERSHIP_NOTHING] = "go on alone",
     [MEMBERSHIP_CLEAR] = "take a manager's number out of its node",
     [MEMBERSHIP_REMOVE] = "remove a manager",
     [MEMBERSHIP_MOVE] = "change a manager's address",
@@ -204,6 +206,97 @@ static void on_cleared(struct control_write *w, const struct err *e, uint64_t in
     on_done(container_of(w, struct membership, write), e);
 }
 
+/* --- going on alone ----------------------------------------------------------------------------------------- */
+
+static void demote_node(struct plan *p, const struct index_node *n)
+{
+    Node node = *plan_node(p, n->number);
+    NodeSpec spec = node.spec ? *node.spec : (NodeSpec)NODE_SPEC__INIT;
+
+    spec.has_role = true;
+    spec.role = NODE_ROLE__WORKER;
+    node.spec = &spec;
+    node.manager = NULL;
+    plan_put(p, KIND_NODE, n->number, &node);
+}
+
+/* Its own row, which may say that it was demoted, or be gone. */
+static void keep_node(struct membership *m, struct plan *p, const struct index_node *n)
+{
+    Node node = NODE__INIT;
+    NodeSpec spec = NODE_SPEC__INIT;
+    NodeManager manager = NODE_MANAGER__INIT;
+
+    if (n)
+        node = *plan_node(p, n->number);
+    if (node.spec)
+        spec = *node.spec;
+    node.id = (ProtobufCBinaryData){IDENT_BYTES, (uint8_t *)m->config.node_id};
+    spec.has_role = manager.has_raft_id = true;
+    spec.role = NODE_ROLE__MANAGER;
+    manager.raft_id = m->config.self;
+    manager.address = (char *)m->config.address;
+    node.spec = &spec;
+    node.manager = &manager;
+    if (n)
+        plan_put(p, KIND_NODE, n->number, &node);
+    else
+        plan_create(p, KIND_NODE, &node);
+}
+
+static int execute_force(struct control_write *w, struct draft *d, struct plan *p, struct err *e)
+{
+    struct membership *m = container_of(w, struct membership, write);
+    const Cluster *old = plan_cluster(p);
+
+    (void)d; /* the plan is enough */
+    if (!old)
+        return err_set(e, ERR_UNAVAILABLE, "this manager holds no cluster");
+    if (old->epoch >= m->config.epoch)
+        return 0;
+    const struct index_node *own = index_node_by_id(p->index, m->config.node_id);
+    for (uint32_t i = 0; i < p->index->node_count; i++) {
+        const struct index_node *n = p->index->node_at[i];
+
+        if (n && n->exists && n != own && (n->role == NODE_ROLE__MANAGER || n->raft_id))
+            demote_node(p, n);
+    }
+    keep_node(m, p, own && own->exists ? own : NULL);
+    Cluster cluster = *old;
+    cluster.has_epoch = cluster.has_next_raft_id = true;
+    cluster.epoch = m->config.epoch;
+    cluster.next_raft_id = MAX(cluster.next_raft_id, m->config.self + 1);
+    plan_put(p, KIND_CLUSTER, p->index->cluster, &cluster);
+    return 0;
+}
+
+static void on_forced(struct control_write *w, const struct err *e, uint64_t index)
+{
+    struct membership *m = container_of(w, struct membership, write);
+
+    (void)index; /* the feed tells it */
+    m->forced = e->code == 0;
+    if (m->forced)
+        log_warn("this manager goes on alone", "member=%llu epoch=%llu", (unsigned long long)m->config.self,
+                 (unsigned long long)m->config.epoch);
+    on_done(m, e);
+}
+
+static void force(struct membership *m)
+{
+    m->step = (struct membership_step){.raft_id = m->config.self};
+    m->under_way = true;
+    m->write = (struct control_write){.execute = execute_force, .done = on_forced};
+    control_submit(m->config.control, &m->write);
+}
+
+bool membership_settled(const struct membership *m)
+{
+    return !m->config.force || m->forced;
+}
+
+/* --- one change --------------------------------------------------------------------------------------------- */
+
 static int begin(struct membership *m, struct err *e)
 {
     struct replica *r = control_replica(m->config.control);
@@ -221,7 +314,7 @@ static int begin(struct membership *m, struct err *e)
     case MEMBERSHIP_ADD:
         return replica_member_add(r, id, m->step.address, on_done, m, e);
     case MEMBERSHIP_MOVE:
-        return err_set(e, ERR_UNSUPPORTED, "a manager's address cannot be changed");
+        return replica_member_address(r, id, m->step.address, on_done, m, e);
     default:
         m->write = (struct control_write){.execute = execute_clear, .done = on_cleared};
         control_submit(m->config.control, &m->write);
@@ -319,6 +412,11 @@ int64_t membership_turn(struct membership *m)
     if (!m->leads)
         m->leads_since_ms = now_ms(m);
     m->leads = true;
+    if (!membership_settled(m)) {
+        if (!is_held(m, m->config.self))
+            force(m);
+        return LOOK_MS;
+    }
     gather(m, &f);
     m->step = membership_plan(&f.in);
     say(m);

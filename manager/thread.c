@@ -24,6 +24,7 @@
 #include "manager/raft/env.h"
 #include "manager/raft/links.h"
 #include "manager/raft/member.h"
+#include "manager/rotation.h"
 #include "manager/serve.h"
 #include "manager/thread.h"
 #include "proto/base/file.h"
@@ -56,6 +57,7 @@ struct thread {
     struct dispatcher *dispatcher;
     struct forward *forward;
     struct membership *membership;
+    struct rotation *rotation;
     struct asks *asks;
     struct relay *relay;
     struct serve *serve;
@@ -200,7 +202,7 @@ static void forget_founding(struct thread *t)
 static void look_ready(struct thread *t)
 {
     if (t->ready || t->stopped || !replica_leader(control_replica(t->control), NULL) ||
-        !store_count(t->store, KIND_CLUSTER))
+        !store_count(t->store, KIND_CLUSTER) || !membership_settled(t->membership))
         return;
     t->ready = true;
     serve_ready(t->serve);
@@ -244,15 +246,14 @@ static void on_turn(uv_idle_t *idle)
     consider(&next_ms, dispatcher_turn(t->dispatcher));
     consider(&next_ms, asks_turn(t->asks));
     consider(&next_ms, membership_turn(t->membership));
+    consider(&next_ms, rotation_turn(t->rotation));
     if (t->stopped)
         return;
-    if (t->applied) {
+    look_ready(t);
+    if (t->applied && t->ready) {
         t->applied = false;
-        look_ready(t);
-        if (t->ready) {
-            serve_follow(t->serve);
-            tell_info(t);
-        }
+        serve_follow(t->serve);
+        tell_info(t);
     }
     consider(&next_ms, tell_news(t));
     if (next_ms == 0) {
@@ -388,6 +389,10 @@ static int open_control(struct thread *t, struct err *e)
 
     if (rc == 0 && config.founding)
         rc = replica_bootstrap(&config.replica, e);
+    if (rc == 0 && t->config.force_new_cluster) {
+        config.replica.applied = store_applied(t->store);
+        rc = replica_force(&config.replica, e);
+    }
     if (rc == 0)
         rc = control_open(&config, &t->control, e);
     if (rc == ERR_EXISTS)
@@ -413,9 +418,17 @@ static int open_rest(struct thread *t, struct err *e)
     t->dispatcher = dispatcher_new(&dispatcher);
     struct forward_config forward = {.loop = &t->loop, .tls = t->tls, .cluster_id = t->config.cluster_id};
     t->forward = forward_new(&forward);
-    struct membership_config membership = {
-        .control = t->control, .clock = clock_real(), .self = t->config.raft_id, .ctx = t, .wake = wake};
+    struct membership_config membership = {.control = t->control,
+                                           .clock = clock_real(),
+                                           .self = t->config.raft_id,
+                                           .force = t->config.force_new_cluster,
+                                           .epoch = t->config.epoch,
+                                           .node_id = t->node_id,
+                                           .address = t->config.advertise_address,
+                                           .ctx = t,
+                                           .wake = wake};
     t->membership = membership_new(&membership);
+    t->rotation = rotation_new(&(struct rotation_config){.control = t->control, .ctx = t, .wake = wake});
     struct asks_config asks = {.control = t->control,
                                .dispatcher = t->dispatcher,
                                .forward = t->forward,
@@ -522,6 +535,7 @@ static void on_control_closed(void *ctx)
 
     dispatcher_free(t->dispatcher);
     membership_free(t->membership);
+    rotation_free(t->rotation);
     asks_free(t->asks);
     serve_free(t->serve);
     news_free(t->news);
@@ -645,6 +659,7 @@ static void copy_config(struct thread *t, const struct manager_config *config)
     own->node_id = arena_strdup(a, config->node_id);
     own->cluster_id = arena_strdup(a, config->cluster_id);
     own->raft_id = config->raft_id;
+    own->force_new_cluster = config->force_new_cluster;
     own->epoch = config->epoch;
     own->election_ms = config->election_ms;
     own->heartbeat_ms = config->heartbeat_ms;

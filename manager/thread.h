@@ -15,7 +15,7 @@ struct news_batch;
 
 struct thread_info { /* what the node shows of the cluster without asking; owned by whoever has it */
     uint64_t nodes, managers;
-    struct buf cluster; /* PACK_AUTHORITY and the cluster's object without secrets (pack.h) */
+    struct buf cluster; /* the cluster's object without secrets (pack.h) */
     uint64_t version;   /* of the cluster's object */
     bool is_locking;    /* autolock is on */
     uint8_t lock_key[MANAGER_LOCK_KEY];

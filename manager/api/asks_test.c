@@ -701,6 +701,25 @@ static void what_cannot_be_forwarded_now_is_tried_again(void **state)
     ask_end(&c);
 }
 
+/* A manager that joins hears of the leader before it has the configuration. */
+static void address_that_becomes_known_later_is_used(void **state)
+{
+    struct client c;
+
+    ask(&c, &read_route);
+    change_leader(false, "");
+    elsewhere.refuses = true;
+    confirm_read(ERR_UNAVAILABLE);
+    elsewhere.refuses = false;
+    fake.leader = "10.0.0.2:2377"; /* and nobody says so */
+    after_ms(100);
+    assert_int_equal(call_count, 1);
+    assert_string_equal(elsewhere.leader, "10.0.0.2:2377");
+    part(&calls[0], 200, "read", false);
+    expect(&c, 200, "read");
+    ask_end(&c);
+}
+
 static void answer_that_breaks_off_is_cut_and_not_asked_again(void **state)
 {
     struct client c;
@@ -839,6 +858,7 @@ int main(void)
         TEST(leader_that_does_not_answer_a_write_leaves_it_undecided),
         TEST(read_at_a_leader_that_is_lost_is_refused_within_ten_seconds),
         TEST(what_cannot_be_forwarded_now_is_tried_again),
+        TEST(address_that_becomes_known_later_is_used),
         TEST(answer_that_breaks_off_is_cut_and_not_asked_again),
         TEST(client_that_goes_takes_its_call_along),
         TEST(forwarded_write_keeps_its_id),

@@ -134,7 +134,9 @@ static int make_line(struct forward *f, struct err *e)
 
 void forward_lead(struct forward *f, const char *address)
 {
-    if (f->closing)
+    bool same = address && f->leader ? strcmp(address, f->leader) == 0 : !address && !f->leader;
+
+    if (f->closing || same)
         return;
     free(f->leader);
     f->leader = address ? mem_strdup(address) : NULL;

@@ -9,7 +9,7 @@
 
 struct parts {
     struct pack_node manager;
-    const void *authority;
+    struct show_authority authority;
 };
 
 static const char *node_state(NodeState state)
@@ -47,7 +47,7 @@ static void show_engine(struct jwrite *j, const NodeDescription *d)
     jwrite_end(j);
 }
 
-static void show_description(struct jwrite *j, const NodeDescription *given, const void *authority)
+static void show_description(struct jwrite *j, const NodeDescription *given, const struct show_authority *authority)
 {
     static const NodeDescription none = NODE_DESCRIPTION__INIT;
     const NodeDescription *d = given ? given : &none;
@@ -57,8 +57,7 @@ static void show_description(struct jwrite *j, const NodeDescription *given, con
     jmap_write(j, "Platform", &spec_platform_map, (const ProtobufCMessage *)d->platform);
     jmap_write(j, "Resources", &spec_resources_map, (const ProtobufCMessage *)d->resources);
     show_engine(j, d);
-    if (authority)
-        show_tls(j, authority);
+    show_tls_of(j, authority, d);
     jwrite_end(j);
 }
 
@@ -69,7 +68,7 @@ static void show(struct ask *k, struct jwrite *j, const struct packed *p, const 
     jwrite_object(j, NULL);
     show_head(j, &node->id, p);
     jmap_write(j, "Spec", &spec_node_map, (const ProtobufCMessage *)node->spec);
-    show_description(j, node->description, parts->authority);
+    show_description(j, node->description, &parts->authority);
     jwrite_object(j, "Status");
     jwrite_string(j, "State", parts->manager.is_awaited ? "unknown" : node_state(node->state));
     if (node->state_message && *node->state_message)
@@ -98,7 +97,8 @@ static void show_page(struct ask *k, struct buf *out, bool in_list)
         struct jwrite j = JWRITE_TO(out);
 
         if (p.kind == PACK_AUTHORITY) {
-            parts.authority = p.data;
+            show_authority_read(arena_unpack(&k->scratch, &root_ca__descriptor, p.data, p.size), &k->scratch,
+                                &parts.authority);
         } else if (p.kind == PACK_NODE) {
             memcpy(&parts.manager, p.data, sizeof(parts.manager));
         } else {

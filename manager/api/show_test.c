@@ -483,9 +483,6 @@ static void swarm_shows_root_and_tokens_that_pin_it(void **state)
     cluster.n_default_address_pools = 1;
     cluster.subnet_size = 24;
     cluster.has_subnet_size = true;
-    AUTO_BUF struct buf note = {0};
-    show_authority_make(root_pem, &note);
-    pack_note(&ask->page.bytes, PACK_AUTHORITY, buf_bytes(&note), note.length);
     put(KIND_CLUSTER, 3, MS, &cluster);
     const char *text = rendered(show_swarm);
     assert_non_null(strstr(text, "\"ID\":\"" ID_A "\""));

@@ -2,14 +2,20 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "manager/api/authority.h"
+#include "manager/ca/rotation.h"
 #include "manager/dispatcher/internal.h"
 #include "manager/orchestrator/intent.h"
 #include "proto/base/log.h"
 #include "proto/base/mem.h"
+#include "proto/wire/cert.h"
 
 #define DOWN_NODES_MAX    512 /* in one write */
 #define PERIOD_DEFAULT_MS 5000
 #define TURN_US           3000
+
+#define RENEWAL_MS          2u                  /* for each agent */
+#define RENEWAL_SPAN_MS_MAX (10u * 60u * 1000u) /* and never more than this */
 
 struct down_write { /* nodes to be declared down */
     struct control_write write;
@@ -74,10 +80,50 @@ static void set_period(struct dispatcher *d, int64_t period_ms)
     }
 }
 
+/* Every agent that has to renew when this changes asks for a certificate, which costs us a handshake and a
+ * signature: over as much time as that takes with ease. */
+static uint32_t renewal_span_ms(const struct dispatcher *d)
+{
+    return (uint32_t)MIN(dispatcher_sessions(d) * RENEWAL_MS, RENEWAL_SPAN_MS_MAX);
+}
+
+static void set_authority(struct dispatcher *d, const Cluster *cluster)
+{
+    ManagerMessage message = MANAGER_MESSAGE__INIT;
+    Authority authority = AUTHORITY__INIT;
+    AUTO_ARENA struct arena a;
+    struct node_session *s;
+
+    arena_init(&a);
+    const char *trust = ca_trust(cluster->root_ca, &a), *issuer = ca_issuer(cluster->root_ca, &a);
+    if (!trust || cert_key_digest(issuer, &authority.issuer, NULL) < 0)
+        return; /* being founded; or the root cannot be read, which issuing says */
+    authority.root_pem = (ProtobufCBinaryData){strlen(trust), (uint8_t *)trust};
+    authority.has_lifetime_ms = true;
+    authority.lifetime_ms = ca_lifetime_ms(cluster->spec);
+    message.authority = &authority;
+    uint64_t digest = index_digest(&authority.base);
+    if (digest == d->authority_digest)
+        return;
+    d->authority_digest = digest;
+    authority.has_within_ms = true;
+    authority.within_ms = renewal_span_ms(d);
+    size_t size = manager_message__get_packed_size(&message);
+    buf_clear(&d->authority);
+    manager_message__pack(&message, (uint8_t *)buf_reserve(&d->authority, size));
+    buf_added(&d->authority, size);
+    list_each (s, &d->sessions, link) {
+        if (s->set)
+            node_session_tell_authority(s);
+    }
+}
+
 static void set_cluster(struct dispatcher *d, const Cluster *cluster)
 {
     d->epoch = cluster->epoch;
     set_period(d, period_of(cluster));
+    set_authority(d, cluster);
+    authority_forget(cluster);
 }
 
 static void read_cluster(struct dispatcher *d)
@@ -318,6 +364,7 @@ void dispatcher_free(struct dispatcher *d)
     liveness_free(d->liveness);
     managers_free(d->managers);
     admission_free(d->admission);
+    buf_fini(&d->authority);
     map64_fini(&d->by_node);
     map64_fini(&d->by_task);
     free(d);

@@ -244,6 +244,68 @@ static void a_leader_whose_disk_is_full_hands_over(void **state)
     group_close(&g);
 }
 
+/* --- comparing stores ----------------------------------------------------------------------------- */
+
+static void equal_stores_are_not_complained_of(void **state)
+{
+    struct group g;
+
+    group_open(&g);
+    group_found(&g, 3);
+    for (int i = 0; i < 5; i++)
+        group_propose(&g, 256, 100);
+    group_assert_equal(&g);
+    member_close(&g.members[3]); /* one that catches up from disk */
+    group_propose(&g, 600, 100);
+    member_open(&g.members[3], false);
+    group_propose(&g, 600, 100);
+    group_assert_equal(&g);
+    for (uint64_t id = 1; id <= 3; id++)
+        assert_int_equal(g.members[id].fatal.code, 0);
+    group_close(&g);
+}
+
+static void a_member_whose_store_differs_stops(void **state)
+{
+    struct group g;
+    struct member *m = &g.members[2];
+
+    group_open(&g);
+    group_found(&g, 3);
+    m->sum++; /* a bit in its store */
+    group_propose(&g, 300, 100);
+    group_until(&g, m->fatal.code);
+    assert_int_equal(m->fatal.code, ERR_CORRUPT);
+    assert_non_null(strstr(m->fatal.text, "differs from the other managers' at entry 256"));
+    assert_int_equal(g.members[1].fatal.code + g.members[3].fatal.code, 0);
+    member_close(m);
+    group_propose(&g, 300, 100);
+    group_close(&g);
+}
+
+static void a_leader_whose_store_differs_from_the_majority_s_stops(void **state)
+{
+    struct group g;
+
+    group_open(&g);
+    group_found(&g, 3);
+    g.members[1].sum++;
+    for (int i = 0; i < 300; i++) {
+        struct err e;
+
+        (void)replica_propose(g.members[1].replica, "x", 1, group_on_proposed, &g, &e);
+    }
+    group_until(&g, g.members[1].fatal.code);
+    assert_int_equal(g.members[1].fatal.code, ERR_CORRUPT);
+    member_close(&g.members[1]);
+    group_until(&g, group_leader(&g));
+    g.failed = 0;
+    group_propose(&g, 300, 100);
+    group_assert_equal(&g);
+    assert_int_equal(g.members[2].fatal.code + g.members[3].fatal.code, 0);
+    group_close(&g);
+}
+
 /* --- going on alone ------------------------------------------------------------------------------- */
 
 /* Have the group forced on this closed member, and open it. */
@@ -400,6 +462,9 @@ int main(void)
         cmocka_unit_test(the_leadership_is_handed_over),
         cmocka_unit_test(a_leader_whose_disk_hangs_hands_over),
         cmocka_unit_test(a_leader_whose_disk_is_full_hands_over),
+        cmocka_unit_test(equal_stores_are_not_complained_of),
+        cmocka_unit_test(a_member_whose_store_differs_stops),
+        cmocka_unit_test(a_leader_whose_store_differs_from_the_majority_s_stops),
         cmocka_unit_test(the_only_one_left_goes_on_with_all_it_has),
         cmocka_unit_test(what_was_under_way_is_kept_too),
         cmocka_unit_test(forcing_can_be_interrupted_anywhere),

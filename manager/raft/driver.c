@@ -436,6 +436,7 @@ static int64_t next_due(struct replica *r)
         return now + r->election_ms; /* the writer wakes us */
     due = MIN(due, MIN(member_due(r), read_due(r)));
     due = MIN(due, MIN(take_due(r), install_due(r)));
+    due = MIN(due, digest_due(r));
     due = MIN(due, writer_idle(&r->writer) ? r->mark_ms : now + r->election_ms);
     if (wants_spare(r))
         due = MIN(due, r->spare_ms);
@@ -460,6 +461,7 @@ static void advance(struct replica *r)
         take_advance(r);
         install_advance(r);
         apply_advance(r);
+        digest_advance(r);
         watch_disk(r);
     }
     spare_advance(r);

@@ -7,6 +7,7 @@
  *     member.c    membership, handing over
  *     take.c      taking snapshots, dropping the log they stand for
  *     install.c   offering, pulling and installing them
+ *     digest.c    whether the members' stores are equal
  *     replica.c   open and close
  *
  * Every part has a struct here, a function that moves it on once per turn, and a time when it wants to be called.
@@ -172,6 +173,25 @@ struct serve { /* a snapshot a lagging member pulls */
     int64_t used_ms;
 };
 
+struct digest { /* of the store, after an entry */
+    uint64_t index, value;
+};
+
+struct digest_list { /* the newest */
+    struct digest all[8];
+    unsigned next;
+};
+
+struct digests {
+    struct digest_list mine, heard; /* heard: of entries that we have not applied yet */
+    uint64_t heard_from;            /* whom the last one */
+    uint64_t contested, against;    /* leader: index, and who has another there, by place among the voters */
+    uint64_t leader, term;          /* whose differs from ours, 0: nobody's */
+    struct digest own;
+    uint64_t theirs;
+    int64_t until_ms; /* then we are the one that differs */
+};
+
 struct replica {
     struct replica_env *env;
     struct replica_events events;
@@ -213,6 +233,7 @@ struct replica {
     struct take take;
     struct install install;
     struct list serves;
+    struct digests digests;
 
     struct env_job spare_job;
     struct err spare_error;
@@ -304,3 +325,11 @@ void install_advance(struct replica *r);
 int64_t install_due(const struct replica *r);
 bool install_active(const struct replica *r); /* the core is being given one */
 void install_fini(struct replica *r);
+
+/* --- digest.c */
+uint64_t digest_room(const struct replica *r); /* entries that may be applied in one batch */
+void digest_applied(struct replica *r);        /* a batch was */
+void digest_receive(struct replica *r, const struct message *m);
+void digest_advance(struct replica *r);
+void digest_forget(struct replica *r); /* a snapshot took the state's place */
+int64_t digest_due(const struct replica *r);

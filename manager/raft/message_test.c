@@ -148,6 +148,11 @@ static void our_own_messages_are_read_back(void **state)
     assert_int_equal(get(&out, &m, &e), 0);
     assert_int_equal(m.chunk.index, 8);
     buf_clear(&out);
+    put(&out, (struct message){.type = MESSAGE_DIGEST, .digest = {.index = 512, .value = UINT64_MAX}});
+    assert_int_equal(get(&out, &m, &e), 0);
+    assert_int_equal(m.digest.index, 512);
+    assert_true(m.digest.value == UINT64_MAX);
+    buf_clear(&out);
     put(&out, (struct message){.type = MESSAGE_REMOVED, .removed = {.term = 2, .index = 5}});
     assert_int_equal(get(&out, &m, &e), 0);
     assert_int_equal(m.removed.index, 5);

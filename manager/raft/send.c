@@ -219,6 +219,9 @@ static void receive(struct replica *r, struct message *m)
     case MESSAGE_REMOVED:
         member_receive_removed(r, m);
         return;
+    case MESSAGE_DIGEST:
+        digest_receive(r, m);
+        return;
     default:
         guard_receive(&r->guard, &m->raft);
     }

@@ -36,6 +36,7 @@ void fake_manager_reset(void)
     assert(!fake_manager.open);
     free(fake_manager.root_pem);
     free(fake_manager.root_key_pem);
+    free(fake_manager.trust_pem);
     fake_manager = (struct fake_manager){.port = 2377};
 }
 
@@ -59,6 +60,9 @@ int manager_open(const struct manager_config *config, struct manager **ret, stru
     m->later.data = m;
     fake_manager.open = *ret = m;
     fake_manager.opens++;
+    fake_manager.raft_id = config->raft_id;
+    fake_manager.epoch = config->epoch;
+    fake_manager.forced = config->force_new_cluster;
     fake_manager.had_bootstrap = config->bootstrap != NULL;
     copy(fake_manager.listen, sizeof(fake_manager.listen), config->listen_address);
     copy(fake_manager.advertise, sizeof(fake_manager.advertise), config->advertise_address);
@@ -135,6 +139,14 @@ void fake_manager_lock_key(const uint8_t *key, uint64_t version)
     m->config.on_lock_key(m->config.ctx, key, version);
 }
 
+void fake_manager_remove(void)
+{
+    struct manager *m = fake_manager.open;
+
+    assert(m && m->config.on_removed);
+    m->config.on_removed(m->config.ctx);
+}
+
 int manager_port(const struct manager *m)
 {
     return m->ready ? fake_manager.port : 0;
@@ -187,7 +199,8 @@ int manager_issue(struct manager *m, const void *request_der, size_t size,
     (void)ident_parse(m->cluster_id, cluster);
     reply.has_certificate_pem = reply.has_root_pem = reply.has_node_id = reply.has_cluster_id = true;
     reply.certificate_pem = (ProtobufCBinaryData){strlen(certificate), (uint8_t *)certificate};
-    reply.root_pem = (ProtobufCBinaryData){strlen(fake_manager.root_pem), (uint8_t *)fake_manager.root_pem};
+    const char *trust = fake_manager.trust_pem ? fake_manager.trust_pem : fake_manager.root_pem;
+    reply.root_pem = (ProtobufCBinaryData){strlen(trust), (uint8_t *)trust};
     reply.node_id = (ProtobufCBinaryData){sizeof(node), node};
     reply.cluster_id = (ProtobufCBinaryData){sizeof(cluster), cluster};
     size_t packed = issue_reply__get_packed_size(&reply);

@@ -96,7 +96,7 @@ bool session_ready(const struct session *s)
 
 const char *session_manager(const struct session *s)
 {
-    return fake_session.ready ? FAKE_MANAGER : NULL;
+    return !fake_session.ready ? NULL : fake_session.address ? fake_session.address : FAKE_MANAGER;
 }
 
 int session_send(struct session *s, const AgentMessage *message, struct err *e)
