@@ -75,7 +75,7 @@ engine_SRC := $(call sources,engine engine/image engine/container engine/net eng
 manager_SRC := $(call sources,manager $(patsubst %/,%,$(wildcard manager/*/)))
 agent_SRC := $(call sources,agent agent/network)
 cli_SRC := $(call sources,cli cli/compose)
-sim_SRC := $(filter-out %_sim.c,$(wildcard tests/simulation/*.c))
+sim_SRC := $(filter-out %_sim.c %_test.c,$(wildcard tests/simulation/*.c))
 bench_SRC := $(filter-out %_bench.c,$(wildcard tests/bench/*.c))
 # Fakes stand in for what an archive holds: only the tests named below take them.
 support_SRC := $(filter-out tests/support/fake_%,$(call sources,tests/support))
@@ -127,10 +127,10 @@ check: unit-programs ## the unit tests alone
 	@tests/run.sh $(B) unit
 
 .PHONY: sim
-SEEDS ?= 200
 SEED ?=
-sim: sim-programs ## the simulations: SEEDS=n how many, SEED=k replays one
-	@SEEDS=$(SEEDS) SEED=$(SEED) tests/run.sh $(B) sim
+SEEDS ?= $(if $(SEED),1,200)
+sim: sim-programs ## the simulations: SEEDS=n worlds from SEED=k on, what they reached; SEED=k alone replays one
+	@FIGURES=1 SEEDS=$(SEEDS) SEED=$(SEED) tests/run.sh $(B) sim
 
 .PHONY: integration
 ONLY ?=

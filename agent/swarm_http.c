@@ -178,7 +178,14 @@ void swarm_info(const struct swarm *s, struct jwrite *j)
     jwrite_string(j, "LocalNodeState", local_state(s));
     jwrite_bool(j, "ControlAvailable", s->manager_ready);
     jwrite_string(j, "Error", s->state == SWARM_FAILED ? s->error.text : is_expired(s) ? expired_text : "");
-    write_managers(s, j);
     if (s->manager_ready)
-        manager_info(s->manager, j);
+        manager_info(s->manager, j); /* which knows all of them */
+    else
+        write_managers(s, j);
+}
+
+void swarm_warnings(const struct swarm *s, struct jwrite *j)
+{
+    if (s->manager_ready)
+        manager_warnings(s->manager, j);
 }

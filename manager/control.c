@@ -328,10 +328,13 @@ static void tell_leader(struct control *c)
 static void change_lead(struct control *c, bool leads)
 {
     c->leads = leads;
-    if (leads)
+    if (leads) {
         cluster_clock_lead(&c->time, now_us(c), clock_wall_ms(c->config.clock));
-    else
+        /* Time may just have jumped, and with it the age of answers that somebody still asks for again. */
+        c->index->requests_from_ms = control_now_ms(c);
+    } else {
         store_drop_proposed(c->store); /* for the case that nothing was under way it does nothing */
+    }
     c->not_before_us = 0;
     wake(c);
     tell_leads(c);

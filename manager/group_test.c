@@ -120,6 +120,46 @@ static void joiner_that_never_opens_keeps_nobody_from_anything(void **state)
     write_something();
 }
 
+static const char *info(struct cluster *c, const char *way)
+{
+    AUTO_BUF struct buf out = {0};
+    struct jwrite j = JWRITE_TO(&out);
+
+    jwrite_object(&j, NULL);
+    manager_info(c->manager, &j);
+    jwrite_array(&j, "Warnings");
+    manager_warnings(c->manager, &j);
+    jwrite_end(&j);
+    jwrite_end(&j);
+    return json_at(c, buf_str(&out), way);
+}
+
+static bool info_is(struct cluster *c, const char *way, const char *text)
+{
+    const char *found = info(c, way);
+
+    return found && strcmp(found, text) == 0;
+}
+
+static void every_manager_knows_all_and_two_are_warned(void **state)
+{
+    managers(2);
+    group_until(&g, g.at[1].ready);
+    for (unsigned i = 0; i < 2; i++) {
+        group_until(&g, info_is(&g.at[i], "Managers", "2"));
+        assert_true(info_is(&g.at[i], "RemoteManagers.0.NodeID", g.at[0].founding.node_id));
+        assert_true(info_is(&g.at[i], "RemoteManagers.1.NodeID", g.at[1].founding.node_id));
+        assert_true(info_is(&g.at[i], "RemoteManagers.1.Addr", g.at[1].advertise));
+        assert_non_null(strstr(info(&g.at[i], "Warnings.0"), "two-manager configuration"));
+    }
+    group_join(&g);
+    group_until(&g, g.at[2].ready);
+    for (unsigned i = 0; i < 3; i++) {
+        group_until(&g, info_is(&g.at[i], "Managers", "3"));
+        assert_true(info_is(&g.at[i], "Warnings.#", "0"));
+    }
+}
+
 /* --- roles --------------------------------------------------------------------------------------------------- */
 
 static void demoted_manager_is_told_and_comes_back_with_another_number(void **state)
@@ -337,6 +377,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(three_managers_join_and_any_two_go_on),
+        TEST(every_manager_knows_all_and_two_are_warned),
         TEST(joiner_that_never_opens_keeps_nobody_from_anything),
         TEST(demoted_manager_is_told_and_comes_back_with_another_number),
         TEST(leader_that_demotes_itself_hands_over_first),

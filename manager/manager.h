@@ -138,8 +138,11 @@ void manager_drop(struct manager_request *r); /* the client is gone: no further 
 
 /* --- facts for /info, from what the manager sent last ------------------------------------------------ */
 
-/* Write the members "Nodes", "Managers" and "Cluster" of /info's "Swarm" object. Nothing before on_ready. */
+/* Write the members "Nodes", "Managers", "RemoteManagers" and "Cluster" of /info's "Swarm" object. Nothing before
+ * on_ready. */
 void manager_info(const struct manager *m, struct jwrite *j);
+/* Write texts for /info's array "Warnings": that two managers are worse than one. */
+void manager_warnings(const struct manager *m, struct jwrite *j);
 
 /* --- founding a cluster ---------------------------------------------------------------------------- */
 

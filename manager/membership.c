@@ -43,7 +43,8 @@ struct membership {
     struct managers *managers;
     struct map64 rows; /* struct membership_row by number of the node */
     uint64_t fed;      /* index up to which node rows are known */
-    bool following;    /* they were all read */
+    uint64_t generation;
+    bool following; /* they were all read */
     struct control_write write;
     struct membership_step step; /* under way, or the last one */
     bool under_way;
@@ -64,16 +65,23 @@ static int64_t now_ms(const struct membership *m)
 static void learn(struct membership *m, uint64_t number, const Node *node)
 {
     if (!node || !node->manager) {
-        free(map64_remove(&m->rows, number));
+        struct membership_row *gone = map64_remove(&m->rows, number);
+
+        m->generation += gone != NULL;
+        free(gone);
         return;
     }
     struct membership_row *row = mem_alloc(sizeof(*row));
     *row = (struct membership_row){.number = number,
                                    .raft_id = node->manager->raft_id,
                                    .wished = node->spec && node->spec->role == NODE_ROLE__MANAGER};
+    memcpy(row->node_id, node->id.data, MIN(node->id.len, sizeof(row->node_id)));
     (void)snprintf(row->address, sizeof(row->address), "%s", /* checked when it was announced */
                    node->manager->address ? node->manager->address : "");
-    free(map64_put(&m->rows, number, row));
+    struct membership_row *before = map64_put(&m->rows, number, row);
+    m->generation += !before || before->raft_id != row->raft_id || before->wished != row->wished ||
+                     strcmp(before->address, row->address) != 0;
+    free(before);
 }
 
 static void on_fed(void *ctx, uint64_t index, const struct object *object)
@@ -101,6 +109,7 @@ static void read_all(struct membership *m, struct store *s)
 
     arena_init(&a);
     forget_rows(m);
+    m->generation++;
     for (uint64_t number = 0; (number = view_next(v, KIND_NODE, number)); arena_reset(&a))
         if (view_get(v, KIND_NODE, number, &a, &object) == 0)
             learn(m, number, (const Node *)object.message);
@@ -438,6 +447,27 @@ char *const *membership_managers(struct membership *m, size_t *ret_count)
 {
     managers_follow(m->managers);
     return managers_addresses(m->managers, ret_count);
+}
+
+static int by_raft_id(const void *a, const void *b)
+{
+    uint64_t x = ((const struct membership_row *)a)->raft_id, y = ((const struct membership_row *)b)->raft_id;
+
+    return x < y ? -1 : x > y;
+}
+
+size_t membership_rows(struct membership *m, struct membership_row *ret, size_t max, uint64_t *ret_generation)
+{
+    const struct membership_row *row;
+    size_t count = 0;
+
+    follow(m);
+    for (size_t at = 0; (row = map64_next(&m->rows, &at)) && count < max;)
+        ret[count++] = *row;
+    qsort(ret, count, sizeof(*ret), by_raft_id);
+    if (ret_generation)
+        *ret_generation = m->generation;
+    return count;
 }
 
 bool membership_has(struct membership *m, uint64_t raft_id, bool *ret_voter)

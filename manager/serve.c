@@ -160,7 +160,6 @@ void serve_follow(struct serve *s)
     if (store_feed_kinds(control_store(s->config.control), s->fed, FEED_KIND(KIND_NODE), &a, on_fed, s, &s->fed) <
         0)
         look_at_all(s);
-    announce_follow(s);
 }
 
 /* --- methods ------------------------------------------------------------------------------------------- */

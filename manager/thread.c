@@ -69,8 +69,8 @@ struct thread {
     bool handed_over;    /* and that is done, or failed */
     int64_t leave_by_ms; /* wait no longer */
     bool closing;
-    struct { /* what the node was told last */
-        uint64_t nodes, managers, version;
+    struct {                               /* what the node was told last */
+        uint64_t nodes, managers, version; /* managers: generation of membership_rows */
     } told;
     bool info_under_way;
     struct news *news; /* NULL until it is ready */
@@ -129,19 +129,25 @@ static uint64_t cluster_version(struct view *v)
 /* Send what changed, one at a time: however often it does, one is on the way. */
 static void tell_info(struct thread *t)
 {
-    struct replica_member members[64];
+    struct membership_row rows[THREAD_MANAGERS_MOST];
     struct view *v;
+    uint64_t managers;
 
     if (t->info_under_way)
         return;
+    size_t count = membership_rows(t->membership, rows, ARRAY_SIZE(rows), &managers);
     v = view_begin(t->store);
     uint64_t version = cluster_version(v), nodes = store_count(t->store, KIND_NODE);
-    uint64_t managers = replica_members(control_replica(t->control), members, ARRAY_SIZE(members));
     if (version && (version != t->told.version || nodes != t->told.nodes || managers != t->told.managers)) {
         struct thread_info *info = mem_alloc(sizeof(*info));
 
         info->nodes = t->told.nodes = nodes;
-        info->managers = t->told.managers = managers;
+        info->manager_count = count;
+        for (size_t i = 0; i < count; i++) {
+            ident_format(rows[i].node_id, info->managers[i].node_id);
+            memcpy(info->managers[i].address, rows[i].address, sizeof(rows[i].address));
+        }
+        t->told.managers = managers;
         t->told.version = version;
         info->version = version;
         info->is_locking = authority_lock_key(v, info->lock_key);
@@ -250,6 +256,7 @@ static void on_turn(uv_idle_t *idle)
     if (t->stopped)
         return;
     look_ready(t);
+    announce_follow(t->serve);
     if (t->applied && t->ready) {
         t->applied = false;
         serve_follow(t->serve);
@@ -286,6 +293,12 @@ static void on_leads(struct control_watch *w, bool leads)
 {
     log_info(leads ? "this manager leads" : "this manager does not lead any more", "%s", "");
     on_applied(w, 0);
+}
+
+/* A follower that lacks nothing hears of no more than this. */
+static void on_leader(struct control_watch *w)
+{
+    wake(container_of(w, struct thread, watch));
 }
 
 /* --- mail ------------------------------------------------------------------------------------------------ */
@@ -414,6 +427,7 @@ static int open_rest(struct thread *t, struct err *e)
 
     t->watch.on_applied = on_applied;
     t->watch.on_leads = on_leads;
+    t->watch.on_leader = on_leader;
     control_watch(t->control, &t->watch);
     t->dispatcher = dispatcher_new(&dispatcher);
     struct forward_config forward = {.loop = &t->loop, .tls = t->tls, .cluster_id = t->config.cluster_id};

@@ -6,6 +6,34 @@
 #include "proto/base/mem.h"
 #include "tests/simulation/manager_world.h"
 
+void msim_check_leads(struct msim_manager *m)
+{
+    struct msim *w = m->world;
+    uint64_t term = replica_term(control_replica(m->control));
+    void *other = map64_put(&w->leaders, term, (void *)(uintptr_t)m->id);
+
+    w->counts.elections++;
+    if (other && (uint64_t)(uintptr_t)other != m->id)
+        msim_fail(w, "leader", "managers %" PRIu64 " and %" PRIu64 " both lead term %" PRIu64,
+                  (uint64_t)(uintptr_t)other, m->id, term);
+}
+
+void msim_check_history(struct msim *w)
+{
+    static const char *const kinds[] = {"read", "swap of", "mismatch of"};
+    size_t bad;
+
+    for (unsigned i = 0; i < MSIM_OBJECTS; i++) {
+        if (linear_check(w->history[i], w->history_count[i], 0, &bad))
+            continue;
+        const struct linear_op *op = &w->history[i][bad];
+        msim_fail(w, "linear",
+                  "no order explains what rivals did with service %u up to moment %" PRIu64 ": %s %" PRIu64
+                  " (to %" PRIu64 ")",
+                  i, op->returned, kinds[op->kind], op->found, op->left);
+    }
+}
+
 static void msim_check_digest(struct msim_manager *m)
 {
     struct msim *w = m->world;

@@ -155,6 +155,17 @@ int manager_port(const struct manager *m)
 void manager_info(const struct manager *m, struct jwrite *j)
 {
     jwrite_int(j, "Managers", 1);
+    jwrite_array(j, "RemoteManagers");
+    jwrite_object(j, NULL);
+    jwrite_string(j, "NodeID", m->node_id);
+    jwrite_string(j, "Addr", fake_manager.advertise);
+    jwrite_end(j);
+    jwrite_end(j);
+}
+
+void manager_warnings(const struct manager *m, struct jwrite *j)
+{
+    jwrite_string(j, NULL, "of the fake manager");
 }
 
 /* --- certificates ---------------------------------------------------------------------------------- */
