@@ -160,6 +160,30 @@ static void every_manager_knows_all_and_two_are_warned(void **state)
     }
 }
 
+static void managers_that_lead_and_fall_silent_are_events(void **state)
+{
+    managers(3);
+    unsigned was = leader(), silent = follower(), heir = 3 - was - silent;
+    struct cluster *c = &g.at[was];
+
+    cluster_rest(c, 50); /* the news of joining */
+    c->hears = true;
+    group_stop(&g, silent);
+    group_until(&g, strstr(buf_str(&c->events), "reachability.old=reachable reachability.new=unreachable"));
+    const char *line = arena_printf(&c->arena, "node update %s name=\n", g.at[silent].founding.node_id);
+    assert_null(strstr(buf_str(&c->events), line)); /* one that says nothing */
+    group_start(&g, silent);
+    group_until(&g, strstr(buf_str(&c->events), "reachability.old=unreachable reachability.new=reachable"));
+    group_until(&g, group_is_level(&g, 3) && g.at[silent].ready && g.at[heir].ready);
+    g.at[silent].hears = g.at[heir].hears = true;
+    group_stop(&g, was);
+    unsigned leads = leader();
+    c = &g.at[leads == heir ? silent : heir]; /* it is told at the others too */
+    group_until(&g, strstr(buf_str(&c->events), "leader.old=false leader.new=true"));
+    group_until(
+        &g, strstr(buf_str(&c->events), arena_printf(&c->arena, "node update %s", g.at[leads].founding.node_id)));
+}
+
 /* --- roles --------------------------------------------------------------------------------------------------- */
 
 static void demoted_manager_is_told_and_comes_back_with_another_number(void **state)
@@ -378,6 +402,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(three_managers_join_and_any_two_go_on),
         TEST(every_manager_knows_all_and_two_are_warned),
+        TEST(managers_that_lead_and_fall_silent_are_events),
         TEST(joiner_that_never_opens_keeps_nobody_from_anything),
         TEST(demoted_manager_is_told_and_comes_back_with_another_number),
         TEST(leader_that_demotes_itself_hands_over_first),

@@ -5,8 +5,9 @@
  * Raft's configuration, a transfer, or the write that takes a number out of a row; its end begins the next turn.
  *
  * What fails is held back, alone, for 100 ms, then twice as long, at most 5 s. While something waits that nothing
- * tells us of (a member's silence, its catching up), the leader looks again every 50 ms; in a quiet cluster there
- * is no timer. A new leader starts with an empty memory: all that matters is in rows and configuration. */
+ * tells us of (a member's silence, its catching up), the leader looks again every 50 ms, and once a second whether
+ * the others still answer; alone it has no timer. A new leader starts with an empty memory: all that matters is in
+ * rows and configuration. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +23,7 @@
 #define LEVEL_ENTRIES 64
 #define REACHABLE_MS  2000
 #define LOOK_MS       50
+#define WATCH_MS      1000 /* whether the others answer, which is news */
 #define SAY_MS        2000
 #define HELD_MS       100
 #define HELD_MOST_MS  5000
@@ -432,7 +434,9 @@ int64_t membership_turn(struct membership *m)
     if (m->step.verb > MEMBERSHIP_WAIT)
         act(m);
     m->step.address = NULL; /* it was ours */
-    return m->step.verb == MEMBERSHIP_WAIT || anything_held(m) ? LOOK_MS : -1;
+    if (m->step.verb == MEMBERSHIP_WAIT || anything_held(m))
+        return LOOK_MS;
+    return f.in.member_count > 1 ? WATCH_MS : -1;
 }
 
 /* --- questions ------------------------------------------------------------------------------------------------ */

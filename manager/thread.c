@@ -213,7 +213,7 @@ static void look_ready(struct thread *t)
     t->ready = true;
     serve_ready(t->serve);
     forget_founding(t);
-    t->news = news_new(t->control);
+    t->news = news_new(t->control, t->membership);
     tell_info(t);
     t->events.on_ready(t->events.ctx, serve_port(t->serve));
 }
