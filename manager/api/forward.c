@@ -158,6 +158,14 @@ static bool was_refused(const struct err *e)
     return e->code == ERR_UNSUPPORTED || e->code == ERR_DENIED || e->code == ERR_LIMIT || e->code == ERR_INVALID;
 }
 
+/* The asker drops the call meanwhile. */
+static void tell_end(struct forward_call *call)
+{
+    struct err why = call->why;
+
+    call->events.on_end(call->ask, &why, call->undecided);
+}
+
 static void on_end(void *ctx, struct rpc_stream *s, const struct err *e)
 {
     struct forward_call *call = ctx;
@@ -168,7 +176,7 @@ static void on_end(void *ctx, struct rpc_stream *s, const struct err *e)
         err_set(&call->why, ERR_CLOSED, "the leader ended its answer");
     call->undecided = call->line->opened && !was_refused(e);
     if (!call->held)
-        call->events.on_end(call->ask, &call->why, call->undecided);
+        tell_end(call);
 }
 
 static void give_up(struct forward_call *call, const struct err *e)
@@ -292,7 +300,7 @@ void forward_more(struct forward_call *call)
     if (call->stream)
         rpc_pause(call->stream, false);
     else
-        call->events.on_end(call->ask, &call->why, call->undecided);
+        tell_end(call);
 }
 
 void forward_drop(struct forward_call *call)

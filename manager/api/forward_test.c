@@ -119,10 +119,10 @@ static void on_end(struct ask *k, const struct err *e, bool undecided)
 
     assert_false(c->last);
     c->ends++;
-    c->why = *e;
     c->undecided = undecided;
     forward_drop(c->call);
     c->call = NULL;
+    c->why = *e; /* which outlives the call */
 }
 
 static const struct ask_route routes[ASK_CLASSES] = {

@@ -61,6 +61,19 @@ static void show_description(struct jwrite *j, const NodeDescription *given, con
     jwrite_end(j);
 }
 
+/* The leader sees its own machine's agent at the loopback; others reach it where its manager port is. */
+static const char *address_of(struct ask *k, const Node *node, const struct pack_node *manager)
+{
+    const char *given = node->address ? node->address : "", *at = manager->address;
+    size_t length = strcspn(at, "]");
+
+    if (!*at || (strncmp(given, "127.", 4) != 0 && strcmp(given, "::1") != 0))
+        return given;
+    if (*at == '[')
+        return arena_strndup(&k->scratch, at + 1, length - 1);
+    return arena_strndup(&k->scratch, at, strcspn(at, ":"));
+}
+
 static void show(struct ask *k, struct jwrite *j, const struct packed *p, const struct parts *parts)
 {
     const Node *node = arena_unpack(&k->scratch, &node__descriptor, p->data, p->size);
@@ -75,7 +88,7 @@ static void show(struct ask *k, struct jwrite *j, const struct packed *p, const 
         jwrite_string(j, "Message", node->state_message);
     else if (*parts->manager.why)
         jwrite_string(j, "Message", parts->manager.why);
-    jwrite_string(j, "Addr", node->address);
+    jwrite_string(j, "Addr", address_of(k, node, &parts->manager));
     jwrite_end(j);
     if (parts->manager.is_manager) {
         jwrite_object(j, "ManagerStatus");

@@ -266,6 +266,7 @@ static void on_reply(struct manager_request *r, struct manager_reply *reply)
     }
     buf_append(&a->body, buf_bytes(&reply->body), reply->body.length);
     buf_fini(&reply->body);
+    a->cut = reply->cut;
     if (!reply->more) {
         a->done = true;
         a->request = NULL;
