@@ -24,7 +24,8 @@
 #include "manager/raft/writer.h"
 #include "proto/base/list.h"
 
-#define DRIVER_NEVER INT64_MAX /* a time that does not come */
+#define DRIVER_NEVER  INT64_MAX       /* a time that does not come */
+#define DRIVER_BEFORE (INT64_MIN / 2) /* a time before all others */
 
 struct outgoing { /* a message on its way out */
     struct list link;
@@ -242,6 +243,9 @@ struct replica {
     int64_t mark_ms;         /* note the log's end then; DRIVER_NEVER: noted */
     uint64_t gone;           /* leader whose process is gone, 0: none */
     int64_t gone_ms;         /* let our timer expire then */
+    int64_t expired_ms;      /* when we did, and no voter refused since */
+    int64_t asked_ms;        /* somebody asked for votes while we had a leader */
+    uint64_t lost;           /* the same, until it is heard from again: who asks for votes against it gets them */
 
     bool failed; /* on_fatal is due, or came */
     bool told;   /* it came */
@@ -260,6 +264,10 @@ int64_t driver_now(const struct replica *r);
 bool driver_leads(const struct replica *r); /* the core leads */
 bool driver_holds(const struct replica *r); /* a vote is being stored */
 uint64_t driver_term_of(void *ctx, uint64_t index);
+void driver_heard(struct replica *r, uint64_t from); /* it lives */
+/* Somebody wants to lead: whether the leader that we know is gone, so that he need not wait until we forget it. */
+bool driver_disrupts(struct replica *r);
+bool driver_precedes(const struct replica *r, const struct raft_request_vote *a, uint64_t from);
 unsigned driver_voters(const struct replica *r, uint64_t ids[MESSAGE_MEMBERS_MAX]);
 extern const struct writer_events driver_writer_events; /* ctx: the replica */
 extern const struct env_events driver_env_events;

@@ -243,6 +243,7 @@ static struct replica *alloc(const struct replica_config *config, const struct r
     r->entry_max = MIN(SEGMENT_ENTRY_MAX, r->segment_bytes / 2);
     r->applied = config->applied;
     r->mark_ms = DRIVER_NEVER;
+    r->asked_ms = r->expired_ms = DRIVER_BEFORE;
     list_init(&r->outbox);
     list_init(&r->inbox);
     list_init(&r->serves);

@@ -30,17 +30,22 @@ static void turn_in(struct msim_manager *m, int64_t after_us)
     msim_later(m, after_us, fire_turn, ++m->turn);
 }
 
+static int64_t sooner(int64_t a_ms, int64_t b_ms)
+{
+    return a_ms < 0 || (b_ms >= 0 && b_ms < a_ms) ? b_ms : a_ms;
+}
+
 static void turn(struct msim_manager *m)
 {
     m->turn_due = false;
-    int64_t wait = control_turn(m->control);
-    if (msim_below(m->world, 4) == 0) /* it looks at everything: now and then is enough to find the step */
+    int64_t wait = sooner(control_turn(m->control), membership_turn(m->membership));
+    if (msim_below(m->world, 16) == 0) /* it looks at everything: now and then is enough to find the step */
         msim_check_index(m);
     if (wait >= 0 && !m->turn_due)
         turn_in(m, wait * 1000 + (wait == 0));
 }
 
-static void on_control_wake(void *ctx)
+static void on_wake(void *ctx)
 {
     struct msim_manager *m = ctx;
 
@@ -55,26 +60,39 @@ static void on_fatal(void *ctx, const struct err *e)
     ((struct msim_manager *)ctx)->fatal = *e;
 }
 
+static void on_removed(void *ctx)
+{
+    struct msim_manager *m = ctx;
+
+    m->world->counts.told_removed += !m->removed;
+    m->removed = true;
+}
+
 static void on_applied(struct control_watch *watch, uint64_t index)
 {
+    struct msim_manager *m = container_of(watch, struct msim_manager, watch);
+
     (void)index; /* the checkers ask the store */
-    msim_check_applied(container_of(watch, struct msim_manager, watch));
+    msim_check_applied(m);
+    on_wake(m);
 }
 
 static void on_leads(struct control_watch *watch, bool leads)
 {
+    struct msim_manager *m = container_of(watch, struct msim_manager, watch);
+
     if (leads)
-        msim_check_leads(container_of(watch, struct msim_manager, watch));
+        msim_check_leads(m);
+    on_wake(m);
 }
 
 /* --- opening ---------------------------------------------------------------------------------------- */
 
-static struct replica_config replica_config(struct msim_manager *m, char address[16])
+static struct replica_config replica_config(struct msim_manager *m)
 {
-    (void)snprintf(address, 16, "m%" PRIu64 ":2377", m->id);
     return (struct replica_config){.dir = "raft",
                                    .id = m->id,
-                                   .address = address,
+                                   .address = m->address,
                                    .key = key,
                                    .cluster = cluster_id,
                                    .epoch = 1,
@@ -154,16 +172,16 @@ void msim_suspect(struct msim *w, uint64_t id)
 
 static bool open_control(struct msim_manager *m)
 {
-    char address[16];
     struct err e;
     struct control_config config = {.store = m->store,
-                                    .replica = replica_config(m, address),
+                                    .replica = replica_config(m),
                                     .clock = &m->clock,
                                     .entropy = &m->entropy.base,
                                     .founding = m->id == 1 ? founding() : NULL,
                                     .ctx = m,
-                                    .wake = on_control_wake,
-                                    .on_fatal = on_fatal};
+                                    .wake = on_wake,
+                                    .on_fatal = on_fatal,
+                                    .on_removed = on_removed};
 
     if (control_open(&config, &m->control, &e) == 0)
         return true;
@@ -175,11 +193,24 @@ static bool open_control(struct msim_manager *m)
     return false;
 }
 
+static void open_rest(struct msim_manager *m)
+{
+    struct membership_config membership = {.control = m->control,
+                                           .clock = &m->clock,
+                                           .self = m->id,
+                                           .node_id = m->node_id,
+                                           .address = m->address,
+                                           .ctx = m,
+                                           .wake = on_wake};
+
+    m->membership = membership_new(&membership);
+}
+
 void msim_start(struct msim *w, uint64_t id)
 {
     struct msim_manager *m = &w->managers[id];
 
-    if (m->up || m->gone || msim_broken(w))
+    if (!m->made || m->up || m->gone || msim_broken(w))
         return;
     disk_restart(&m->disk);
     m->life++;
@@ -196,6 +227,7 @@ void msim_start(struct msim *w, uint64_t id)
     m->up = open_control(m);
     if (!m->up)
         return;
+    open_rest(m);
     m->watch = (struct control_watch){.on_applied = on_applied, .on_leads = on_leads};
     control_watch(m->control, &m->watch);
     msim_check_opened(m);
@@ -259,6 +291,8 @@ void msim_crash(struct msim *w, uint64_t id, bool power)
     msim_env_drain(m);
     assert(m->control_closed);
     m->control = NULL;
+    membership_free(m->membership);
+    m->membership = NULL;
     store_close(m->store);
     m->store = NULL;
     if (m->disk.power)
@@ -310,30 +344,31 @@ struct msim_manager *msim_leader(struct msim *w)
 
 /* --- making ----------------------------------------------------------------------------------------- */
 
-struct msim_manager *msim_make(struct msim *w)
+struct msim_manager *msim_make(struct msim *w, uint64_t id, const uint8_t node_id[16])
 {
-    struct msim_manager *m = &w->managers[w->manager_count + 1];
-    char address[16];
+    struct msim_manager *m = &w->managers[id];
     struct err e;
 
-    if (w->manager_count == MSIM_MANAGERS)
-        return NULL;
+    assert(id > 0 && id <= MSIM_MANAGERS && !m->made);
     m->world = w;
-    m->id = ++w->manager_count;
+    m->id = id;
     m->made = true;
+    memcpy(m->node_id, node_id, sizeof(m->node_id));
+    w->manager_count = MAX(w->manager_count, (unsigned)id);
     m->clock_offset_us = (int64_t)msim_below(w, 1000000000);
     m->clock_drift = (int)msim_below(w, 21) - 10;
     m->wall_skew_ms = (int64_t)msim_below(w, 4000) - 2000;
     m->disk_min_us = 200;
     m->disk_max_us = 1700;
     disk_init(&m->disk, &w->random.base);
-    (void)snprintf(m->dir, sizeof(m->dir), "%s/m%" PRIu64, w->dir, m->id);
+    (void)snprintf(m->address, sizeof(m->address), "m%" PRIu64 ":2377", id);
+    (void)snprintf(m->dir, sizeof(m->dir), "%s/m%" PRIu64, w->dir, id);
     if (dir_make(m->dir, 0700, &e) < 0)
         msim_fail(w, "open", "%s", e.text);
-    if (m->id > 1)
+    if (id > 1)
         return m;
     msim_env_init(m);
-    struct replica_config config = replica_config(m, address);
+    struct replica_config config = replica_config(m);
     if (replica_bootstrap(&config, &e) < 0)
         msim_fail(w, "open", "bootstrap: %s", e.text);
     return m;

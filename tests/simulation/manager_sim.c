@@ -199,6 +199,8 @@ static void plant(struct msim *w)
 
     if (w->planted || !m || w->now_us < 5 * SECOND)
         return;
+    if (w->plant == PLANT_LINEAR && msim_chance(w, 5)) /* or it takes more seeds until one is asked too late */
+        m->paused_until_us = w->now_us + 3 * SECOND;
     if (w->plant == PLANT_FORWARD || w->plant == PLANT_LAWS) {
         struct control_write *write = mem_alloc(sizeof(*write));
 
@@ -245,7 +247,7 @@ static void restart_all(struct msim *w)
 
 static bool content(struct msim *w, char *why, size_t size)
 {
-    return msim_members_content(w, why, size) && rivals_content(w, why, size) && clients_content(w, why, size);
+    return people_content(w, why, size) && rivals_content(w, why, size) && clients_content(w, why, size);
 }
 
 /* Everything wanted runs, within so many seconds. */
@@ -272,13 +274,16 @@ static struct msim *live(uint64_t seed, const struct scene *scene)
 {
     struct msim *w = msim_new(seed, &scene->options, dir);
 
+    bool armed = false;
+
     w->plant = scene->plant;
     w->faults = w->spoil = true;
-    if (scene->crash_at)
-        w->managers[scene->victim].disk.crash_at = scene->crash_at;
     msim_start(w, 1);
-    msim_members_begin(w);
     for (int64_t i = 0; i < scene->seconds * 5 && !msim_broken(w); i++) {
+        if (scene->crash_at && !armed && w->managers[scene->victim].made) {
+            w->managers[scene->victim].disk.crash_at = w->managers[scene->victim].disk.operations + scene->crash_at;
+            armed = true;
+        }
         msim_run(w, SECOND / 5);
         if (!scene->crash_at && i > 5 && msim_chance(w, 35))
             disturb(w);
@@ -478,11 +483,11 @@ static bool print_counts(void)
         {"partitions", c->partitions},
         {"leaders isolated", c->isolated},
         {"networks noisy", c->noisy},
-        {"managers added", c->added},
-        {"managers promoted", c->promoted},
-        {"managers removed", c->removed},
-        {"hand-overs of leaders that are to leave", c->transfers},
-        {"machines of removed managers gone", c->stale_gone},
+        {"managers announced", c->announced},
+        {"managers demoted", c->demoted},
+        {"demotions refused", c->refused},
+        {"managers told that they were removed", c->told_removed},
+        {"managers gone", c->gone},
     };
     bool all = true;
 

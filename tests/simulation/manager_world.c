@@ -105,11 +105,9 @@ struct msim *msim_new(uint64_t seed, const struct msim_options *options, const c
     w->options = *options;
     entropy_seeded_init(&w->random, seed);
     w->now_us = 1000000;
-    w->wanted = options->managers;
     (void)snprintf(w->dir, sizeof(w->dir), "%s", dir);
     msim_net_heal(w);
-    for (unsigned i = 0; i < options->managers; i++)
-        (void)msim_make(w);
+    people_make(w);
     agents_make(w);
     clients_make(w);
     rivals_make(w);
@@ -121,6 +119,8 @@ void msim_free(struct msim *w)
     struct heap_item *first;
 
     for (unsigned id = 1; id <= w->manager_count; id++) {
+        if (!w->managers[id].made)
+            continue;
         msim_crash(w, id, false);
         disk_fini(&w->managers[id].disk);
         (void)tree_remove(AT_FDCWD, w->managers[id].dir, NULL);
@@ -133,6 +133,7 @@ void msim_free(struct msim *w)
     agents_free(w);
     clients_free(w);
     rivals_free(w);
+    people_free(w);
     for (unsigned i = 0; i < MSIM_OBJECTS; i++)
         free(w->history[i]);
     map64_fini(&w->leaders);

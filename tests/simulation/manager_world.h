@@ -26,13 +26,14 @@
 #include <stdint.h>
 
 #include "manager/control.h"
+#include "manager/membership.h"
 #include "manager/raft/env.h"
 #include "proto/base/heap.h"
 #include "tests/simulation/linear.h"
 #include "tests/simulation/raft_disk.h"
 
 enum {
-    MSIM_MANAGERS = 15, /* Raft ids, from 1; none is used twice */
+    MSIM_MANAGERS = 31, /* Raft ids, from 1; none is used twice */
     MSIM_VOTERS = 7,    /* at once */
     MSIM_AGENTS = 5,
     MSIM_CLIENTS = 4,
@@ -70,10 +71,14 @@ struct msim_manager { /* one member, through all its lives */
     uint64_t id; /* Raft's */
     bool made;   /* has a disk */
     bool up;
-    bool leaving; /* it is to be removed from the group */
-    bool gone;    /* it was, and its machine with it: it never starts again */
+    bool removed; /* it was told so */
+    bool gone;    /* it was removed from the group, and its log with it: it never starts again */
+    uint8_t node_id[16];
+    uint64_t announced; /* index of the entry that gave it its number */
+    struct membership *membership;
     uint64_t life, boot;
     struct disk disk;
+    char address[16];
     char dir[96]; /* of the store, on tmpfs */
     struct store *store;
     struct control *control;
@@ -111,11 +116,12 @@ struct msim_link { /* one way */
 struct msim_counts {
     uint64_t paused, events, checks, elections, crashes, powers, inside, rivals_lead, drafts_lost, acked, unknown,
         replayed, gave_up, swaps, mismatches, reads, spoiled, suspected, snapshots, installs, cuts, restarts,
-        fetches, hung, full, broken, slow_disks, wall_steps, one_way, partitions, isolated, noisy, added, promoted,
-        removed, transfers, stale_gone;
+        fetches, hung, full, broken, slow_disks, wall_steps, one_way, partitions, isolated, noisy, announced,
+        demoted, refused, told_removed, gone;
 };
 
 struct agent;
+struct people;
 struct client;
 struct rival;
 
@@ -134,9 +140,9 @@ struct msim {
     uint64_t event_number;
     char dir[64];
     struct msim_manager managers[MSIM_MANAGERS + 1]; /* from 1 */
-    unsigned manager_count;                          /* made so far */
-    unsigned wanted;                                 /* voters */
-    struct msim_link links[MSIM_ENDS][MSIM_ENDS];    /* from, to */
+    unsigned manager_count;                          /* highest id */
+    struct people *people;
+    struct msim_link links[MSIM_ENDS][MSIM_ENDS]; /* from, to */
     struct agent *agents[MSIM_AGENTS];
     struct client *clients[MSIM_CLIENTS];
     struct rival *rivals[MSIM_RIVALS];
@@ -180,7 +186,8 @@ void msim_later(struct msim_manager *m, int64_t after_us, void (*fire)(struct ms
 
 /* --- lives: manager_lives.c -------------------------------------------------------------------------------- */
 
-struct msim_manager *msim_make(struct msim *w); /* the next id, with an empty disk; NULL: no id is left */
+/* A manager of that number and node, with an empty disk; number 1 founds the cluster. */
+struct msim_manager *msim_make(struct msim *w, uint64_t id, const uint8_t node_id[16]);
 void msim_start(struct msim *w, uint64_t id);
 void msim_start_later(struct msim *w, uint64_t id);
 void msim_crash(struct msim *w, uint64_t id, bool power);
@@ -208,11 +215,12 @@ void msim_net_heal(struct msim *w);
 void msim_net_disturb(struct msim *w); /* something about the links gets worse, or better */
 void msim_isolate(struct msim *w, unsigned end);
 
-/* --- who is a manager: manager_members.c -------------------------------------------------------------------- */
+/* --- who is a manager: manager_people.c -------------------------------------------------------------------- */
 
-void msim_members_begin(struct msim *w);
-/* As many voters as wanted, all of them level. */
-bool msim_members_content(struct msim *w, char *why, size_t size);
+void people_make(struct msim *w);
+void people_free(struct msim *w);
+/* Who is wished to be a manager is one, with a vote, and has everything; nobody else is. */
+bool people_content(struct msim *w, char *why, size_t size);
 
 /* --- checkers: manager_check.c --------------------------------------------------------------------------- */
 
