@@ -209,12 +209,25 @@ static int check_certificate(const struct join *j, const IssueReply *reply, cons
     return check_dates(j, ret->not_before_ms, ret->not_after_ms, "the new", e);
 }
 
+/* The manager that signed leads. Ends with NULL. */
+static char **leader_first(char *leader, const IssueReply *reply, struct arena *a)
+{
+    char **managers = arena_array(a, reply->n_managers + 2, sizeof(*managers));
+    size_t count = 0;
+
+    managers[count++] = leader;
+    for (size_t i = 0; i < reply->n_managers; i++)
+        if (strcmp(reply->managers[i], leader) != 0)
+            managers[count++] = reply->managers[i];
+    managers[count] = NULL;
+    return managers;
+}
+
 static void use(struct join *j, const IssueReply *reply, struct arena *a)
 {
     const char *certificate_pem =
         arena_strndup(a, (const char *)reply->certificate_pem.data, reply->certificate_pem.len);
     const char *root_pem = arena_strndup(a, (const char *)reply->root_pem.data, reply->root_pem.len);
-    char *own[] = {j->address};
     struct cert_facts facts;
     struct err e;
 
@@ -229,9 +242,11 @@ static void use(struct join *j, const IssueReply *reply, struct arena *a)
                                  .cluster_id = facts.identity.cluster_id,
                                  .role = facts.identity.role == RPC_ROLE_MANAGER ? NODE_ROLE__MANAGER
                                                                                  : NODE_ROLE__WORKER,
-                                 .managers = reply->n_managers ? reply->managers : own,
-                                 .manager_count = reply->n_managers ? reply->n_managers : 1,
+                                 .managers = leader_first(j->address, reply, a),
+                                 .manager_count = 1,
                                  .local = j->local};
+    while (result.managers[result.manager_count])
+        result.manager_count++;
     sm_move(&machine, &j->state, DONE);
     e.code = 0;
     j->config.done(j->config.ctx, &e, &result);
