@@ -158,16 +158,14 @@ static void next_address(struct join *j, const struct err *e)
 
 /* --- what the manager says ------------------------------------------------------------------------- */
 
-static const char *hours(int64_t ms, char ret[32])
+static const char *span(int64_t ms, char ret[32])
 {
     int64_t minutes = (ms < 0 ? -ms : ms) / 60000;
 
     if (minutes >= 48 * 60)
         (void)snprintf(ret, 32, "%lld days", (long long)(minutes / (24 * 60)));
-    else if (minutes >= 120)
-        (void)snprintf(ret, 32, "%lld hours", (long long)(minutes / 60));
     else
-        (void)snprintf(ret, 32, "%lld minutes", (long long)minutes);
+        (void)snprintf(ret, 32, "%lld h %lld min", (long long)(minutes / 60), (long long)(minutes % 60));
     return ret;
 }
 
@@ -183,12 +181,12 @@ static int check_dates(const struct join *j, int64_t not_before_ms, int64_t not_
             e, ERR_PRECONDITION,
             "%s certificate is not valid yet by this node's clock: the clocks differ by at least %s; set "
             "them and join again",
-            whose, hours(not_before_ms + CERT_BACKDATE_MS - now_ms, text));
+            whose, span(not_before_ms + CERT_BACKDATE_MS - now_ms, text));
     if (now_ms > not_after_ms)
         return err_set(e, ERR_PRECONDITION,
                        "%s certificate ended %s ago by this node's clock: either the clocks differ, or that "
                        "manager's certificate has expired",
-                       whose, hours(now_ms - not_after_ms, text));
+                       whose, span(now_ms - not_after_ms, text));
     return 0;
 }
 
