@@ -141,7 +141,8 @@ static bool is_expired(const struct swarm *s)
 
     if (s->state == SWARM_ACTIVE)
         return s->renew && renew_expired(s->renew);
-    return s->state == SWARM_PENDING && s->identity && cert_facts(s->identity->certificate_pem, &facts, NULL) == 0 &&
+    return s->state == SWARM_PENDING && s->identity &&
+           cert_facts(s->identity->certificate_pem, &facts, NULL) == 0 &&
            facts.not_after_ms <= clock_wall_ms(s->config.clock);
 }
 
@@ -187,7 +188,10 @@ void swarm_info(const struct swarm *s, struct jwrite *j)
     jwrite_string(j, "NodeAddr", host);
     jwrite_string(j, "LocalNodeState", local_state(s));
     jwrite_bool(j, "ControlAvailable", s->manager_ready);
-    jwrite_string(j, "Error", s->state == SWARM_FAILED ? s->error.text : is_expired(s) ? (swarm_is_manager(s) ? expired_manager_text : expired_text) : "");
+    jwrite_string(j, "Error",
+                  s->state == SWARM_FAILED ? s->error.text
+                  : is_expired(s)          ? (swarm_is_manager(s) ? expired_manager_text : expired_text)
+                                           : "");
     if (s->manager_ready)
         manager_info(s->manager, j); /* which knows all of them */
     else
