@@ -55,6 +55,7 @@ check "leaving asks for force" fails_with 1 "--force" sh_ m1 swarm leave
 check "the key unlocks it" eval 'unlock m1 "$key" && is_active m1'
 check "everything is there" eventually 20 eval 'equals "$(sh_ m1 service ls --format "{{.Replicas}}")" 2/2 && equals "$(pids m1)" "$before"'
 check "no private key can be read now" nothing_readable m1
+all_good # what follows builds on it
 
 # --- another key ---------------------------------------------------------------------------------------------------------------
 

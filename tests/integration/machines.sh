@@ -95,11 +95,15 @@ node_processes() { # NODE: all of it: shoald, the keeper's two processes, the co
 }
 
 machine_off() { # MACHINE: the plug is pulled; nobody on the network hears of it
-    local pids
     link_down "$1"
+    eventually 20 node_destroyed "$1" && rm -rf "$work/$1/run" # which a machine has on a tmpfs
+}
+node_destroyed() { # NODE: kill all of it; what a killed process was just making is found the next time
+    local pids
     pids=$(node_processes "$1" | sort -u)
-    [ -z "$pids" ] || kill -KILL $pids 2>/dev/null
-    eventually 20 eval "equals \"\$(node_processes $1)\" ''" && rm -rf "$work/$1/run" # which a machine has on a tmpfs
+    [ -n "$pids" ] || return 0
+    kill -KILL $pids 2>/dev/null
+    return 1
 }
 
 machine_on() { # MACHINE [shoald's options...]
