@@ -413,6 +413,11 @@ static int open_control(struct thread *t, struct err *e)
     return rc;
 }
 
+static const char *leader_address(void *ctx)
+{
+    return membership_leader(((struct thread *)ctx)->membership);
+}
+
 static int open_rest(struct thread *t, struct err *e)
 {
     struct dispatcher_config dispatcher = {
@@ -451,6 +456,7 @@ static int open_rest(struct thread *t, struct err *e)
                                .entropy = entropy_real(),
                                .node_id = t->config.node_id,
                                .ctx = t,
+                               .leader = leader_address,
                                .wake = wake,
                                .on_page = on_asks_page,
                                .on_dropped = on_asks_dropped};

@@ -90,6 +90,21 @@ static void an_answer_needs_no_address(void **state)
     group_close(&g);
 }
 
+static void one_that_looks_for_another_is_refused_but_tells_where_it_is(void **state)
+{
+    struct group g;
+    struct member *a = &g.members[1], *b = &g.members[2];
+    uint64_t number = 1;
+
+    begin(&g);
+    links_send(a->links, 3, b->address, ENV_CHANNEL_CONTROL, &number, sizeof(number));
+    group_until(&g, stats_of(b).refusals == 1);
+    assert_int_equal(b->messages, 0);
+    links_send(b->links, 1, "", ENV_CHANNEL_CONTROL, &number, sizeof(number));
+    group_until(&g, a->messages == 1);
+    group_close(&g);
+}
+
 static void large_messages_arrive_whole_and_in_order(void **state)
 {
     struct group g;
@@ -330,6 +345,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_side_dials_for_what_it_sends),
         cmocka_unit_test(an_answer_needs_no_address),
+        cmocka_unit_test(one_that_looks_for_another_is_refused_but_tells_where_it_is),
         cmocka_unit_test(large_messages_arrive_whole_and_in_order),
         cmocka_unit_test(what_is_small_does_not_wait_for_what_is_large),
         cmocka_unit_test(a_flood_is_dropped_beyond_a_bound),
