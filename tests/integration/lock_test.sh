@@ -69,7 +69,7 @@ check "it unlocks" is_active m1
 
 # --- more managers -----------------------------------------------------------------------------------------------------------------
 
-check "two more managers join" eval 'swarm_join m2 manager m1 && swarm_join m3 manager m1 && all_ready m1 3'
+check "two more managers join" eval 'swarm_join m2 manager m1 --availability drain && swarm_join m3 manager m1 --availability drain && all_ready m1 3'
 check "no private key can be read on theirs" eventually 10 eval 'nothing_readable m2 && nothing_readable m3'
 restart m2 || exit 1
 check "one of them is locked when it starts again" is_locked m2
