@@ -345,6 +345,25 @@ static void manager_that_moved_is_followed(void **state)
     write_something();
 }
 
+static void sole_manager_that_moved_announces_it_to_itself(void **state)
+{
+    managers(1);
+    struct cluster *c = &g.at[0];
+
+    group_stop(&g, 0);
+    (void)snprintf(strrchr(c->listen, ':'), 6, ":2378"); /* as long as it was */
+    memcpy(c->advertise, c->listen, sizeof(c->advertise));
+    group_start(&g, 0);
+    group_until(&g, c->ready);
+    assert_int_equal(group_announce(&g, 0, false), 0);
+    assert_string_equal(group_node(&g, 0, "ManagerStatus.Addr"), c->advertise);
+    group_join(&g);
+    group_until(&g, group_is_level(&g, 2));
+    group_until(&g, g.at[1].ready);
+    assert_string_equal(json_at(&g.at[1], group_expect(&g, 1, 200, "GET", "/nodes", NULL), "0.ManagerStatus.Addr"),
+                        c->advertise);
+}
+
 /* --- going on alone --------------------------------------------------------------------------------------------
  */
 
@@ -413,6 +432,7 @@ int main(void)
         TEST(manager_that_lost_its_disk_becomes_another_member),
         TEST(managers_leave_and_are_answered_when_they_may_go),
         TEST(manager_that_moved_is_followed),
+        TEST(sole_manager_that_moved_announces_it_to_itself),
         TEST(survivor_goes_on_alone_with_every_object_and_refuses_the_others),
     };
 
