@@ -94,7 +94,8 @@ UNIT := $(UNIT_SRC:%.c=$(B)/%)
 SIM := $(patsubst %.c,$(B)/%,$(wildcard tests/simulation/*_sim.c))
 BENCH := $(patsubst %.c,$(B)/%,$(wildcard tests/bench/*_bench.c))
 FUZZ := $(patsubst %.c,$(B)/%,$(wildcard tests/fuzz/*_fuzz.c))
-PROBES := $(patsubst %.c,$(B)/%,$(wildcard tests/integration/tools/*.c))
+PRELOADS := $(patsubst %.c,$(B)/%.so,$(wildcard tests/integration/tools/*_preload.c))
+PROBES := $(patsubst %.c,$(B)/%,$(filter-out %_preload.c,$(wildcard tests/integration/tools/*.c)))
 
 # llhttp where the distribution has it, else its predecessor (proto/wire/http_parse.c decides the same way).
 HTTP_LIB := $(if $(wildcard /usr/include/llhttp.h),-lllhttp,-lhttp_parser)
@@ -139,6 +140,11 @@ integration: all tool-programs ## the stories with the real programs: ONLY=name 
 .PHONY: hygiene
 hygiene: all tool-programs ## 1,000 cycles of containers and 100 kills of the daemon leave the machine as it was
 	@tests/run.sh $(B) hygiene
+
+.PHONY: chaos
+MINUTES ?= 10
+chaos: all tool-programs ## machines that break while clients write: MINUTES=n of faults, SEED=k for the same ones
+	@MINUTES=$(MINUTES) SEED=$(SEED) tests/run.sh $(B) chaos
 
 .PHONY: bench
 bench: all bench-programs tool-programs ## print the figures of GOALS.md beside their floors
@@ -201,7 +207,7 @@ unit-programs: $(UNIT)
 sim-programs: $(SIM)
 bench-programs: $(BENCH)
 fuzz-programs: $(FUZZ)
-tool-programs: $(PROBES)
+tool-programs: $(PROBES) $(PRELOADS)
 
 # V=1 shows the commands.
 Q := $(if $(V),,@)
@@ -290,6 +296,11 @@ $(PROBES): $(B)/%: %.c
 	@mkdir -p $(@D)
 	$(call say,CC)
 	$(Q)$(CC) -std=gnu17 -O2 -g -Wall -Wextra -Werror -D_GNU_SOURCE -static -o $@ $<
+
+$(PRELOADS): $(B)/%.so: %.c
+	@mkdir -p $(@D)
+	$(call say,CC)
+	$(Q)$(CC) -std=gnu17 -O2 -g -Wall -Wextra -Werror -D_GNU_SOURCE -fPIC -shared -o $@ $<
 
 # Planners are pure (DESIGN.md section 2): linked with nothing but the base's pure files, libc and protobuf-c, this
 # fails on the first socket, clock, file, random number or log line that slips in.

@@ -246,3 +246,21 @@ int address_advertise(const char *text, const char *listen, char ret[ADDRESS_TEX
     address_make(host, address_port(listen), ret);
     return 0;
 }
+
+bool address_is_here(const char *host)
+{
+    struct ifaddrs *list, *at;
+    bool found = false;
+    char text[64];
+
+    if (getifaddrs(&list) < 0)
+        return true; /* nothing better is known */
+    for (at = list; at && !found; at = at->ifa_next) {
+        if (!at->ifa_addr || (at->ifa_addr->sa_family != AF_INET && at->ifa_addr->sa_family != AF_INET6))
+            continue;
+        format_sockaddr(at->ifa_addr, text);
+        found = strcmp(text, host) == 0;
+    }
+    freeifaddrs(list);
+    return found;
+}

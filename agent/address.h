@@ -30,3 +30,4 @@ void address_host(const char *address, char *ret, size_t size);
 int address_port(const char *address);                                 /* 0 when there is none */
 bool address_is_unspecified(const char *host);                         /* 0.0.0.0 or :: */
 void address_make(const char *host, int port, char ret[ADDRESS_TEXT]); /* the reverse */
+bool address_is_here(const char *host);                                /* an interface of this machine has it */

@@ -150,8 +150,6 @@ static void on_message(void *ctx, const ManagerMessage *message)
         session_set_managers(a->session, message->managers, message->n_managers);
         a->config.on_managers(a->config.ctx, message->managers, message->n_managers);
     }
-    if (message->node && a->config.on_node)
-        a->config.on_node(a->config.ctx, message->node);
 }
 
 static void on_ready(void *ctx)

@@ -83,7 +83,9 @@ static void on_reply(struct manager_request *r, struct manager_reply *reply)
     asking->is_streaming = true;
     bool room = !reply->body.length || http_write(x, buf_bytes(&reply->body), reply->body.length);
     buf_fini(&reply->body);
-    if (!more)
+    if (reply->cut)
+        http_stream_cut(x);
+    else if (!more)
         http_stream_end(x);
     else if (room)
         manager_more(r);

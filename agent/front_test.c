@@ -440,7 +440,7 @@ static void bad_init_names_the_field_and_changes_nothing(void **state)
         {"{\"ListenAddr\":\"127.0.0.1:99999\"}", "ListenAddr", 400},
         {"{\"ListenAddr\":\"127.0.0.1\",\"AdvertiseAddr\":\"0.0.0.0\"}", "AdvertiseAddr", 400},
         {"{\"ListenAddr\":\"127.0.0.1\",\"DataPathAddr\":\"nope0\"}", "DataPathAddr", 400},
-        {"{\"ListenAddr\":\"127.0.0.1\",\"ForceNewCluster\":true}", "ForceNewCluster", 501},
+        {"{\"ListenAddr\":\"127.0.0.1\",\"ForceNewCluster\":true}", "force-new-cluster", 503},
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {

@@ -227,8 +227,9 @@ static int make_file(struct buf *out, const Identity *identity, struct err *e)
 
 struct job {
     uv_work_t work;
-    char *data_dir;   /* owned */
-    struct buf bytes; /* the file's contents; empty: forget */
+    char *data_dir; /* owned */
+    void (*run)(struct job *job);
+    struct buf bytes; /* the file's contents, when it is written */
     struct err error; /* how it went */
     void (*done)(void *ctx, const struct err *e);
     void *ctx;
@@ -261,14 +262,22 @@ static void job_forget(struct job *job)
         err_errno(&job->error, "sync %s", job->data_dir);
 }
 
+static void job_clear_manager(struct job *job)
+{
+    AUTO_FREE
+    char *path = mem_printf("%s/swarm", job->data_dir);
+    AUTO_CLOSE
+    int dir = -1;
+
+    if (dir_open(path, &dir, &job->error) == 0 && tree_remove(dir, "manager", &job->error) == 0 && fsync(dir) < 0)
+        err_errno(&job->error, "sync %s", path);
+}
+
 static void on_work(uv_work_t *work)
 {
     struct job *job = container_of(work, struct job, work);
 
-    if (job->bytes.length)
-        job_write(job);
-    else
-        job_forget(job);
+    job->run(job);
 }
 
 static void on_after_work(uv_work_t *work, int status)
@@ -286,6 +295,18 @@ static void on_after_work(uv_work_t *work, int status)
     free(job->data_dir);
     free(job);
     done(ctx, &error);
+}
+
+static struct job *job_new(void (*run)(struct job *job), const char *data_dir,
+                           void (*done)(void *ctx, const struct err *e), void *ctx)
+{
+    struct job *job = mem_alloc(sizeof(*job));
+
+    job->run = run;
+    job->data_dir = mem_strdup(data_dir);
+    job->done = done;
+    job->ctx = ctx;
+    return job;
 }
 
 static int job_start(uv_loop_t *loop, struct job *job, struct err *e)
@@ -310,21 +331,19 @@ int identity_write(uv_loop_t *loop, const char *data_dir, const Identity *identi
         rc = make_file(&bytes, identity, e);
     if (rc < 0)
         return rc;
-    struct job *job = mem_alloc(sizeof(*job));
-    job->data_dir = mem_strdup(data_dir);
+    struct job *job = job_new(job_write, data_dir, done, ctx);
     job->bytes = bytes;
-    job->done = done;
-    job->ctx = ctx;
     return job_start(loop, job, e);
 }
 
 int identity_forget(uv_loop_t *loop, const char *data_dir, void (*done)(void *ctx, const struct err *e), void *ctx,
                     struct err *e)
 {
-    struct job *job = mem_alloc(sizeof(*job));
+    return job_start(loop, job_new(job_forget, data_dir, done, ctx), e);
+}
 
-    job->data_dir = mem_strdup(data_dir);
-    job->done = done;
-    job->ctx = ctx;
-    return job_start(loop, job, e);
+int identity_clear_manager(uv_loop_t *loop, const char *data_dir, void (*done)(void *ctx, const struct err *e),
+                           void *ctx, struct err *e)
+{
+    return job_start(loop, job_new(job_clear_manager, data_dir, done, ctx), e);
 }

@@ -30,3 +30,7 @@ int identity_write(uv_loop_t *loop, const char *data_dir, const Identity *identi
 /* Remove <data-dir>/swarm with everything in it, in libuv's pool; `done` comes on the loop. */
 int identity_forget(uv_loop_t *loop, const char *data_dir, void (*done)(void *ctx, const struct err *e), void *ctx,
                     struct err *e);
+
+/* Remove what a manager of this node left, <data-dir>/swarm/manager, likewise. */
+int identity_clear_manager(uv_loop_t *loop, const char *data_dir, void (*done)(void *ctx, const struct err *e),
+                           void *ctx, struct err *e);

@@ -24,7 +24,9 @@
 #include "proto/wire/cert.h"
 #include "proto/wire/methods.h"
 
-#define ASK_MS 15000
+#define ASK_MS        15000
+#define AGAIN_MS      300 /* before another attempt that was wanted during one */
+#define REDIRECTS_MAX 3   /* in one attempt */
 
 enum state { WAITING, OWN, ASKING, CLOSED };
 
@@ -32,7 +34,7 @@ static const char *const state_names[] = {"waiting", "own manager", "asking", "c
 static const uint32_t moves[] = {
     [WAITING] = SM_TO(OWN) | SM_TO(ASKING) | SM_TO(CLOSED),
     [OWN] = SM_TO(WAITING) | SM_TO(ASKING) | SM_TO(CLOSED),
-    [ASKING] = SM_TO(WAITING) | SM_TO(CLOSED),
+    [ASKING] = SM_TO(WAITING) | SM_TO(ASKING) | SM_TO(CLOSED),
     [CLOSED] = 0,
 };
 static const struct sm_table machine = {"renewal", state_names, moves, CLOSED + 1};
@@ -48,6 +50,9 @@ struct renew {
     struct buf request;    /* likewise, DER */
     struct buf reply;      /* packed IssueReply, until its connection is closed; empty: none */
     struct err error;      /* why there is none */
+    char *redirect;        /* owned; whom to ask next, as a manager said; NULL: nobody */
+    unsigned redirects;    /* followed in this attempt */
+    bool is_wanted_again;  /* renew_soon came during an attempt */
     struct rpc_conn *conn; /* NULL when there is none */
     bool own_asked;        /* the manager's callback is still to come */
     uv_timer_t timer;
@@ -66,6 +71,8 @@ static void forget_attempt(struct renew *r)
         mem_wipe(r->key_pem, strlen(r->key_pem));
     free(r->key_pem);
     r->key_pem = NULL;
+    free(steal(&r->redirect));
+    r->redirects = 0;
     buf_clear(&r->request);
     buf_clear(&r->reply);
 }
@@ -129,9 +136,9 @@ static int check(const struct renew *r, const char *certificate_pem, const char 
     if (rc < 0)
         return rc;
     if (strcmp(facts.identity.node_id, r->self.node_id) != 0 ||
-        strcmp(facts.identity.cluster_id, r->self.cluster_id) != 0 || facts.identity.role != r->self.role)
-        return err_set(e, ERR_INVALID, "the new certificate is not for node %s of cluster %s in its role",
-                       r->self.node_id, r->self.cluster_id);
+        strcmp(facts.identity.cluster_id, r->self.cluster_id) != 0)
+        return err_set(e, ERR_INVALID, "the new certificate is not for node %s of cluster %s", r->self.node_id,
+                       r->self.cluster_id);
     if (facts.not_after_ms <= clock_wall_ms(r->config.clock))
         return err_set(e, ERR_INVALID, "the new certificate has ended already: do the clocks differ?");
     return 0;
@@ -144,9 +151,12 @@ static int use(struct renew *r, struct err *e)
 
     arena_init(&a);
     const IssueReply *reply = arena_unpack(&a, &issue_reply__descriptor, buf_bytes(&r->reply), r->reply.length);
+    if (reply && reply->redirect) {
+        r->redirect = mem_strdup(reply->redirect);
+        return err_set(e, ERR_UNAVAILABLE, "this manager does not lead");
+    }
     if (!reply || !reply->has_certificate_pem || !reply->has_root_pem)
-        return err_set(e, ERR_INVALID,
-                       reply && reply->redirect ? "this manager does not lead" : "malformed answer");
+        return err_set(e, ERR_INVALID, "malformed answer");
     const char *certificate_pem = text_of(&a, &reply->certificate_pem), *root_pem = text_of(&a, &reply->root_pem);
     int rc = check(r, certificate_pem, root_pem, e);
     if (rc == 0)
@@ -165,14 +175,25 @@ static void conclude(struct renew *r)
     struct err e = r->error;
 
     if (r->reply.length == 0 || use(r, &e) < 0) {
-        failed(r, &e);
+        if (r->redirect && r->redirects++ < REDIRECTS_MAX) {
+            buf_clear(&r->reply);
+            ask(r);
+        } else {
+            failed(r, &e);
+        }
         return;
     }
-    log_info("certificate renewed", "node=%s seconds=%lld", r->self.node_id,
+    log_info("certificate renewed", "node=%s role=%s seconds=%lld", r->self.node_id,
+             r->self.role == RPC_ROLE_MANAGER ? "manager" : "worker",
              (long long)((r->plan.expires_ms - r->plan.issued_ms) / 1000));
     forget_attempt(r);
     sm_move(&machine, &r->state, WAITING);
-    renew_look(r);
+    if (r->is_wanted_again) {
+        r->is_wanted_again = false;
+        renew_soon(r, AGAIN_MS);
+    } else {
+        renew_look(r);
+    }
 }
 
 /* --- asking ---------------------------------------------------------------------------------------- */
@@ -225,7 +246,9 @@ static void on_conn_open(void *ctx, struct rpc_conn *c, const struct rpc_identit
 static void ask(struct renew *r)
 {
     struct rpc_conn_events events = {.ctx = r, .on_open = on_conn_open, .on_closed = on_conn_closed};
-    struct rpc_dial how = {.address = r->config.address(r->config.ctx, r->attempt++),
+    AUTO_FREE
+    char *redirect = steal(&r->redirect);
+    struct rpc_dial how = {.address = redirect ? redirect : r->config.address(r->config.ctx, r->attempt++),
                            .tls = r->tls,
                            .expect_roles = RPC_ROLE_MANAGER,
                            .expect_cluster = r->self.cluster_id,
@@ -289,6 +312,18 @@ void renew_look(struct renew *r)
         begin(r);
     else
         uv_timer_start(&r->timer, on_timer, (uint64_t)wait_ms, 0);
+}
+
+void renew_soon(struct renew *r, int64_t delay_ms)
+{
+    if (r->state == CLOSED)
+        return;
+    if (r->state != WAITING) {
+        r->is_wanted_again = true;
+        return;
+    }
+    renewal_want(&r->plan, clock_wall_ms(r->config.clock), clock_mono_ms(r->config.clock), delay_ms);
+    renew_look(r);
 }
 
 bool renew_expired(const struct renew *r)

@@ -29,7 +29,8 @@ struct renew_config {
     struct manager *(*own)(void *ctx);
     /* Address of a manager to ask, another one at each attempt where there are several; NULL: none is known. */
     const char *(*address)(void *ctx, unsigned attempt);
-    /* A new certificate, checked: for this node, of this cluster, signed by this root. Use it, and set *ret_tls to
+    /* A new certificate, checked: for this node, of this cluster, signed by this root; the role in it is what the
+     * cluster wishes now, and may be another than before. Use it, and set *ret_tls to
      * what was made of it (borrowed). An error counts as a failed attempt. The texts are borrowed. */
     int (*on_renewed)(void *ctx, const char *certificate_pem, const char *key_pem, const char *root_pem,
                       struct tls **ret_tls, struct err *e);
@@ -39,6 +40,10 @@ int renew_open(const struct renew_config *config, struct renew **ret, struct err
 
 /* Look at the clock now, not when the timer comes: it may have been set. */
 void renew_look(struct renew *r);
+
+/* Ask for a new certificate after so long, whatever the dates say: the node's role changes. An attempt under way is
+ * followed by another one. */
+void renew_soon(struct renew *r, int64_t delay_ms);
 
 /* Whether the present certificate has ended. */
 bool renew_expired(const struct renew *r);

@@ -40,6 +40,13 @@ void renewal_failed(struct renewal *r, int64_t mono_ms, uint32_t random)
     r->again_ms = mono_ms + delay_ms / 2 + part(delay_ms, random);
 }
 
+void renewal_want(struct renewal *r, int64_t wall_ms, int64_t mono_ms, int64_t delay_ms)
+{
+    r->due_ms = MIN(r->due_ms, wall_ms);
+    r->failures = MAX(r->failures, 1); /* the delay counts as one between attempts */
+    r->again_ms = mono_ms + delay_ms;
+}
+
 int64_t renewal_wait_ms(const struct renewal *r, int64_t wall_ms, int64_t mono_ms)
 {
     if (wall_ms < r->due_ms)

@@ -25,6 +25,9 @@ void renewal_rest(struct renewal *r, int64_t wall_ms);
 /* An attempt has failed. */
 void renewal_failed(struct renewal *r, int64_t mono_ms, uint32_t random);
 
+/* It is wanted after so long, whatever the dates say. */
+void renewal_want(struct renewal *r, int64_t wall_ms, int64_t mono_ms, int64_t delay_ms);
+
 /* 0: renew now. Else look again after this time, which is never more than an hour: the wall clock may be set, and
  * the machine may sleep. */
 int64_t renewal_wait_ms(const struct renewal *r, int64_t wall_ms, int64_t mono_ms);

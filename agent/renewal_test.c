@@ -129,6 +129,17 @@ static void certificate_that_was_never_valid_is_due_at_once(void **state)
     assert_true(renewal_expired(&r, ISSUED));
 }
 
+static void wanted_now_is_due_after_the_delay_whatever_the_dates_say(void **state)
+{
+    struct renewal r = certificate(DAY_MS, 0);
+
+    renewal_want(&r, ISSUED, 5000, 300);
+    assert_int_equal(renewal_wait_ms(&r, ISSUED, 5000), 300);
+    assert_int_equal(renewal_wait_ms(&r, ISSUED, 5300), 0);
+    renewal_want(&r, ISSUED, 6000, 0);
+    assert_int_equal(renewal_wait_ms(&r, ISSUED, 6000), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -139,6 +150,7 @@ int main(void)
         cmocka_unit_test(short_lives_leave_room_for_many_attempts),
         cmocka_unit_test(clocks_that_disagree_do_not_lead_to_a_storm),
         cmocka_unit_test(certificate_that_was_never_valid_is_due_at_once),
+        cmocka_unit_test(wanted_now_is_due_after_the_delay_whatever_the_dates_say),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -5,6 +5,7 @@
  *     inactive --init--> pending (founding) --> active --leave--> leaving --> inactive
  *     start: an identity is there --> pending (resuming) --> active
  *     start: it is locked --> locked --unlock--> pending (resuming); its tasks run on meanwhile
+ *     active | error --force-new-cluster--> pending (forcing) --> active
  *     whatever cannot go on --> error, which leaving ends
  *
  * The identity alone decides, at a start, whether this node is in a swarm; whatever else lies about without one is
@@ -26,8 +27,8 @@ static const uint32_t moves[] = {
     [SWARM_LOCKED] = SM_TO(SWARM_PENDING) | SM_TO(SWARM_LEAVING) | SM_TO(SWARM_CLOSED),
     [SWARM_PENDING] = SM_TO(SWARM_ACTIVE) | SM_TO(SWARM_FAILED) | SM_TO(SWARM_INACTIVE) | SM_TO(SWARM_LEAVING) |
                       SM_TO(SWARM_CLOSED),
-    [SWARM_ACTIVE] = SM_TO(SWARM_LEAVING) | SM_TO(SWARM_FAILED) | SM_TO(SWARM_CLOSED),
-    [SWARM_FAILED] = SM_TO(SWARM_LEAVING) | SM_TO(SWARM_CLOSED),
+    [SWARM_ACTIVE] = SM_TO(SWARM_PENDING) | SM_TO(SWARM_LEAVING) | SM_TO(SWARM_FAILED) | SM_TO(SWARM_CLOSED),
+    [SWARM_FAILED] = SM_TO(SWARM_PENDING) | SM_TO(SWARM_LEAVING) | SM_TO(SWARM_CLOSED),
     [SWARM_LEAVING] = SM_TO(SWARM_INACTIVE) | SM_TO(SWARM_FAILED) | SM_TO(SWARM_CLOSED),
     [SWARM_CLOSED] = 0,
 };
@@ -54,6 +55,9 @@ void swarm_drop_identity(struct swarm *s)
     s->identity = NULL;
     tls_unref(s->tls);
     s->tls = NULL;
+    s->role.is_known = s->role.is_ending = false;
+    s->when_durable = NULL;
+    s->is_unwritten = false;
 }
 
 static void on_timer_closed(uv_handle_t *handle)
@@ -87,6 +91,22 @@ bool swarm_callback_came(struct swarm *s)
 
 /* --- opening and closing --------------------------------------------------------------------------- */
 
+static void resume_role(struct swarm *s)
+{
+    if (!swarm_is_manager(s)) {
+        swarm_move(s, SWARM_ACTIVE);
+        swarm_write_out(s);
+        swarm_start_renewal(s);
+    } else if (swarm_is_member(s)) {
+        swarm_open_manager(s);
+        if (s->identity->n_managers > 1)
+            swarm_announce(s); /* others may be looking for us elsewhere */
+    } else {
+        swarm_start_renewal(s); /* joining or a promotion was interrupted */
+        swarm_begin_manager(s);
+    }
+}
+
 void swarm_resume(struct swarm *s)
 {
     struct err e;
@@ -95,11 +115,9 @@ void swarm_resume(struct swarm *s)
              swarm_is_manager(s) ? "manager" : "worker");
     swarm_move(s, SWARM_PENDING);
     int rc = tls_new(s->identity->certificate_pem, s->identity->key_pem, s->identity->root_pem, &s->tls, &e);
-    if (rc == 0 && swarm_is_manager(s))
-        rc = swarm_start_manager(s, NULL, NULL, &e);
-    if (rc == 0 && !swarm_is_manager(s)) {
-        swarm_move(s, SWARM_ACTIVE);
-        swarm_start_renewal(s);
+    if (rc == 0) {
+        swarm_refresh_addresses(s);
+        resume_role(s);
     }
     if (rc < 0) {
         log_error("cannot resume", "error=\"%s\"", e.text);

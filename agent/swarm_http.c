@@ -11,7 +11,7 @@
 static const char not_manager_text[] =
     "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to "
     "swarm and try again.";
-static const char worker_text[] =
+const char swarm_worker_text[] =
     "This node is not a swarm manager. Worker nodes can't be used to view or modify cluster state. Please run this "
     "command on a manager node or promote the current node to a manager.";
 
@@ -86,8 +86,8 @@ struct manager *swarm_manager(struct swarm *s, struct err *e)
         err_set(e, ERR_UNAVAILABLE, "the swarm on this node has failed: %s", s->error.text);
     else if (!s->identity)
         err_set(e, ERR_UNAVAILABLE, "%s", not_manager_text);
-    else if (!swarm_is_manager(s))
-        err_set(e, ERR_UNAVAILABLE, "%s", worker_text);
+    else if (!swarm_is_member(s) && s->state != SWARM_PENDING)
+        err_set(e, ERR_UNAVAILABLE, "%s", swarm_worker_text);
     else if (s->reopen.waits)
         err_set(e, ERR_UNAVAILABLE, "the manager on this node waits, and tries again every second: %s",
                 s->error.text);
@@ -122,7 +122,7 @@ const char *swarm_header(const struct swarm *s)
     case SWARM_LOCKED:
         return "locked";
     case SWARM_ACTIVE:
-        return swarm_is_manager(s) ? "active/manager" : "active/worker";
+        return swarm_is_member(s) ? "active/manager" : "active/worker";
     case SWARM_FAILED:
         return "error";
     default:
@@ -142,6 +142,31 @@ static const char *local_state(const struct swarm *s)
     return is_expired(s) ? "error" : swarm_state_name(s);
 }
 
+/* A worker knows where the managers are, not which nodes they are. */
+static void write_managers(const struct swarm *s, struct jwrite *j)
+{
+    if (!s->identity || (!s->identity->n_managers && !swarm_is_manager(s))) {
+        jwrite_null(j, "RemoteManagers");
+        return;
+    }
+    bool is_listed = false;
+    jwrite_array(j, "RemoteManagers");
+    for (size_t i = 0; i <= s->identity->n_managers; i++) {
+        const char *address =
+            i < s->identity->n_managers ? s->identity->managers[i] : s->identity->advertise_address;
+        bool is_own = swarm_is_member(s) && swarm_is_own(s, address);
+
+        if (i == s->identity->n_managers && (is_listed || !swarm_is_member(s)))
+            break;
+        jwrite_object(j, NULL);
+        jwrite_string(j, "NodeID", is_own ? s->identity->node_id : "");
+        jwrite_string(j, "Addr", address);
+        jwrite_end(j);
+        is_listed = is_listed || is_own;
+    }
+    jwrite_end(j);
+}
+
 void swarm_info(const struct swarm *s, struct jwrite *j)
 {
     char host[64] = "";
@@ -153,16 +178,7 @@ void swarm_info(const struct swarm *s, struct jwrite *j)
     jwrite_string(j, "LocalNodeState", local_state(s));
     jwrite_bool(j, "ControlAvailable", s->manager_ready);
     jwrite_string(j, "Error", s->state == SWARM_FAILED ? s->error.text : is_expired(s) ? expired_text : "");
-    if (swarm_is_manager(s)) {
-        jwrite_array(j, "RemoteManagers");
-        jwrite_object(j, NULL);
-        jwrite_string(j, "NodeID", s->identity->node_id);
-        jwrite_string(j, "Addr", s->identity->advertise_address);
-        jwrite_end(j);
-        jwrite_end(j);
-    } else {
-        jwrite_null(j, "RemoteManagers");
-    }
+    write_managers(s, j);
     if (s->manager_ready)
         manager_info(s->manager, j);
 }

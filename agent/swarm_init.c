@@ -124,41 +124,52 @@ int swarm_check_inactive(const struct swarm *s, struct err *e)
     return err_set(e, ERR_UNAVAILABLE, "%s", already_text);
 }
 
-static int init(struct swarm *s, const char *body, size_t size, struct err *e)
+static int found(struct swarm *s, const struct manager_init *init, struct arena *a, struct err *e)
 {
     struct manager_founding founding = {0};
     Identity identity = IDENTITY__INIT;
-    struct manager_init asked;
-    AUTO_ARENA struct arena arena;
-
-    arena_init(&arena);
-    int rc = manager_init_parse(body, size, &arena, &asked, e);
-    if (rc == 0)
-        rc = swarm_read_addresses(&identity, asked.listen_address, asked.advertise_address, asked.data_path_address,
-                                  false, &arena, e);
-    if (rc == 0 && asked.force_new_cluster)
-        rc = err_set(e, ERR_UNSUPPORTED,
-                     "ForceNewCluster: recovering a lost cluster is not implemented in shoal " SHOAL_VERSION);
+    int rc = swarm_read_addresses(&identity, init->listen_address, init->advertise_address, init->data_path_address,
+                                  false, a, e);
     if (rc < 0)
         return rc;
-    const ClusterSpec *spec = asked.cluster->spec;
+    const ClusterSpec *spec = init->cluster->spec;
     int64_t lifetime_ms =
         spec && spec->has_node_cert_expiry_ns ? spec->node_cert_expiry_ns / 1000000 : CERT_LIFETIME_DEFAULT_MS;
     rc = manager_found(clock_wall_ms(s->config.clock), lifetime_ms, &founding, e);
     if (rc < 0)
         return rc;
-    use_founding(&founding, &identity, asked.cluster, &arena);
+    use_founding(&founding, &identity, init->cluster, a);
     identity.has_availability = true;
-    identity.availability = asked.availability;
+    identity.availability = init->availability;
     rc = tls_new(identity.certificate_pem, identity.key_pem, identity.root_pem, &s->tls, e);
+    identity.has_raft_id = true;
+    identity.raft_id = MANAGER_RAFT_ID_FIRST;
     if (rc == 0) {
         s->identity = message_dup(&identity);
-        rc = swarm_start_manager(s, asked.cluster, founding.root_key_pem, e);
+        rc = swarm_start_manager(s, init->cluster, founding.root_key_pem, e);
         if (rc < 0)
             swarm_drop_identity(s);
     }
     manager_founding_free(&founding);
-    return rc;
+    if (rc < 0)
+        return rc;
+    swarm_move(s, SWARM_PENDING);
+    s->is_entering = true;
+    return 0;
+}
+
+static int init(struct swarm *s, const char *body, size_t size, struct err *e)
+{
+    struct manager_init asked;
+    AUTO_ARENA struct arena arena;
+
+    arena_init(&arena);
+    int rc = manager_init_parse(body, size, &arena, &asked, e);
+    if (rc == 0 && asked.force_new_cluster)
+        return swarm_force_new_cluster(s, &asked, e);
+    if (rc == 0)
+        rc = swarm_check_inactive(s, e);
+    return rc == 0 ? found(s, &asked, &arena, e) : rc;
 }
 
 static void on_init_body(struct http_exchange *x, const char *body, size_t length)
@@ -166,24 +177,14 @@ static void on_init_body(struct http_exchange *x, const char *body, size_t lengt
     struct swarm *s = http_data(x);
     struct err e;
 
-    /* Asked again: somebody else may have been quicker while the body came. */
-    if (swarm_check_inactive(s, &e) < 0 || init(s, body, length, &e) < 0) {
+    if (init(s, body, length, &e) < 0)
         http_reply_error(x, &e);
-        return;
-    }
-    swarm_move(s, SWARM_PENDING);
-    s->is_entering = true;
-    swarm_wait_for(s, x);
+    else
+        swarm_wait_for(s, x);
 }
 
 void swarm_http_init(struct swarm *s, struct http_exchange *x)
 {
-    struct err e;
-
-    if (swarm_check_inactive(s, &e) < 0) {
-        http_reply_error(x, &e);
-        return;
-    }
     http_set_data(x, s);
-    http_collect(x, on_init_body);
+    http_collect(x, on_init_body); /* the body says whether a new cluster is to be forced */
 }

@@ -1,6 +1,8 @@
 /* `swarm join` (swarm.h).
  *
- *     pending: certificate (agent/join) --> identity on the disk --> active, the agent connects --> answered
+ *     pending: certificate (agent/join) --> identity on the disk --> the agent connects --> active, answered
+ *                                                          a manager: its place in the group (swarm_role.c),
+ *                                                          and it serves
  *
  * Nothing is on the disk before the identity is, durably, so a crash leaves the node in the swarm or outside of it.
  * (What a manager has noted of a node whose answer never arrived is a row that goes down, as that of any dead
@@ -16,6 +18,7 @@
 #include "proto/base/log.h"
 #include "proto/base/mem.h"
 #include "proto/base/message.h"
+#include "proto/wire/tcp.h"
 
 #define PATIENCE_MS 20000
 
@@ -37,8 +40,7 @@ static void on_impatient(uv_timer_t *timer)
 
 void swarm_joined(struct swarm *s)
 {
-    s->awaits_session = false;
-    (void)uv_timer_stop(s->patience); /* cannot fail */
+    swarm_drop_asked(s);
     if (s->waiting)
         http_reply_empty(s->waiting, 200);
     s->waiting = NULL;
@@ -67,16 +69,37 @@ static void on_identity_written(void *ctx, const struct err *e)
     s->is_entering = false;
     log_info("joined the swarm", "cluster=%s node=%s role=%s advertise=%s", s->identity->cluster_id,
              s->identity->node_id, swarm_is_manager(s) ? "manager" : "worker", s->identity->advertise_address);
-    s->awaits_session = true;
-    swarm_move(s, SWARM_ACTIVE);
     swarm_start_renewal(s);
+    if (swarm_is_manager(s)) {
+        swarm_begin_manager(s); /* whoever waits is answered when it serves */
+    } else {
+        s->awaits_session = true;
+        swarm_move(s, SWARM_ACTIVE);
+    }
     swarm_start_agent(s);
+}
+
+/* A manager's identity has a key for its data, and no place in the group yet. That it can listen is looked at while
+ * the client still hears of it. */
+static int become_manager(struct swarm *s, Identity *identity, uint8_t data_key[32], struct err *e)
+{
+    int fd = -1, rc = tcp_bind(identity->listen_address, &fd, e);
+
+    if (rc < 0)
+        return err_wrap(e, "the manager's port");
+    close(fd);
+    entropy_fill(s->config.entropy, data_key, 32);
+    identity->has_data_key = identity->has_raft_id = true;
+    identity->data_key = (ProtobufCBinaryData){32, data_key};
+    identity->raft_id = 0;
+    return 0;
 }
 
 static int use_result(struct swarm *s, const struct join_result *result, struct err *e)
 {
     Identity identity = *s->asked;
     char advertise[ADDRESS_TEXT];
+    uint8_t data_key[32];
 
     identity.node_id = (char *)result->node_id;
     identity.cluster_id = (char *)result->cluster_id;
@@ -94,11 +117,12 @@ static int use_result(struct swarm *s, const struct join_result *result, struct 
         address_make(result->local, address_port(identity.listen_address), advertise);
         identity.advertise_address = advertise;
     }
-    if (result->role == NODE_ROLE__MANAGER)
-        return err_set(e, ERR_UNSUPPORTED, "joining as a manager is not offered by shoal " SHOAL_VERSION);
-    int rc = tls_new(identity.certificate_pem, identity.key_pem, identity.root_pem, &s->tls, e);
+    int rc = result->role == NODE_ROLE__MANAGER ? become_manager(s, &identity, data_key, e) : 0;
+    if (rc == 0)
+        rc = tls_new(identity.certificate_pem, identity.key_pem, identity.root_pem, &s->tls, e);
     if (rc == 0)
         s->identity = message_dup(&identity);
+    mem_wipe(data_key, sizeof(data_key));
     return rc;
 }
 

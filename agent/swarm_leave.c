@@ -1,8 +1,9 @@
 /* `swarm leave` (swarm.h).
  *
- * Order of leaving: agent and manager are closed, the containers of this node's tasks are removed, and last the
- * identity's directory is renamed away before it is removed, so that no half membership can be resumed. A crash
- * before that leaves the membership as it was. */
+ * Order of leaving: a manager asks the leader to be taken out of the group, so that the others do not lose their
+ * quorum by it (whether or not that succeeds, it goes on after a while), agent and manager are closed, the
+ * containers of this node's tasks are removed, and last the identity's directory is renamed away before it is
+ * removed, so that no half membership can be resumed. A crash before that leaves the membership as it was. */
 #include <string.h>
 
 #include "agent/convert.h"
@@ -91,6 +92,35 @@ static bool may_leave(const struct swarm *s)
                                (s->state == SWARM_PENDING && (s->join || (s->identity && !s->is_entering))));
 }
 
+/* Docker's words. */
+static void refuse(const struct swarm *s, struct err *e)
+{
+    size_t managers = s->identity->n_managers;
+
+    if (managers <= 1)
+        err_set(
+            e, ERR_UNAVAILABLE,
+            "You are attempting to leave the swarm on a node that is participating as a manager. Removing the last "
+            "manager erases all current state of the swarm. Use `--force` to ignore this message. ");
+    else if (managers == 2)
+        err_set(e, ERR_UNAVAILABLE,
+                "You are attempting to leave the swarm on a node that is participating as a manager. Removing this "
+                "node leaves 1 managers out of 2. Without a Raft quorum your swarm will be inaccessible. The only "
+                "way to restore a swarm that has lost consensus is to reinitialize it with `--force-new-cluster`. "
+                "Use `--force` to suppress this message.");
+    else
+        err_set(
+            e, ERR_UNAVAILABLE,
+            "You are attempting to leave the swarm on a node that is participating as a manager. The only way to "
+            "restore a swarm that has lost consensus is to reinitialize it with `--force-new-cluster`. Use "
+            "`--force` to suppress this message.");
+}
+
+static void close_all(struct swarm *s)
+{
+    swarm_close_parts(s, remove_task_containers);
+}
+
 void swarm_http_leave(struct swarm *s, struct http_exchange *x)
 {
     struct err e;
@@ -111,11 +141,8 @@ void swarm_http_leave(struct swarm *s, struct http_exchange *x)
         http_reply_error(x, &e);
         return;
     }
-    if (swarm_is_manager(s) && !http_query_bool(x, "force")) {
-        err_set(
-            &e, ERR_UNAVAILABLE,
-            "You are attempting to leave the swarm on a node that is participating as a manager. Removing the last "
-            "manager erases all current state of the swarm. Use `--force` to ignore this message. ");
+    if (swarm_is_manager(s) && !s->role.is_ending && !http_query_bool(x, "force")) {
+        refuse(s, &e);
         http_reply_error(x, &e);
         return;
     }
@@ -123,5 +150,9 @@ void swarm_http_leave(struct swarm *s, struct http_exchange *x)
     swarm_answer_error(s, &e); /* who waits for a join */
     swarm_move(s, SWARM_LEAVING);
     swarm_wait_for(s, x);
-    swarm_close_parts(s, remove_task_containers);
+    s->when_durable = NULL;
+    if (s->identity)
+        swarm_ask_to_leave(s, close_all);
+    else
+        close_all(s);
 }

@@ -16,6 +16,7 @@
 #include "agent/swarm_internal.h"
 #include "proto/base/log.h"
 #include "proto/base/mem.h"
+#include "proto/wire/tcp.h"
 
 #define REOPEN_MS 1000
 
@@ -48,31 +49,46 @@ static void on_session(void *ctx)
         swarm_joined(s);
 }
 
-static void connect_agent(struct swarm *s)
+bool swarm_is_own(const struct swarm *s, const char *address)
+{
+    return s->identity->advertise_address && strcmp(s->identity->advertise_address, address) == 0;
+}
+
+char *swarm_own_address(const struct swarm *s)
+{
+    char host[64], address[ADDRESS_TEXT];
+
+    if (!s->manager_ready)
+        return NULL;
+    address_host(s->identity->listen_address, host, sizeof(host));
+    if (strcmp(host, "0.0.0.0") == 0)
+        (void)snprintf(host, sizeof(host), "127.0.0.1"); /* fits */
+    else if (strcmp(host, "::") == 0)
+        (void)snprintf(host, sizeof(host), "::1"); /* fits */
+    address_make(host, manager_port(s->manager), address);
+    return mem_strdup(address);
+}
+
+/* A manager's agent talks to its own manager first, as any other agent does, through the port that others use; that
+ * one sends it to the leader. While the own one does not serve, others do. */
+void swarm_connect_agent(struct swarm *s)
 {
     AUTO_FREE
-    char *own = NULL;
-    const char *managers[] = {NULL};
-    char host[64];
+    char *own = swarm_own_address(s);
+    AUTO_FREE
+    const char **managers = NULL;
+    size_t count = 0;
     struct err e;
 
-    if (!s->agent)
+    if (!s->agent || s->is_entering)
         return;
-    if (swarm_is_manager(s)) {
-        if (!s->manager_ready)
-            return;
-        /* A manager's agent talks to its own manager as any other agent does, through the port that others use. */
-        address_host(s->identity->listen_address, host, sizeof(host));
-        if (strcmp(host, "0.0.0.0") == 0)
-            (void)snprintf(host, sizeof(host), "127.0.0.1"); /* fits */
-        else if (strcmp(host, "::") == 0)
-            (void)snprintf(host, sizeof(host), "::1"); /* fits */
-        own = mem_printf(strchr(host, ':') ? "[%s]:%d" : "%s:%d", host, manager_port(s->manager));
-        managers[0] = own;
-    }
-    int rc = own ? agent_connect(s->agent, managers, 1, &e)
-                 : agent_connect(s->agent, (const char *const *)s->identity->managers, s->identity->n_managers, &e);
-    if (rc < 0)
+    managers = mem_array(s->identity->n_managers + 1, sizeof(*managers));
+    if (own)
+        managers[count++] = own;
+    for (size_t i = 0; i < s->identity->n_managers; i++)
+        if (!swarm_is_manager(s) || !swarm_is_own(s, s->identity->managers[i]))
+            managers[count++] = s->identity->managers[i];
+    if (count && agent_connect(s->agent, managers, count, &e) < 0)
         log_error("cannot connect to the managers", "error=\"%s\"", e.text);
 }
 
@@ -87,6 +103,7 @@ void swarm_start_agent(struct swarm *s)
                                   .tls = s->tls,
                                   .ctx = s,
                                   .on_managers = on_managers,
+                                  .on_node = swarm_on_node,
                                   .on_epoch = on_epoch,
                                   .on_session = on_session};
     struct err e;
@@ -100,7 +117,7 @@ void swarm_start_agent(struct swarm *s)
         swarm_move(s, SWARM_FAILED);
         return;
     }
-    connect_agent(s);
+    swarm_connect_agent(s);
 }
 
 /* --- the manager ----------------------------------------------------------------------------------- */
@@ -109,25 +126,27 @@ static void on_manager_ready(void *ctx)
 {
     struct swarm *s = ctx;
 
-    if (s->state != SWARM_PENDING && !s->reopen.waits)
+    if ((s->state != SWARM_PENDING && s->state != SWARM_ACTIVE) || s->role.is_ending)
         return;
     s->manager_ready = true;
     if (s->reopen.waits)
         log_info("the manager serves again", "%s", "");
     s->reopen.waits = false;
-    if (s->state == SWARM_ACTIVE) {
-        connect_agent(s); /* it may listen elsewhere */
-        swarm_tell(s);
-        return;
-    }
     if (s->is_entering) {
         swarm_founded(s);
         return;
     }
-    swarm_move(s, SWARM_ACTIVE);
+    if (s->identity->forces_new_cluster)
+        swarm_forced(s);
+    if (s->state == SWARM_PENDING)
+        swarm_move(s, SWARM_ACTIVE);
     swarm_write_out(s);
     swarm_start_renewal(s);
-    connect_agent(s);
+    swarm_connect_agent(s); /* it may listen elsewhere */
+    swarm_announce(s);
+    if (s->asked)
+        swarm_joined(s);
+    swarm_tell(s);
 }
 
 static void on_part_closed(void *ctx);
@@ -135,13 +154,9 @@ static void on_part_closed(void *ctx);
 static void on_reopen(uv_timer_t *timer)
 {
     struct swarm *s = timer->data;
-    struct err e;
 
     stop_timer(s);
-    if (swarm_start_manager(s, NULL, NULL, &e) == 0)
-        return;
-    s->error = e;
-    reopen_later(s);
+    swarm_open_manager(s);
 }
 
 static void on_timer_closed(uv_handle_t *timer)
@@ -168,10 +183,25 @@ static void on_stopped_manager_closed(void *ctx)
     struct swarm *s = ctx;
 
     s->reopen.closing = false;
-    if (s->state == SWARM_PENDING || s->state == SWARM_ACTIVE)
-        reopen_later(s);
-    else if (s->closing)
+    if (s->closing)
         on_part_closed(s);
+    else if (s->role.is_ending)
+        swarm_role_ended(s);
+    else if (s->state == SWARM_PENDING || s->state == SWARM_ACTIVE)
+        reopen_later(s);
+}
+
+void swarm_end_manager(struct swarm *s)
+{
+    s->manager_ready = s->reopen.waits = false;
+    stop_timer(s);
+    if (s->manager) {
+        s->reopen.closing = true;
+        manager_close(steal(&s->manager), on_stopped_manager_closed, s);
+    } else if (!s->reopen.closing) {
+        swarm_role_ended(s);
+    }
+    swarm_tell(s);
 }
 
 static void close_to_reopen(struct swarm *s)
@@ -186,6 +216,8 @@ static void on_manager_stopped(void *ctx, const struct err *e)
     struct swarm *s = ctx;
 
     s->manager_ready = false;
+    if (s->role.is_ending)
+        return;
     if (s->is_entering && s->state == SWARM_PENDING) {
         swarm_undo_entering(s, e);
         return;
@@ -215,6 +247,31 @@ static void on_manager_event(void *ctx, const struct manager_event *event)
     engine_swarm_event(s->config.engine, event->type, event->action, event->id, pairs, event->count);
 }
 
+/* Somebody else may use the port: a manager that cannot listen would end the process. */
+static int check_port(const struct swarm *s, struct err *e)
+{
+    int fd = -1, rc = tcp_bind(s->identity->listen_address, &fd, e);
+
+    if (rc < 0)
+        return err_wrap(e, "the manager's port");
+    close(fd);
+    return 0;
+}
+
+void swarm_open_manager(struct swarm *s)
+{
+    struct err e;
+
+    if (check_port(s, &e) == 0 && swarm_start_manager(s, NULL, NULL, &e) == 0)
+        return;
+    if (!s->reopen.waits)
+        log_error("cannot open the manager; it is tried again", "error=\"%s\"", e.text);
+    s->error = e;
+    s->reopen.waits = true;
+    reopen_later(s);
+    swarm_tell(s);
+}
+
 int swarm_start_manager(struct swarm *s, const Cluster *bootstrap, const char *root_key_pem, struct err *e)
 {
     AUTO_FREE
@@ -241,6 +298,8 @@ int swarm_start_manager(struct swarm *s, const Cluster *bootstrap, const char *r
         .ctx = s,
         .on_ready = on_manager_ready,
         .on_stopped = on_manager_stopped,
+        .on_removed = swarm_on_removed,
+        .force_new_cluster = s->identity->forces_new_cluster,
         .on_lock_key = swarm_set_lock_key,
         .on_event = on_manager_event,
     };
@@ -275,6 +334,9 @@ void swarm_close_parts(struct swarm *s, void (*then)(struct swarm *s))
     struct manager *manager = steal(&s->manager);
     struct renew *renew = steal(&s->renew);
     struct join *join = steal(&s->join);
+    struct member *member = steal(&s->role.member);
+    if (member)
+        member_close(member, on_part_closed, s);
     if (join)
         join_close(join, on_part_closed, s);
     if (renew)

@@ -11,7 +11,7 @@ set -eu
 BUILD="gcc make libc6-dev pkg-config libuv1-dev libssl-dev liblmdb-dev libprotobuf-c-dev protobuf-c-compiler
  libseccomp-dev libcap-dev libcmocka-dev libmnl-dev libcurl4-openssl-dev libarchive-dev zlib1g-dev libzstd-dev
  libjansson-dev libfyaml-dev libhttp-parser-dev"
-TEST="iproute2 util-linux procps curl jq openssl busybox-static docker-registry skopeo apache2-utils zstd xz-utils
+TEST="iproute2 nftables util-linux procps curl jq openssl busybox-static docker-registry skopeo apache2-utils zstd xz-utils
  python3-minimal clang-format attr libcap2-bin"
 FUZZ="clang libclang-rt-14-dev"
 RAFT_VERSION="0.22.1-1~bpo12+1"

@@ -316,14 +316,17 @@ static void tell_leads(struct control *c)
             w->on_leads(w, c->leads);
 }
 
-static void on_state(void *ctx, enum replica_state state, uint64_t term)
+static void tell_leader(struct control *c)
 {
-    struct control *c = ctx;
-    bool leads = state == REPLICA_LEADER;
+    struct control_watch *w, *after;
 
-    (void)term; /* the replica's business */
-    if (leads == c->leads)
-        return;
+    list_each_safe (w, after, &c->watches, link)
+        if (w->on_leader)
+            w->on_leader(w);
+}
+
+static void change_lead(struct control *c, bool leads)
+{
     c->leads = leads;
     if (leads)
         cluster_clock_lead(&c->time, now_us(c), clock_wall_ms(c->config.clock));
@@ -332,6 +335,16 @@ static void on_state(void *ctx, enum replica_state state, uint64_t term)
     c->not_before_us = 0;
     wake(c);
     tell_leads(c);
+}
+
+static void on_state(void *ctx, enum replica_state state, uint64_t term)
+{
+    struct control *c = ctx;
+
+    (void)term; /* the replica's business */
+    if (c->leads != (state == REPLICA_LEADER))
+        change_lead(c, !c->leads);
+    tell_leader(c);
 }
 
 static int on_apply(void *ctx, const struct replica_entry *entries, size_t count, struct err *e)
@@ -421,6 +434,14 @@ static void on_fatal(void *ctx, const struct err *e)
     fatal(ctx, e);
 }
 
+static void on_removed(void *ctx)
+{
+    struct control *c = ctx;
+
+    if (c->config.on_removed)
+        c->config.on_removed(c->config.ctx);
+}
+
 /* --- opening and closing
  * ----------------------------------------------------------------------------------------------- */
 
@@ -433,7 +454,8 @@ int control_open(const struct control_config *config, struct control **ret, stru
                                           .on_apply = on_apply,
                                           .on_snapshot = on_snapshot,
                                           .on_restore = on_restore,
-                                          .on_fatal = on_fatal};
+                                          .on_fatal = on_fatal,
+                                          .on_removed = on_removed};
 
     c->config = *config;
     c->store = config->store;
@@ -528,6 +550,11 @@ struct replica *control_replica(struct control *c)
 bool control_leads(const struct control *c)
 {
     return c->leads && !c->closing;
+}
+
+uint64_t control_leader(const struct control *c, const char **ret_address)
+{
+    return replica_leader(c->replica, ret_address);
 }
 
 int64_t control_now_ms(struct control *c)

@@ -55,6 +55,7 @@ struct control_config {
     /* Log or store cannot be trusted. ERR_UNAVAILABLE: it is the store alone, or a disk without room: close, wait,
      * and open everything again. Any other code: stop, loudly. */
     void (*on_fatal)(void *ctx, const struct err *e);
+    void (*on_removed)(void *ctx); /* a leader says that this manager is no member any more. May be NULL */
 };
 
 /* Open the replica, build the index. Entries that are in the log but not in the store come by on the loop. Errors
@@ -125,6 +126,10 @@ struct replica *control_replica(struct control *c); /* for membership and metric
 /* It leads, and its drafts are open. */
 bool control_leads(const struct control *c);
 
+/* The member that leads and the address of its manager port; 0 and NULL: none is known. The text is borrowed for
+ * the moment. */
+uint64_t control_leader(const struct control *c, const char **ret_address);
+
 /* Cluster time now: the last draft's, gone on. */
 int64_t control_now_ms(struct control *c);
 
@@ -136,6 +141,8 @@ struct control_watch {
     void (*on_applied)(struct control_watch *w, uint64_t index);
     /* Leadership came or went. May be NULL. */
     void (*on_leads)(struct control_watch *w, bool leads);
+    /* Another member leads (or we do, or nobody is known to): control_leader. After on_leads. May be NULL. */
+    void (*on_leader)(struct control_watch *w);
 };
 
 void control_watch(struct control *c, struct control_watch *w);

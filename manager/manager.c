@@ -34,6 +34,7 @@ struct manager {
     void *ctx;
     void (*on_ready)(void *ctx);
     void (*on_stopped)(void *ctx, const struct err *e);
+    void (*on_removed)(void *ctx);
     void (*on_event)(void *ctx, const struct manager_event *event);
     void (*on_lock_key)(void *ctx, const uint8_t *key, uint64_t version);
     struct mailbox *node; /* borrowed: the node loop's */
@@ -65,6 +66,7 @@ struct manager {
         struct mail mail;
         struct news_batch *batch;
     } news_mail;
+    struct mail removed_mail;
     struct mail finished_mail;
     struct mail close_mail; /* to the thread */
     struct {
@@ -72,6 +74,7 @@ struct manager {
         struct thread_info *info;
     } seen_mail;
     struct mail heard_mail;
+    struct relay_door relay; /* for requests of other managers */
 };
 
 struct wrapped { /* a request with what is ours */
@@ -151,7 +154,11 @@ static void give_reply(struct wrapped *w, struct manager_reply *reply)
 static void on_page(struct wrapped *w)
 {
     struct ask *k = w->ask;
-    struct manager_reply reply = {.status = k->page.status, .content_type = k->page.type, .more = k->page.more};
+    struct manager_reply reply = {.status = k->page.status,
+                                  .content_type = k->page.type,
+                                  .more = k->page.more,
+                                  .cut = k->page.cut,
+                                  .again = k->page.again};
 
     if (w->has_credit && (k->route->class != ASK_STREAM || !k->page.more))
         give_credit(w);
@@ -174,7 +181,7 @@ static void deliver_dropped(struct mail *mail, void *owner)
 {
     struct ask *k = container_of(mail, struct ask, dropped);
     struct wrapped *w = k->door;
-    struct manager_reply cut = {.status = 503};
+    struct manager_reply cut = {.status = 503, .cut = true};
 
     if (w->request.state == WAITING)
         stop_waiting(w);
@@ -297,6 +304,11 @@ struct manager_request *manager_request_new(void)
     return &w->request;
 }
 
+void manager_request_forget(struct manager_request *r)
+{
+    request_free(wrapped_of(r));
+}
+
 bool manager_serves(const char *path)
 {
     return ask_serves(path);
@@ -323,13 +335,19 @@ void manager_ask(struct manager *m, struct manager_request *r)
                                 .registry_auth = r->registry_auth,
                                 .body = r->body,
                                 .body_size = r->body_size,
-                                .api_minor = r->api_minor};
+                                .api_minor = r->api_minor,
+                                .origin = r->origin};
     struct err e;
 
     r->manager = m;
     w->ask = ask_of(w);
     m->out++;
-    if (check_serving(m, &e) < 0 || ask_prepare(w->ask, &source, &e) < 0) {
+    if (check_serving(m, &e) < 0) {
+        answer_here(w, &e);
+        w->ask->page.again = r->origin ? ASK_NOT_LED : ASK_ANSWERED;
+        return;
+    }
+    if (ask_prepare(w->ask, &source, &e) < 0) {
         answer_here(w, &e);
         return;
     }
@@ -420,6 +438,22 @@ static void on_stopped(void *ctx, const struct err *e)
     mailbox_post(m->node, &m->stopped_mail.mail);
 }
 
+static void deliver_removed(struct mail *mail, void *owner)
+{
+    struct manager *m = container_of(mail, struct manager, removed_mail);
+
+    if (!m->closing && m->on_removed)
+        m->on_removed(m->ctx);
+}
+
+static void on_removed(void *ctx)
+{
+    struct manager *m = ctx;
+
+    m->removed_mail.deliver = deliver_removed;
+    mailbox_post(m->node, &m->removed_mail);
+}
+
 static void deliver_seen(struct mail *mail, void *owner)
 {
     struct manager *m = container_of(mail, struct manager, seen_mail.mail);
@@ -500,6 +534,21 @@ static void on_dropped(void *ctx, struct ask *k)
     mailbox_post(((struct manager *)ctx)->node, &k->dropped);
 }
 
+static void on_relay_begin(void *ctx, struct relayed *r)
+{
+    relay_door_begin(&((struct manager *)ctx)->relay, r);
+}
+
+static void on_relay_more(void *ctx, struct relayed *r)
+{
+    relay_door_more(&((struct manager *)ctx)->relay, r);
+}
+
+static void on_relay_drop(void *ctx, struct relayed *r)
+{
+    relay_door_drop(&((struct manager *)ctx)->relay, r);
+}
+
 static void deliver_finished(struct mail *mail, void *owner)
 {
     struct manager *m = container_of(mail, struct manager, finished_mail);
@@ -554,19 +603,23 @@ int manager_open(const struct manager_config *config, struct manager **ret, stru
     struct thread_events events = {.ctx = m,
                                    .on_ready = on_ready,
                                    .on_stopped = on_stopped,
+                                   .on_removed = on_removed,
                                    .on_info = on_info,
                                    .on_news = on_news,
                                    .on_page = on_asked_page,
                                    .on_dropped = on_dropped,
+                                   .relay = {m, on_relay_begin, on_relay_more, on_relay_drop},
                                    .on_finished = on_finished};
 
     assert(config->node->has_loop);
     m->ctx = config->ctx;
     m->on_ready = config->on_ready;
     m->on_stopped = config->on_stopped;
+    m->on_removed = config->on_removed;
     m->on_event = config->on_event;
     m->on_lock_key = config->on_lock_key;
     m->node = config->node;
+    m->relay = (struct relay_door){.manager = m, .node = m->node};
     list_init(&m->waiting);
     for (size_t i = 0; i < ASK_CLASSES; i++)
         mail_credit_init(&m->credit[i], credit_of_class[i]);
@@ -577,6 +630,7 @@ int manager_open(const struct manager_config *config, struct manager **ret, stru
     }
     uv_timer_init(loop_of(m), &m->timer);
     m->timer.data = m;
+    m->relay.thread = thread_inbox(m->thread);
     *ret = m;
     return 0;
 }
@@ -595,7 +649,7 @@ void manager_close(struct manager *m, void (*closed)(void *ctx), void *ctx)
     struct err e;
 
     assert(!m->closing);
-    m->closing = true;
+    m->closing = m->relay.closed = true;
     m->closed = closed;
     m->closed_ctx = ctx;
     (void)check_serving(m, &e); /* for the words */

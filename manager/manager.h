@@ -101,6 +101,8 @@ struct manager_reply {
     const char *content_type; /* NULL: "application/json" */
     struct buf body;          /* of this page; taken by whoever is given the reply */
     bool more;                /* pages follow: ask with manager_more, or give up with manager_drop */
+    bool cut;                 /* the last page, but the answer broke off: what came is not all of it */
+    int again;                /* private */
 };
 
 struct manager_request {
@@ -118,11 +120,13 @@ struct manager_request {
      * page only. */
     void (*on_reply)(struct manager_request *r, struct manager_reply *reply);
     struct manager *manager; /* private from here */
+    const struct ask_origin *origin;
     void *handler;
     unsigned state;
 };
 
 struct manager_request *manager_request_new(void);
+void manager_request_forget(struct manager_request *r); /* one that was not asked */
 
 /* Does the swarm API know this path (whatever the method)? For routing. */
 bool manager_serves(const char *path);

@@ -22,12 +22,20 @@
 #define LEVEL_ENTRIES 64
 #define REACHABLE_MS  2000
 #define LOOK_MS       50
+#define SAY_MS        2000
 #define HELD_MS       100
 #define HELD_MOST_MS  5000
 
 struct held { /* what failed lately */
     uint64_t raft_id;
     int64_t until_ms, pause_ms;
+};
+
+struct waiting { /* for what, and since when */
+    uint64_t raft_id;
+    const char *why;
+    int64_t since_ms;
+    bool said;
 };
 
 struct membership {
@@ -40,9 +48,10 @@ struct membership {
     struct membership_step step; /* under way, or the last one */
     bool under_way;
     bool leads;
+    bool forced;                    /* the others have lost their numbers */
     int64_t leads_since_ms;         /* monotonic */
     struct held held[MEMBERS_MOST]; /* raft_id 0: free */
-    struct membership_step said;    /* the last WAIT that was logged */
+    struct waiting waiting;
 };
 
 static int64_t now_ms(const struct membership *m)
@@ -150,6 +159,7 @@ static void release(struct membership *m, uint64_t raft_id)
 /* --- doing it ------------------------------------------------------------------------------------------------- */
 
 static const char *const verbs[] = {
+    [MEMBERSHIP_NOTHING] = "go on alone",
     [MEMBERSHIP_CLEAR] = "take a manager's number out of its node",
     [MEMBERSHIP_REMOVE] = "remove a manager",
     [MEMBERSHIP_MOVE] = "change a manager's address",
@@ -196,6 +206,97 @@ static void on_cleared(struct control_write *w, const struct err *e, uint64_t in
     on_done(container_of(w, struct membership, write), e);
 }
 
+/* --- going on alone ----------------------------------------------------------------------------------------- */
+
+static void demote_node(struct plan *p, const struct index_node *n)
+{
+    Node node = *plan_node(p, n->number);
+    NodeSpec spec = node.spec ? *node.spec : (NodeSpec)NODE_SPEC__INIT;
+
+    spec.has_role = true;
+    spec.role = NODE_ROLE__WORKER;
+    node.spec = &spec;
+    node.manager = NULL;
+    plan_put(p, KIND_NODE, n->number, &node);
+}
+
+/* Its own row, which may say that it was demoted, or be gone. */
+static void keep_node(struct membership *m, struct plan *p, const struct index_node *n)
+{
+    Node node = NODE__INIT;
+    NodeSpec spec = NODE_SPEC__INIT;
+    NodeManager manager = NODE_MANAGER__INIT;
+
+    if (n)
+        node = *plan_node(p, n->number);
+    if (node.spec)
+        spec = *node.spec;
+    node.id = (ProtobufCBinaryData){IDENT_BYTES, (uint8_t *)m->config.node_id};
+    spec.has_role = manager.has_raft_id = true;
+    spec.role = NODE_ROLE__MANAGER;
+    manager.raft_id = m->config.self;
+    manager.address = (char *)m->config.address;
+    node.spec = &spec;
+    node.manager = &manager;
+    if (n)
+        plan_put(p, KIND_NODE, n->number, &node);
+    else
+        plan_create(p, KIND_NODE, &node);
+}
+
+static int execute_force(struct control_write *w, struct draft *d, struct plan *p, struct err *e)
+{
+    struct membership *m = container_of(w, struct membership, write);
+    const Cluster *old = plan_cluster(p);
+
+    (void)d; /* the plan is enough */
+    if (!old)
+        return err_set(e, ERR_UNAVAILABLE, "this manager holds no cluster");
+    if (old->epoch >= m->config.epoch)
+        return 0;
+    const struct index_node *own = index_node_by_id(p->index, m->config.node_id);
+    for (uint32_t i = 0; i < p->index->node_count; i++) {
+        const struct index_node *n = p->index->node_at[i];
+
+        if (n && n->exists && n != own && (n->role == NODE_ROLE__MANAGER || n->raft_id))
+            demote_node(p, n);
+    }
+    keep_node(m, p, own && own->exists ? own : NULL);
+    Cluster cluster = *old;
+    cluster.has_epoch = cluster.has_next_raft_id = true;
+    cluster.epoch = m->config.epoch;
+    cluster.next_raft_id = MAX(cluster.next_raft_id, m->config.self + 1);
+    plan_put(p, KIND_CLUSTER, p->index->cluster, &cluster);
+    return 0;
+}
+
+static void on_forced(struct control_write *w, const struct err *e, uint64_t index)
+{
+    struct membership *m = container_of(w, struct membership, write);
+
+    (void)index; /* the feed tells it */
+    m->forced = e->code == 0;
+    if (m->forced)
+        log_warn("this manager goes on alone", "member=%llu epoch=%llu", (unsigned long long)m->config.self,
+                 (unsigned long long)m->config.epoch);
+    on_done(m, e);
+}
+
+static void force(struct membership *m)
+{
+    m->step = (struct membership_step){.raft_id = m->config.self};
+    m->under_way = true;
+    m->write = (struct control_write){.execute = execute_force, .done = on_forced};
+    control_submit(m->config.control, &m->write);
+}
+
+bool membership_settled(const struct membership *m)
+{
+    return !m->config.force || m->forced;
+}
+
+/* --- one change --------------------------------------------------------------------------------------------- */
+
 static int begin(struct membership *m, struct err *e)
 {
     struct replica *r = control_replica(m->config.control);
@@ -213,7 +314,7 @@ static int begin(struct membership *m, struct err *e)
     case MEMBERSHIP_ADD:
         return replica_member_add(r, id, m->step.address, on_done, m, e);
     case MEMBERSHIP_MOVE:
-        return err_set(e, ERR_UNSUPPORTED, "a manager's address cannot be changed");
+        return replica_member_address(r, id, m->step.address, on_done, m, e);
     default:
         m->write = (struct control_write){.execute = execute_clear, .done = on_cleared};
         control_submit(m->config.control, &m->write);
@@ -272,15 +373,18 @@ static void gather(struct membership *m, struct facts *f)
     }
 }
 
-/* Once per reason. */
+/* Once per reason, when it has lasted: whoever joins is waited for a moment. */
 static void say(struct membership *m)
 {
-    if (m->said.raft_id == m->step.raft_id && m->said.why == m->step.why)
+    struct waiting *w = &m->waiting;
+
+    if (w->raft_id != m->step.raft_id || w->why != m->step.why)
+        *w = (struct waiting){.raft_id = m->step.raft_id, .why = m->step.why, .since_ms = now_ms(m)};
+    if (!w->why || w->said || now_ms(m) < w->since_ms + SAY_MS)
         return;
-    m->said = m->step;
-    if (m->step.verb == MEMBERSHIP_WAIT)
-        log_warn("the managers are not yet as wished", "member=%llu why=\"it %s\"",
-                 (unsigned long long)m->step.raft_id, m->step.why);
+    w->said = true;
+    log_warn("the managers are not yet as wished", "member=%llu why=\"it %s\"", (unsigned long long)w->raft_id,
+             w->why);
 }
 
 static bool anything_held(struct membership *m)
@@ -300,13 +404,19 @@ int64_t membership_turn(struct membership *m)
         return -1; /* its end wakes us */
     if (!control_leads(m->config.control) || !store_count(control_store(m->config.control), KIND_CLUSTER)) {
         memset(m->held, 0, sizeof(m->held));
-        m->said = m->step = (struct membership_step){0};
+        m->step = (struct membership_step){0};
+        m->waiting = (struct waiting){0};
         m->leads = false;
         return -1;
     }
     if (!m->leads)
         m->leads_since_ms = now_ms(m);
     m->leads = true;
+    if (!membership_settled(m)) {
+        if (!is_held(m, m->config.self))
+            force(m);
+        return LOOK_MS;
+    }
     gather(m, &f);
     m->step = membership_plan(&f.in);
     say(m);
@@ -355,6 +465,14 @@ static enum membership_reach reach_of(const struct membership *m, const struct r
     return now_ms(m) < m->leads_since_ms + reachable_ms ? MEMBERSHIP_UNKNOWN : MEMBERSHIP_UNREACHABLE;
 }
 
+/* A change counts here once it is committed; in Raft's configuration it does at once. */
+static bool is_voter(const struct membership *m, const struct replica_member *member)
+{
+    if (!m->under_way || m->step.raft_id != member->id)
+        return member->voter;
+    return m->step.verb == MEMBERSHIP_DEMOTE || (m->step.verb != MEMBERSHIP_PROMOTE && member->voter);
+}
+
 bool membership_describe(struct membership *m, uint64_t raft_id, struct membership_facts *ret)
 {
     struct replica *r = control_replica(m->config.control);
@@ -365,7 +483,7 @@ bool membership_describe(struct membership *m, uint64_t raft_id, struct membersh
         if (members[i].id != raft_id)
             continue;
         ret->is_leader = replica_leader(r, NULL) == raft_id;
-        ret->is_voter = members[i].voter;
+        ret->is_voter = is_voter(m, &members[i]);
         ret->reach = reach_of(m, &members[i]);
         ret->why = m->step.verb == MEMBERSHIP_WAIT && m->step.raft_id == raft_id ? m->step.why : NULL;
         return true;
@@ -386,7 +504,7 @@ static const struct index_node *node_of(const struct index *x, uint64_t raft_id)
 int membership_check_demotion(struct membership *m, struct plan *p, uint64_t number, struct err *e)
 {
     size_t left = 0, reachable = 0;
-    bool is_voter = false;
+    bool has_vote = false;
     struct facts f;
 
     gather(m, &f);
@@ -396,13 +514,13 @@ int membership_check_demotion(struct membership *m, struct plan *p, uint64_t num
         if (!f.members[i].voter || !node)
             continue;
         if (node->number == number) {
-            is_voter = true;
+            has_vote = true;
         } else if (node->role == NODE_ROLE__MANAGER) { /* and not on its way out */
             left++;
             reachable += f.members[i].reachable;
         }
     }
-    if (!is_voter)
+    if (!has_vote)
         return 0; /* it has no vote: nothing is lost */
     if (!left)
         return err_set(e, ERR_PRECONDITION, "attempting to demote the last manager of the swarm");

@@ -10,7 +10,13 @@ struct membership;
 struct membership_config {
     struct control *control;
     struct clock *clock;
-    uint64_t self;        /* this manager's raft id */
+    uint64_t self; /* this manager's raft id */
+    /* Go on alone (swarm init --force-new-cluster): first of all the others lose their numbers, this node is the
+     * manager, and the cluster has this epoch. */
+    bool force;
+    uint64_t epoch;
+    const uint8_t *node_id; /* 16 bytes; borrowed, as the address */
+    const char *address;
     int64_t reachable_ms; /* a member that was not heard from for so long cannot be reached; 0: 2000 */
     void *ctx;
     void (*wake)(void *ctx); /* call membership_turn soon */
@@ -21,6 +27,9 @@ struct membership *membership_new(const struct membership_config *config);
 /* Follow what was applied and, on the leader, do what is next. Call when something was applied, when leadership
  * came or went, and at the time it asks for: after so many milliseconds, -1: not before one of these. */
 int64_t membership_turn(struct membership *m);
+
+/* That is so now, or was not asked for. */
+bool membership_settled(const struct membership *m);
 
 /* After control has closed, since it holds writes and changes of ours. NULL is fine. */
 void membership_free(struct membership *m);

@@ -243,6 +243,12 @@ static void on_raft(void *ctx, struct rpc_stream *stream, const struct rpc_ident
     links_on_open(((struct serve *)ctx)->config.links, stream, peer, message, size);
 }
 
+static void on_forward(void *ctx, struct rpc_stream *stream, const struct rpc_identity *peer, const void *message,
+                       size_t size)
+{
+    relay_on_open(((struct serve *)ctx)->config.relay, stream, peer, message, size);
+}
+
 /* Who may call what: this table, and ownership inside the calls (a session is its own node's, a log only that of
  * the node that was asked; a node announces and takes out itself alone, and only one that may be a manager gets
  * in). */
@@ -252,6 +258,8 @@ static const struct rpc_method methods[] = {
     {METHOD_SESSION, "session", NODES, METHOD_SESSION_BYTES_MAX, .streams_max = 1, .on_open = on_session},
     {METHOD_LOGS, "logs", NODES, METHOD_LOGS_BYTES_MAX, .streams_max = DISPATCHER_LOGS_PER_NODE,
      .on_open = on_logs},
+    {METHOD_FORWARD, "forward", RPC_ROLE_MANAGER, METHOD_FORWARD_BYTES_MAX, .streams_max = RELAY_STREAMS_MAX,
+     .on_open = on_forward},
     {METHOD_RAFT, "raft", RPC_ROLE_MANAGER, METHOD_RAFT_BYTES_MAX, .streams_max = 1, .on_open = on_raft,
      .credit_bytes = METHOD_RAFT_CREDIT},
     {METHOD_MEMBER, "member", NODES, METHOD_JOIN_BYTES_MAX, .on_open = on_member},

@@ -7,6 +7,7 @@
 #include "manager/control.h"
 #include "manager/dispatcher/dispatcher.h"
 #include "manager/membership.h"
+#include "manager/relay.h"
 #include "proto/wire/rpc.h"
 
 struct serve;
@@ -15,6 +16,7 @@ struct serve_config {
     uv_loop_t *loop;
     struct control *control;
     struct dispatcher *dispatcher;
+    struct relay *relay;
     struct membership *membership;
     struct clock *clock;
     struct entropy *entropy;

@@ -8,8 +8,9 @@
  * system call, and at the time that its parts ask for. Control goes first, since what it applies is what the others
  * tell; each part does a few milliseconds at most.
  *
- * Closing: the asks are answered, the port is closed, which ends all sessions, then control, which answers the
- * writes that sessions and asks still have there; only then may these go, and at last the store. */
+ * Closing: the asks are answered, a leader hands over, the port is closed, which ends all sessions, and the
+ * connection to the leader, then control, which answers the writes that sessions and asks still have there; only
+ * then may these go, and at last the store. */
 #include <assert.h>
 #include <pthread.h>
 #include <signal.h>
@@ -22,12 +23,17 @@
 #include "manager/news.h"
 #include "manager/raft/env.h"
 #include "manager/raft/links.h"
+#include "manager/raft/member.h"
 #include "manager/serve.h"
 #include "manager/thread.h"
 #include "proto/base/file.h"
 #include "proto/base/ident.h"
 #include "proto/base/log.h"
 #include "proto/base/mem.h"
+
+#define LEAVE_MS      1000 /* for handing over before it closes */
+#define ELECTED_MS    200  /* ... of which the new leader may take so much to be known */
+#define LEAVE_TURN_MS 5
 
 struct thread {
     struct thread_events events;
@@ -48,12 +54,18 @@ struct thread {
     struct control *control;
     struct control_watch watch;
     struct dispatcher *dispatcher;
+    struct forward *forward;
     struct membership *membership;
     struct asks *asks;
+    struct relay *relay;
     struct serve *serve;
-    bool applied; /* something was, since the last turn */
-    bool ready;   /* on_ready was told */
-    bool stopped; /* on_stopped was */
+    bool applied;        /* something was, since the last turn */
+    bool ready;          /* on_ready was told */
+    bool stopped;        /* on_stopped was */
+    bool removed;        /* on_removed was */
+    bool leaving;        /* closing, but handing over first */
+    bool handed_over;    /* and that is done, or failed */
+    int64_t leave_by_ms; /* wait no longer */
     bool closing;
     struct { /* what the node was told last */
         uint64_t nodes, managers, version;
@@ -72,6 +84,8 @@ static void stop(struct thread *t, const struct err *e)
     if (t->stopped || t->closing)
         return;
     t->stopped = true;
+    if (t->leaving)
+        wake(t); /* it closes now */
     log_error("the manager cannot go on", "error=\"%s\"", e->text);
     if (t->asks) {
         struct err told = {.code = ERR_UNAVAILABLE};
@@ -79,12 +93,23 @@ static void stop(struct thread *t, const struct err *e)
         memcpy(told.text, e->text, sizeof(told.text));
         asks_refuse(t->asks, &told);
     }
-    t->events.on_stopped(t->events.ctx, e);
+    if (!t->leaving)
+        t->events.on_stopped(t->events.ctx, e);
 }
 
 static void on_fatal(void *ctx, const struct err *e)
 {
     stop(ctx, e);
+}
+
+static void on_removed(void *ctx)
+{
+    struct thread *t = ctx;
+
+    if (t->removed || t->stopped || t->leaving || t->closing)
+        return;
+    t->removed = true;
+    t->events.on_removed(t->events.ctx);
 }
 
 /* --- what the node shows --------------------------------------------------------------------------------- */
@@ -175,7 +200,7 @@ static void forget_founding(struct thread *t)
 static void look_ready(struct thread *t)
 {
     if (t->ready || t->stopped || !replica_leader(control_replica(t->control), NULL) ||
-        !store_count(t->store, KIND_CLUSTER))
+        !store_count(t->store, KIND_CLUSTER) || !membership_settled(t->membership))
         return;
     t->ready = true;
     serve_ready(t->serve);
@@ -198,27 +223,34 @@ static void consider(int64_t *next_ms, int64_t wait_ms)
         *next_ms = wait_ms;
 }
 
+static void leave_turn(struct thread *t);
+static void close_now(struct thread *t);
+
 static void on_turn(uv_idle_t *idle)
 {
     struct thread *t = idle->data;
     int64_t next_ms = -1;
 
     uv_idle_stop(idle);
+    if (t->leaving && t->stopped)
+        close_now(t);
     if (t->closing || t->stopped)
         return;
     consider(&next_ms, control_turn(t->control));
+    if (t->leaving) {
+        leave_turn(t);
+        return;
+    }
     consider(&next_ms, dispatcher_turn(t->dispatcher));
     consider(&next_ms, asks_turn(t->asks));
     consider(&next_ms, membership_turn(t->membership));
     if (t->stopped)
         return;
-    if (t->applied) {
+    look_ready(t);
+    if (t->applied && t->ready) {
         t->applied = false;
-        look_ready(t);
-        if (t->ready) {
-            serve_follow(t->serve);
-            tell_info(t);
-        }
+        serve_follow(t->serve);
+        tell_info(t);
     }
     consider(&next_ms, tell_news(t));
     if (next_ms == 0) {
@@ -270,6 +302,16 @@ void thread_drop(struct thread *t, struct ask *k)
     asks_drop(t->asks, k);
 }
 
+void thread_relay_page(struct thread *t, struct relayed *r)
+{
+    relay_page(t->relay, r);
+}
+
+void thread_relay_dropped(struct thread *t, struct relayed *r)
+{
+    relay_dropped(t->relay, r);
+}
+
 static void on_asks_page(void *ctx, struct ask *k)
 {
     struct thread *t = ctx;
@@ -297,6 +339,8 @@ void thread_set_tls(struct thread *t, struct tls *tls)
 {
     if (t->serve && !t->closing)
         serve_set_tls(t->serve, tls);
+    if (t->forward && !t->closing)
+        forward_set_tls(t->forward, tls);
     links_set_tls(t->links, tls);
     tls_unref(t->tls);
     t->tls = tls;
@@ -336,11 +380,16 @@ static int open_control(struct thread *t, struct err *e)
         .ctx = t,
         .wake = wake,
         .on_fatal = on_fatal,
+        .on_removed = on_removed,
     };
     int rc = dir_make(config.replica.dir, 0700, e);
 
     if (rc == 0 && config.founding)
         rc = replica_bootstrap(&config.replica, e);
+    if (rc == 0 && t->config.force_new_cluster) {
+        config.replica.applied = store_applied(t->store);
+        rc = replica_force(&config.replica, e);
+    }
     if (rc == 0)
         rc = control_open(&config, &t->control, e);
     if (rc == ERR_EXISTS)
@@ -364,11 +413,21 @@ static int open_rest(struct thread *t, struct err *e)
     t->watch.on_leads = on_leads;
     control_watch(t->control, &t->watch);
     t->dispatcher = dispatcher_new(&dispatcher);
-    struct membership_config membership = {
-        .control = t->control, .clock = clock_real(), .self = t->config.raft_id, .ctx = t, .wake = wake};
+    struct forward_config forward = {.loop = &t->loop, .tls = t->tls, .cluster_id = t->config.cluster_id};
+    t->forward = forward_new(&forward);
+    struct membership_config membership = {.control = t->control,
+                                           .clock = clock_real(),
+                                           .self = t->config.raft_id,
+                                           .force = t->config.force_new_cluster,
+                                           .epoch = t->config.epoch,
+                                           .node_id = t->node_id,
+                                           .address = t->config.advertise_address,
+                                           .ctx = t,
+                                           .wake = wake};
     t->membership = membership_new(&membership);
     struct asks_config asks = {.control = t->control,
                                .dispatcher = t->dispatcher,
+                               .forward = t->forward,
                                .membership = t->membership,
                                .clock = clock_real(),
                                .entropy = entropy_real(),
@@ -378,9 +437,11 @@ static int open_rest(struct thread *t, struct err *e)
                                .on_page = on_asks_page,
                                .on_dropped = on_asks_dropped};
     t->asks = asks_new(&asks);
+    t->relay = relay_new(&t->events.relay);
     struct serve_config serve = {.loop = &t->loop,
                                  .control = t->control,
                                  .dispatcher = t->dispatcher,
+                                 .relay = t->relay,
                                  .membership = t->membership,
                                  .clock = clock_real(),
                                  .entropy = entropy_real(),
@@ -490,21 +551,81 @@ static void close_control(void *ctx)
         on_control_closed(t);
 }
 
+static void close_forward(void *ctx)
+{
+    struct thread *t = ctx;
+
+    if (t->forward)
+        forward_close(t->forward, close_control, t);
+    else
+        close_control(t);
+}
+
+static void close_now(struct thread *t)
+{
+    t->closing = true;
+    uv_idle_stop(&t->turn);
+    uv_timer_stop(&t->timer);
+    if (t->serve)
+        serve_close(t->serve, close_forward, t);
+    else
+        close_forward(t);
+}
+
+static void on_handed_over(void *ctx, const struct err *e)
+{
+    struct thread *t = ctx;
+
+    if (e->code)
+        log_warn("the leadership was not handed over", "error=\"%s\"", e->text);
+    t->handed_over = true;
+    t->leave_by_ms = MIN(t->leave_by_ms, clock_mono_ms(clock_real()) + ELECTED_MS);
+    wake(t);
+}
+
+/* Our vote is still needed for the next leader, so stay until it is known. */
+static void leave_turn(struct thread *t)
+{
+    uint64_t leader = replica_leader(control_replica(t->control), NULL);
+
+    if ((t->handed_over && leader && leader != t->config.raft_id) ||
+        clock_mono_ms(clock_real()) >= t->leave_by_ms) {
+        close_now(t);
+        return;
+    }
+    uv_update_time(&t->loop);
+    uv_timer_start(&t->timer, on_timer, LEAVE_TURN_MS, 0);
+}
+
+/* A leader that stops on purpose hands over first, which takes the others a few round trips instead of an election.
+ */
+static bool hand_over(struct thread *t)
+{
+    struct replica *r = t->control && !t->stopped ? control_replica(t->control) : NULL;
+    struct replica_member members[64];
+    size_t count = r ? replica_members(r, members, ARRAY_SIZE(members)) : 0;
+    bool others = false;
+
+    for (size_t i = 0; i < count; i++)
+        others |= members[i].voter && members[i].id != t->config.raft_id;
+    if (!others || replica_state(r) != REPLICA_LEADER || replica_transfer(r, 0, on_handed_over, t, NULL) < 0)
+        return false;
+    t->leaving = true;
+    t->leave_by_ms = clock_mono_ms(clock_real()) + LEAVE_MS;
+    wake(t);
+    return true;
+}
+
 void thread_close(struct thread *t)
 {
     struct err e;
 
-    assert(!t->closing);
-    t->closing = true;
+    assert(!t->closing && !t->leaving);
     err_set(&e, ERR_UNAVAILABLE, "the manager is stopping");
-    uv_idle_stop(&t->turn);
-    uv_timer_stop(&t->timer);
     if (t->asks)
         asks_end(t->asks, &e);
-    if (t->serve)
-        serve_close(t->serve, close_control, t);
-    else
-        close_control(t);
+    if (!hand_over(t))
+        close_now(t);
 }
 
 /* --- the thread ------------------------------------------------------------------------------------------ */
@@ -533,6 +654,7 @@ static void copy_config(struct thread *t, const struct manager_config *config)
     own->node_id = arena_strdup(a, config->node_id);
     own->cluster_id = arena_strdup(a, config->cluster_id);
     own->raft_id = config->raft_id;
+    own->force_new_cluster = config->force_new_cluster;
     own->epoch = config->epoch;
     own->election_ms = config->election_ms;
     own->heartbeat_ms = config->heartbeat_ms;
@@ -576,6 +698,7 @@ static int init_loop(struct thread *t, struct err *e)
 
 static void thread_free(struct thread *t)
 {
+    relay_free(t->relay);
     tls_unref(t->tls);
     mem_wipe(t->data_key, sizeof(t->data_key));
     arena_fini(&t->arena);

@@ -7,6 +7,7 @@
 
 #include "manager/api/ask.h"
 #include "manager/manager.h"
+#include "manager/relay.h"
 
 struct thread;
 struct tls;
@@ -25,11 +26,13 @@ void thread_info_free(struct thread_info *info); /* wipes; NULL is fine */
 struct thread_events {
     void *ctx;
     void (*on_ready)(void *ctx, int port);
-    void (*on_stopped)(void *ctx, const struct err *e);   /* it cannot go on, but still has to be closed */
+    void (*on_stopped)(void *ctx, const struct err *e); /* it cannot go on, but still has to be closed */
+    void (*on_removed)(void *ctx); /* it is no member any more; once, and it still has to be closed */
     void (*on_info)(void *ctx, struct thread_info *info); /* taken; thread_info_seen gives leave for the next */
     void (*on_news)(void *ctx, struct news_batch *batch); /* taken; thread_news_seen gives leave for the next */
     void (*on_page)(void *ctx, struct ask *k);
     void (*on_dropped)(void *ctx, struct ask *k);
+    struct relay_events relay;      /* requests of other managers */
     void (*on_finished)(void *ctx); /* the thread's last words: join it */
 };
 
@@ -45,6 +48,8 @@ struct mailbox *thread_inbox(struct thread *t); /* its owner is the thread */
 void thread_ask(struct thread *t, struct ask *k);
 void thread_more(struct thread *t, struct ask *k);
 void thread_drop(struct thread *t, struct ask *k);
+void thread_relay_page(struct thread *t, struct relayed *r);
+void thread_relay_dropped(struct thread *t, struct relayed *r);
 /* Sign for this manager's own node: a packed IssueReply, or e->code. */
 void thread_issue(struct thread *t, const void *request_der, size_t size, struct buf *ret_reply, struct err *e);
 void thread_set_tls(struct thread *t, struct tls *tls);            /* takes the reference */

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Run the suites named and close with "N passed, M failed, K skipped" over everything that ran.
 #
-# usage: tests/run.sh BUILD unit|sim|integration|hygiene...
+# usage: tests/run.sh BUILD unit|sim|integration|hygiene|chaos...
 # Every test program prints lines "ok NAME", "not ok NAME" or "skip NAME: reason" (cmocka's are TAP); what it prints besides is shown only when
 # something failed. ONLY=text runs the programs whose name contains it. SEEDS and SEED go to the simulations. JOBS programs run at once (as many as
 # processors, at most 4), but those that must have the machine to themselves. One that does not end in time is killed and has failed. SHOAL_SLOW=n
@@ -118,6 +118,12 @@ integration() {
 
 hygiene() { # the long form
     start tests/integration/hygiene_test 3600 env HYGIENE_CYCLES=1000 HYGIENE_KILLS=100 bash tests/integration/hygiene_test.sh "$build"
+    end_suite
+}
+
+chaos() { # the long form: MINUTES of faults, SEED
+    local seconds=$((${MINUTES:-10} * 60))
+    start tests/integration/chaos_test $((seconds * 6 + 1200)) env CHAOS_SECONDS=$seconds CHAOS_ROUND=20 bash tests/integration/chaos.sh "$build"
     end_suite
 }
 

@@ -22,6 +22,7 @@
 #include "proto/base/buf.h"
 #include "proto/base/err.h"
 #include "proto/base/filter.h"
+#include "proto/base/ident.h"
 #include "proto/base/list.h"
 #include "proto/wire/mailbox.h"
 
@@ -42,18 +43,28 @@ struct ask_route {
     void (*begin)(struct ask *k);
 };
 
+enum ask_again { ASK_ANSWERED, ASK_NOT_LED, ASK_UNDECIDED }; /* as ForwardAgain (proto/forward.proto) */
+
 struct ask_page {
     int status;                                     /* HTTP; counts in the first page */
-    const char *type;                               /* content type, static; NULL: JSON */
+    const char *type;                               /* content type, static or in the ask's arena; NULL: JSON */
     bool more;                                      /* others follow */
+    bool cut;                                       /* the last one, but the answer broke off */
+    enum ask_again again;                           /* of another manager's request: it is to ask elsewhere */
     struct buf bytes;                               /* the body, or what `render` makes it from (pack.h) */
     void (*render)(struct ask *k, struct buf *out); /* on the node loop */
+};
+
+struct ask_origin { /* of a request that another manager forwarded because we lead */
+    uint8_t request_id[16];
+    char node_id[IDENT_TEXT + 1]; /* its node */
 };
 
 struct ask {
     /* Of the node loop, and read by the manager's. */
     struct arena arena; /* whoever has the ask may use it */
     const struct ask_route *route;
+    const char *path, *query;      /* as given */
     const char *id;                /* {id} of the path, or NULL */
     struct http_field *parameters; /* of the query */
     size_t parameter_count;
@@ -61,7 +72,8 @@ struct ask {
     const void *body;
     size_t body_size;
     unsigned api_minor;
-    void *args; /* the noun's, from prepare */
+    const struct ask_origin *origin; /* it came from another manager; NULL: from a client of this machine */
+    void *args;                      /* the noun's, from prepare */
 
     struct ask_page page; /* whoever has the ask */
 
@@ -78,6 +90,7 @@ struct ask {
     struct list due;                /* asks->due, while `step` is to be called */
     int turn;                       /* enum ask_turn */
     int64_t begun_ms;               /* monotonic */
+    unsigned given;                 /* pages */
     struct ask_wait *wait;          /* under way with control; NULL: nothing */
     void *work;                     /* the noun's own */
     void (*step)(struct ask *k);    /* go on with the page, a millisecond at most; called while it is due */
@@ -93,10 +106,14 @@ struct ask_source {
     const void *body;
     size_t body_size;
     unsigned api_minor;
+    const struct ask_origin *origin; /* or NULL */
 };
 
 /* Whether the swarm API has such a path, whatever the method. */
 bool ask_serves(const char *path);
+
+/* The class of such a request; ASK_READ when there is no such route. */
+enum ask_class ask_class_of(const char *method, const char *path);
 
 struct ask *ask_new(void);
 void ask_free(struct ask *k);
@@ -135,6 +152,9 @@ void ask_page(struct ask *k);
 /* The whole answer: page.bytes, page.render and page.type are set or empty. */
 void ask_reply(struct ask *k, int status);
 void ask_fail(struct ask *k, const struct err *e);
+
+/* The node that was asked: what "self" means. */
+const char *ask_node_id(const struct ask *k);
 
 /* Have k->step called in this turn or the next. */
 void ask_step_soon(struct ask *k);

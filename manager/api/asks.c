@@ -2,16 +2,22 @@
  *
  *     begun --read, write--> wait (with control) --> step, step ... --> page (the node has it) --more--> step ...
  *                              ^     |  not leading                        | last
- *                              +-- patient                                 +--> ended
+ *                              +-- patient --> forwarded --first part--> page ...
+ *                                                                          +--> ended
+ *
+ * Where another manager leads the ask is forwarded to it (forward.h), and what it answers becomes pages here. An
+ * ask that came from another manager is not forwarded again: it is sent back with where the leader is to be found,
+ * or waits here while nobody is known to lead. When leaders change before the first page, the ask is tried again at
+ * the next one; after it, the answer is cut off.
  *
  * What control holds of an ask is a wait, which outlives it: an ask whose client is gone, or whose time is over, is
  * answered while its wait is still under way. A write that was not executed by then is not executed any more, so it
  * is refused for certain and soon, with the reason why nobody took it (no leader, a full disk). One that was may
  * still come to be applied: it gets more time, and its answer is "outcome unknown".
  *
- * A mutating request carries an id from here on. When leadership is lost and comes back, a write whose outcome is
- * not known is submitted again with that id, and answered from the stored result if it was applied after all. Until
- * managers are connected (issue 4) this manager is the only one that can lead again. */
+ * A mutating request carries an id from the manager that was asked on. When leadership is lost or a link breaks, a
+ * write whose outcome is not known is submitted again with that id, here or at the new leader, and answered from
+ * the stored result if it was applied after all. */
 #include <assert.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -19,6 +25,7 @@
 
 #include "manager/api/asks.h"
 #include "manager/api/logs.h"
+#include "manager/api/quorum.h"
 #include "proto/base/heap.h"
 #include "proto/base/ident.h"
 #include "proto/base/jwrite.h"
@@ -46,13 +53,14 @@ struct asks {
 
 struct ask_wait {
     struct asks *asks;
-    struct ask *ask;      /* NULL: it has been answered */
-    struct heap_item due; /* in asks->deadlines, while `ask` waits */
-    struct list link;     /* asks->patient */
-    bool with_control;    /* a callback will come */
-    bool executed;        /* a draft has it: it may come to be applied */
-    bool proposed;        /* at least once, with an outcome that was not learned */
-    struct err error;     /* the last refusal */
+    struct ask *ask;                /* NULL: it has been answered */
+    struct heap_item due;           /* in asks->deadlines, while `ask` waits */
+    struct list link;               /* asks->patient */
+    bool with_control;              /* a callback will come */
+    bool executed;                  /* a draft has it: it may come to be applied */
+    struct forward_call *forwarded; /* to the leader, which did not answer yet; or NULL */
+    bool proposed;                  /* at least once, with an outcome that was not learned */
+    struct err error;               /* the last refusal */
     struct control_write write;
     ask_execute *execute;        /* of a write */
     void (*then)(struct ask *k); /* of a read */
@@ -71,6 +79,8 @@ static void forget_wait(struct ask_wait *w)
 
     heap_remove(&a->deadlines, &w->due);
     list_remove(&w->link);
+    if (w->forwarded)
+        forward_drop(w->forwarded);
     if (w->ask)
         w->ask->wait = NULL;
     w->ask = NULL;
@@ -98,6 +108,7 @@ void ask_page(struct ask *k)
 
     assert(k->turn == MANAGERS);
     list_remove(&k->due);
+    k->given++;
     if (k->page.more)
         k->turn = NODES;
     else
@@ -124,10 +135,27 @@ void ask_error_body(const struct err *e, struct buf *ret)
 void ask_fail(struct ask *k, const struct err *e)
 {
     buf_clear(&k->page.bytes);
-    ask_error_body(e, &k->page.bytes);
     k->page.render = NULL;
-    k->page.type = NULL;
+    k->page.cut = k->given != 0; /* what went out cannot be taken back */
+    if (!k->page.cut) {
+        ask_error_body(e, &k->page.bytes);
+        k->page.type = NULL;
+    }
     ask_reply(k, http_status_of(e->code));
+}
+
+/* Of an ask that another manager forwarded: let it ask elsewhere. */
+static void send_back(struct ask *k, bool undecided)
+{
+    buf_clear(&k->page.bytes);
+    k->page.render = NULL;
+    k->page.again = undecided ? ASK_UNDECIDED : ASK_NOT_LED;
+    ask_reply(k, 503);
+}
+
+const char *ask_node_id(const struct ask *k)
+{
+    return k->origin ? k->origin->node_id : k->asks->config.node_id;
 }
 
 int ask_rpc_error(struct err *e)
@@ -243,15 +271,92 @@ static void on_write_done(struct control_write *write, const struct err *e, uint
         ask_reply(k, status);
 }
 
-/* Give it to control, if this manager leads. */
+/* --- at the leader ----------------------------------------------------------------------------------------- */
+
+static void on_forwarded_end(struct ask *k, const struct err *e, bool undecided)
+{
+    struct ask_wait *w = k->wait;
+
+    if (!w) { /* in the middle of the answer */
+        ask_fail(k, e);
+        return;
+    }
+    forward_drop(w->forwarded);
+    w->forwarded = NULL;
+    w->proposed |= w->execute && undecided;
+    be_patient(w, e);
+}
+
+static void forwarded_more(struct ask *k)
+{
+    forward_more(k->work);
+}
+
+static void forwarded_over(struct ask *k)
+{
+    forward_drop(k->work);
+}
+
+/* From the first part on the ask waits for nothing but the rest. */
+static void begin_answer(struct ask *k, const ForwardPart *part)
+{
+    k->work = k->wait->forwarded;
+    k->on_more = forwarded_more;
+    k->on_end = forwarded_over;
+    k->wait->forwarded = NULL;
+    forget_wait(k->wait);
+    k->page.status = part->has_status ? (int)part->status : 200;
+    k->page.type = part->type ? arena_strdup(&k->arena, part->type) : NULL;
+}
+
+static void on_forwarded_part(struct ask *k, const ForwardPart *part)
+{
+    struct err e;
+
+    if (k->wait && part->has_again) {
+        err_set(&e, ERR_UNAVAILABLE, "the manager that was asked does not lead");
+        on_forwarded_end(k, &e, part->again == FORWARD_AGAIN__UNDECIDED);
+        return;
+    }
+    if (k->wait && part->cut) {
+        err_set(&e, ERR_UNAVAILABLE, "the manager that was asked is stopping");
+        on_forwarded_end(k, &e, true);
+        return;
+    }
+    if (k->wait)
+        begin_answer(k, part);
+    buf_append(&k->page.bytes, part->bytes.data, part->bytes.len);
+    k->page.more = part->more;
+    k->page.cut = part->cut;
+    ask_page(k);
+}
+
+/* Another manager leads, or nobody is known to. */
+static void submit_elsewhere(struct ask_wait *w)
+{
+    static const struct forward_events events = {.on_part = on_forwarded_part, .on_end = on_forwarded_end};
+    struct asks *a = w->asks;
+    struct ask *k = w->ask;
+    struct err e = {0};
+
+    if (k->origin && control_leader(a->config.control, NULL)) {
+        send_back(k, w->proposed);
+        return;
+    }
+    err_set(&e, ERR_UNAVAILABLE, "this manager does not lead");
+    if (k->origin || !a->config.forward ||
+        forward_send(a->config.forward, k, w->execute ? w->write.request_id : NULL, &events, &w->forwarded, &e) < 0)
+        be_patient(w, &e);
+}
+
+/* Give it to whoever leads. */
 static void submit(struct ask_wait *w)
 {
     struct asks *a = w->asks;
     struct err e = {0};
 
     if (!control_leads(a->config.control)) {
-        err_set(&e, ERR_UNAVAILABLE, "this manager does not lead");
-        be_patient(w, &e);
+        submit_elsewhere(w);
         return;
     }
     w->with_control = true;
@@ -277,7 +382,10 @@ void ask_write(struct ask *k, ask_execute *how)
 
     w->execute = how;
     w->write.has_request_id = true;
-    entropy_fill(k->asks->config.entropy, w->write.request_id, sizeof(w->write.request_id));
+    if (k->origin)
+        memcpy(w->write.request_id, k->origin->request_id, sizeof(w->write.request_id));
+    else
+        entropy_fill(k->asks->config.entropy, w->write.request_id, sizeof(w->write.request_id));
     w->write.execute = execute;
     w->write.done = on_write_done;
     submit(w);
@@ -295,18 +403,28 @@ static void retry(struct asks *a)
         submit(list_entry(link, struct ask_wait, link));
 }
 
-static void on_leads(struct control_watch *watch, bool leads)
+static bool somebody_leads(const struct asks *a)
+{
+    return control_leads(a->config.control) || control_leader(a->config.control, NULL);
+}
+
+static void on_leader(struct control_watch *watch)
 {
     struct asks *a = container_of(watch, struct asks, watch);
+    const char *address = NULL;
 
-    if (leads)
+    if (!control_leads(a->config.control))
+        (void)control_leader(a->config.control, &address); /* NULL when there is none */
+    if (a->config.forward)
+        forward_lead(a->config.forward, address);
+    if (somebody_leads(a))
         retry(a);
 }
 
 /* Whether it may have been done, or be done yet. */
 static bool may_be_done(const struct ask_wait *w)
 {
-    return w->execute && (w->executed || w->proposed);
+    return w->execute && (w->executed || w->proposed || w->forwarded);
 }
 
 static void give_up(struct ask_wait *w)
@@ -316,16 +434,15 @@ static void give_up(struct ask_wait *w)
     char id[IDENT_TEXT + 1];
     struct err e, why = {0};
 
-    (void)control_blocked(control, &why); /* for the words */
+    if (!somebody_leads(w->asks))
+        quorum_missing(control, &why);
+    else if (control_leads(control))
+        (void)control_blocked(control, &why); /* for the words */
     if (may_be_done(w)) {
         ident_format(w->write.request_id, id);
         err_set(&e, ERR_UNAVAILABLE, "outcome unknown: the request %s was not decided within %d s%s%s", id,
                 OUTCOME_MS / 1000, why.code ? ": " : "", why.text);
-    } else if (!control_leads(control)) {
-        err_set(&e, ERR_UNAVAILABLE,
-                "rpc error: code = Unknown desc = The swarm does not have a leader. It's possible that too few "
-                "managers are online. Make sure more than half of the managers are online.");
-    } else if (w->execute && why.code) {
+    } else if (why.code && (w->execute || !somebody_leads(w->asks))) {
         e = why;
     } else {
         e = w->error.code ? w->error
@@ -342,7 +459,7 @@ static int64_t keep_deadlines(struct asks *a)
     while ((item = heap_first(&a->deadlines)) && item->key <= now_ms(a)) {
         struct ask_wait *w = container_of(item, struct ask_wait, due);
         int64_t last_ms = w->ask->begun_ms + OUTCOME_MS;
-        bool is_read_under_way = w->then && w->with_control;
+        bool is_read_under_way = w->then && (w->with_control || (w->forwarded && somebody_leads(a)));
 
         /* What may be done gets its full time; what nobody took is told earlier. */
         if ((may_be_done(w) || is_read_under_way) && now_ms(a) < last_ms)
@@ -387,18 +504,27 @@ int64_t asks_turn(struct asks *a)
 {
     int64_t logs_ms = logs_hub_turn(a->logs);
     take_steps(a);
-    if (!list_empty(&a->patient) && control_leads(a->config.control) && now_ms(a) >= a->retry_ms)
+    if (!list_empty(&a->patient) && somebody_leads(a) && now_ms(a) >= a->retry_ms)
         retry(a);
     int64_t due_ms = keep_deadlines(a);
     if (!list_empty(&a->due))
         return 0;
-    if (!list_empty(&a->patient) && control_leads(a->config.control))
+    if (!list_empty(&a->patient) && somebody_leads(a))
         due_ms = MIN(due_ms, a->retry_ms);
     due_ms = MIN(due_ms, logs_ms);
     return due_ms == INT64_MAX ? -1 : MAX(due_ms - now_ms(a), 0);
 }
 
 /* --- the door ------------------------------------------------------------------------------------------ */
+
+/* We answer nothing any more; another manager may ask elsewhere. */
+static void refuse(struct ask *k)
+{
+    if (k->origin && !k->given)
+        send_back(k, k->wait && may_be_done(k->wait));
+    else
+        ask_fail(k, &k->asks->refuse);
+}
 
 void asks_begin(struct asks *a, struct ask *k)
 {
@@ -408,7 +534,7 @@ void asks_begin(struct asks *a, struct ask *k)
     list_init(&k->due);
     list_push(&a->all, &k->link);
     if (a->refuse.code)
-        ask_fail(k, &a->refuse);
+        refuse(k);
     else
         k->route->begin(k);
 }
@@ -418,7 +544,7 @@ void asks_more(struct asks *a, struct ask *k)
     assert(k->turn == NODES);
     k->turn = MANAGERS;
     if (a->refuse.code)
-        ask_fail(k, &a->refuse);
+        refuse(k);
     else if (k->on_more)
         k->on_more(k);
     else
@@ -439,7 +565,7 @@ void asks_refuse(struct asks *a, const struct err *e)
     a->refuse = *e;
     list_each_safe (k, after, &a->all, link)
         if (k->turn == MANAGERS)
-            ask_fail(k, e);
+            refuse(k);
 }
 
 void asks_end(struct asks *a, const struct err *e)
@@ -460,7 +586,7 @@ struct asks *asks_new(const struct asks_config *config)
     list_init(&a->due);
     list_init(&a->patient);
     a->logs = logs_hub_new(a);
-    a->watch.on_leads = on_leads;
+    a->watch.on_leader = on_leader;
     control_watch(config->control, &a->watch);
     return a;
 }

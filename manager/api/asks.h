@@ -2,11 +2,13 @@
 #pragma once
 
 #include "manager/api/ask.h"
+#include "manager/api/forward.h"
 #include "manager/dispatcher/dispatcher.h"
 
 struct asks_config {
     struct control *control;
     struct dispatcher *dispatcher;
+    struct forward *forward; /* told here who leads; NULL: nothing is forwarded */
     struct membership *membership;
     struct clock *clock;
     struct entropy *entropy;

@@ -1,5 +1,5 @@
-/* Asks against a control loop that does what the test says: who leads, what a draft takes, what becomes of it, and
- * what the client is told when. */
+/* Asks against a control loop and a leader elsewhere that do what the test says: who leads, what a draft takes,
+ * what becomes of it, what the leader answers, and what the client is told when. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -16,6 +16,9 @@
 
 struct control {
     bool leads;
+    const char *leader; /* address of another that leads; NULL: none is known */
+    struct replica_member members[4];
+    size_t member_count;
     struct err blocked; /* code: why nothing is taken */
     struct list queue;  /* of control_write */
     struct list watches;
@@ -70,9 +73,11 @@ struct store *control_store(struct control *c)
     return NULL; /* nothing here reads */
 }
 
+static struct index fake_index;
+
 struct index *control_index(struct control *c)
 {
-    return NULL;
+    return &fake_index;
 }
 
 struct replica *control_replica(struct control *c)
@@ -85,14 +90,44 @@ int64_t control_now_ms(struct control *c)
     return 0;
 }
 
-static void lead(bool leads)
+uint64_t control_leader(const struct control *c, const char **ret_address)
+{
+    if (ret_address)
+        *ret_address = c->leader;
+    return c->leads ? 1 : c->leader ? 2 : 0;
+}
+
+uint64_t replica_leader(const struct replica *r, const char **ret_address)
+{
+    return control_leader(&fake, ret_address);
+}
+
+uint64_t replica_id(const struct replica *r)
+{
+    return 1;
+}
+
+size_t replica_members(const struct replica *r, struct replica_member *ret, size_t max)
+{
+    memcpy(ret, fake.members, fake.member_count * sizeof(*ret));
+    return fake.member_count;
+}
+
+static void change_leader(bool leads, const char *leader)
 {
     struct control_watch *w, *after;
 
     fake.leads = leads;
-    list_each_safe (w, after, &fake.watches, link)
-        if (w->on_leads)
-            w->on_leads(w, leads);
+    fake.leader = leader;
+    list_each_safe (w, after, &fake.watches, link) {
+        if (w->on_leader)
+            w->on_leader(w);
+    }
+}
+
+static void lead(bool leads)
+{
+    change_leader(leads, NULL);
 }
 
 /* The next draft takes the first write that waits. */
@@ -132,6 +167,86 @@ static void confirm_read(int code)
     done(fake.read_ctx, &e);
 }
 
+/* --- the leader elsewhere ---------------------------------------------------------------------------------- */
+
+struct forward {
+    const char *leader;
+    bool refuses;
+};
+
+struct forward_call { /* what was forwarded, newest last */
+    struct ask *ask;
+    bool has_id;
+    uint8_t id[16];
+    struct forward_events events;
+    unsigned more;
+    bool dropped;
+};
+
+static struct forward elsewhere;
+static struct forward_call calls[8];
+static unsigned call_count;
+
+void forward_lead(struct forward *f, const char *address)
+{
+    f->leader = address;
+}
+
+int forward_send(struct forward *f, struct ask *k, const uint8_t *id, const struct forward_events *events,
+                 struct forward_call **ret, struct err *e)
+{
+    if (!f->leader || f->refuses)
+        return err_set(e, ERR_UNAVAILABLE, "cannot be forwarded");
+    assert_true(call_count < ARRAY_SIZE(calls));
+    struct forward_call *call = &calls[call_count++];
+    *call = (struct forward_call){.ask = k, .has_id = id != NULL, .events = *events};
+    if (id)
+        memcpy(call->id, id, sizeof(call->id));
+    *ret = call;
+    return 0;
+}
+
+void forward_more(struct forward_call *call)
+{
+    call->more++;
+}
+
+void forward_drop(struct forward_call *call)
+{
+    assert_false(call->dropped);
+    call->dropped = true;
+}
+
+static void part(struct forward_call *call, int status, const char *text, bool more)
+{
+    ForwardPart p = FORWARD_PART__INIT;
+
+    p.has_status = status != 0;
+    p.status = (uint32_t)status;
+    p.type = status ? (char *)"text/x-test" : NULL;
+    p.has_bytes = true;
+    p.bytes = (ProtobufCBinaryData){.len = strlen(text), .data = (uint8_t *)text};
+    p.more = more;
+    call->events.on_part(call->ask, &p);
+}
+
+static void send_back(struct forward_call *call, ForwardAgain again)
+{
+    ForwardPart p = FORWARD_PART__INIT;
+
+    p.has_again = true;
+    p.again = again;
+    call->events.on_part(call->ask, &p);
+}
+
+static void broke(struct forward_call *call, bool undecided)
+{
+    struct err e;
+
+    err_set(&e, ERR_CLOSED, "the link broke");
+    call->events.on_end(call->ask, &e, undecided);
+}
+
 /* --- asks ------------------------------------------------------------------------------------------------ */
 
 static struct asks *asks;
@@ -148,7 +263,9 @@ static struct clock manual = {.mono_us = mono_us};
 struct client {
     struct ask *ask;
     bool done;
+    bool cut;
     int status;
+    enum ask_again again;
     char text[1100];
 };
 
@@ -159,8 +276,11 @@ static void on_page(void *ctx, struct ask *k)
     assert_false(c->done);
     c->done = !k->page.more;
     c->status = k->page.status;
+    c->cut = k->page.cut;
+    c->again = k->page.again;
     assert_true(k->page.bytes.length < sizeof(c->text));
     memcpy(c->text, buf_str(&k->page.bytes), k->page.bytes.length + 1);
+    buf_clear(&k->page.bytes); /* as rendering does */
 }
 
 static void on_dropped(void *ctx, struct ask *k)
@@ -200,12 +320,20 @@ static void begin_read(struct ask *k)
 static const struct ask_route write_route = {"POST", "/things", ASK_WRITE, .begin = begin_write};
 static const struct ask_route read_route = {"GET", "/things", ASK_READ, .begin = begin_read};
 
-static void ask(struct client *c, const struct ask_route *route)
+static const struct ask_origin origin = {.request_id = "0123456789abcde", .node_id = "another"};
+
+static void ask_from(struct client *c, const struct ask_route *route, const struct ask_origin *from)
 {
     *c = (struct client){.ask = ask_new()};
     c->ask->route = route;
+    c->ask->origin = from;
     c->ask->door = c;
     asks_begin(asks, c->ask);
+}
+
+static void ask(struct client *c, const struct ask_route *route)
+{
+    ask_from(c, route, NULL);
 }
 
 static void ask_end(struct client *c)
@@ -231,6 +359,7 @@ static void expect(const struct client *c, int status, const char *text)
 static int setup(void **state)
 {
     struct asks_config config = {.control = &fake,
+                                 .forward = &elsewhere,
                                  .clock = &manual,
                                  .entropy = entropy_real(),
                                  .node_id = "",
@@ -241,6 +370,9 @@ static int setup(void **state)
     fake = (struct control){.leads = true};
     list_init(&fake.queue);
     list_init(&fake.watches);
+    fake_index = (struct index){0};
+    elsewhere = (struct forward){0};
+    call_count = 0;
     now_us = 1000000;
     executions = 0;
     asks = asks_new(&config);
@@ -395,6 +527,280 @@ static void read_that_was_not_confirmed_is_asked_again(void **state)
     ask_end(&c);
 }
 
+/* Two of three are gone: one that spoke to us before, one that never did. */
+static void managers_that_are_missing_are_named(void **state)
+{
+    struct index_node one = {.exists = true, .raft_id = 1, .hostname = "m1"},
+                      two = {.exists = true, .raft_id = 2, .hostname = "m2"};
+    struct index_node *nodes[] = {NULL, &one, &two};
+    struct client c;
+
+    fake_index.node_at = nodes;
+    fake_index.node_count = ARRAY_SIZE(nodes);
+    fake.members[0] = (struct replica_member){.id = 1, .address = "10.0.0.1:2377", .voter = true, .heard_ms = -1};
+    fake.members[1] =
+        (struct replica_member){.id = 2, .address = "10.0.0.2:2377", .voter = true, .heard_ms = 12345};
+    fake.members[2] = (struct replica_member){.id = 3, .address = "10.0.0.3:2377", .voter = true, .heard_ms = -1};
+    fake.members[3] = (struct replica_member){.id = 4, .address = "10.0.0.4:2377", .voter = true, .heard_ms = 40};
+    fake.member_count = 4;
+    lead(false);
+    ask(&c, &read_route);
+    after_ms(10000);
+    expect(&c, 503,
+           "more than half of the managers are online. Missing: m2 (10.0.0.2:2377, heard of 12 s ago), a manager "
+           "(10.0.0.3:2377, not heard of since this manager started)\"}");
+    ask_end(&c);
+}
+
+/* --- another leads ------------------------------------------------------------------------------------------ */
+
+static void read_is_answered_by_the_leader_page_by_page(void **state)
+{
+    struct client c;
+
+    change_leader(false, "10.0.0.2:2377");
+    ask(&c, &read_route);
+    assert_int_equal(call_count, 1);
+    assert_false(calls[0].has_id);
+    part(&calls[0], 200, "first", true);
+    assert_string_equal(c.text, "first");
+    assert_string_equal(c.ask->page.type, "text/x-test");
+    assert_false(c.done);
+    asks_more(asks, c.ask);
+    assert_int_equal(calls[0].more, 1);
+    part(&calls[0], 0, "last", false);
+    expect(&c, 200, "last");
+    assert_false(c.cut);
+    assert_true(calls[0].dropped);
+    assert_int_equal(fake.reads, 0);
+    ask_end(&c);
+}
+
+static void write_goes_to_the_next_leader_with_the_same_id(void **state)
+{
+    struct client c;
+
+    change_leader(false, "10.0.0.2:2377");
+    ask(&c, &write_route);
+    assert_true(calls[0].has_id);
+    broke(&calls[0], true);
+    assert_true(calls[0].dropped);
+    change_leader(false, NULL);
+    after_ms(200);
+    assert_int_equal(call_count, 1);
+    change_leader(false, "10.0.0.3:2377");
+    assert_int_equal(call_count, 2);
+    assert_memory_equal(calls[1].id, calls[0].id, 16);
+    part(&calls[1], 201, "made", false);
+    expect(&c, 201, "made");
+    ask_end(&c);
+}
+
+static void write_is_done_here_with_the_same_id_when_we_come_to_lead(void **state)
+{
+    struct client c;
+
+    change_leader(false, "10.0.0.2:2377");
+    ask(&c, &write_route);
+    broke(&calls[0], true);
+    lead(true);
+    struct control_write *w = execute();
+    assert_memory_equal(w->request_id, calls[0].id, 16);
+    applied(w);
+    expect(&c, 201, "made");
+    ask_end(&c);
+}
+
+static void write_that_the_leader_lost_goes_to_the_next_with_the_same_id(void **state)
+{
+    uint8_t id[16];
+    struct client c;
+
+    ask(&c, &write_route);
+    struct control_write *w = execute();
+    memcpy(id, w->request_id, sizeof(id));
+    lead(false);
+    lost(w, true);
+    change_leader(false, "10.0.0.2:2377");
+    assert_int_equal(call_count, 1);
+    assert_memory_equal(calls[0].id, id, 16);
+    part(&calls[0], 201, "made", false);
+    expect(&c, 201, "made");
+    ask_end(&c);
+}
+
+/* Whether it may have been done decides how long its client waits, and what it is told. */
+static void write_whose_link_broke_is_undecided_and_one_that_was_not_taken_is_refused(void **state)
+{
+    struct client sent, unsent, back, lost_there;
+
+    change_leader(false, "10.0.0.2:2377");
+    ask(&sent, &write_route);
+    ask(&unsent, &write_route);
+    ask(&back, &write_route);
+    ask(&lost_there, &write_route);
+    broke(&calls[0], true);
+    broke(&calls[1], false);
+    send_back(&calls[2], FORWARD_AGAIN__NOT_LED);
+    send_back(&calls[3], FORWARD_AGAIN__UNDECIDED);
+    change_leader(false, NULL);
+    after_ms(10000);
+    assert_false(sent.done || lost_there.done);
+    expect(&unsent, 503, "does not have a leader");
+    expect(&back, 503, "does not have a leader");
+    after_ms(10000);
+    expect(&sent, 503, "outcome unknown");
+    expect(&lost_there, 503, "outcome unknown");
+    ask_end(&sent);
+    ask_end(&unsent);
+    ask_end(&back);
+    ask_end(&lost_there);
+}
+
+static void leader_that_does_not_answer_a_write_leaves_it_undecided(void **state)
+{
+    struct client c;
+
+    change_leader(false, "10.0.0.2:2377");
+    ask(&c, &write_route);
+    after_ms(19900);
+    assert_false(c.done);
+    after_ms(100);
+    expect(&c, 503, "outcome unknown");
+    assert_true(calls[0].dropped);
+    ask_end(&c);
+}
+
+static void read_at_a_leader_that_is_lost_is_refused_within_ten_seconds(void **state)
+{
+    struct client c;
+
+    change_leader(false, "10.0.0.2:2377");
+    ask(&c, &read_route);
+    change_leader(false, NULL);
+    after_ms(10000);
+    expect(&c, 503, "does not have a leader");
+    assert_true(calls[0].dropped);
+    ask_end(&c);
+}
+
+static void what_cannot_be_forwarded_now_is_tried_again(void **state)
+{
+    struct client c;
+
+    change_leader(false, "10.0.0.2:2377");
+    elsewhere.refuses = true;
+    ask(&c, &read_route);
+    after_ms(100);
+    assert_int_equal(call_count, 0);
+    elsewhere.refuses = false;
+    after_ms(100);
+    assert_int_equal(call_count, 1);
+    part(&calls[0], 200, "read", false);
+    expect(&c, 200, "read");
+    ask_end(&c);
+}
+
+static void answer_that_breaks_off_is_cut_and_not_asked_again(void **state)
+{
+    struct client c;
+
+    change_leader(false, "10.0.0.2:2377");
+    ask(&c, &read_route);
+    part(&calls[0], 200, "first", true);
+    asks_more(asks, c.ask);
+    broke(&calls[0], true);
+    assert_true(c.done && c.cut);
+    assert_string_equal(c.text, "");
+    assert_true(calls[0].dropped);
+    assert_int_equal(call_count, 1);
+    ask_end(&c);
+}
+
+static void client_that_goes_takes_its_call_along(void **state)
+{
+    struct client waiting, reading;
+
+    change_leader(false, "10.0.0.2:2377");
+    ask(&waiting, &read_route);
+    ask(&reading, &read_route);
+    part(&calls[1], 200, "first", true);
+    asks_drop(asks, waiting.ask);
+    asks_drop(asks, reading.ask);
+    assert_true(calls[0].dropped && calls[1].dropped);
+    ask_free(waiting.ask);
+    ask_free(reading.ask);
+}
+
+/* --- for another manager ------------------------------------------------------------------------------------- */
+
+static void forwarded_write_keeps_its_id(void **state)
+{
+    struct client c;
+
+    ask_from(&c, &write_route, &origin);
+    struct control_write *w = execute();
+    assert_memory_equal(w->request_id, origin.request_id, 16);
+    assert_string_equal(ask_node_id(c.ask), "another");
+    applied(w);
+    expect(&c, 201, "made");
+    assert_int_equal(c.again, ASK_ANSWERED);
+    ask_end(&c);
+}
+
+static void forwarded_ask_is_not_forwarded_twice(void **state)
+{
+    struct client early, late;
+
+    change_leader(false, NULL);
+    ask_from(&early, &write_route, &origin); /* we may be about to lead */
+    after_ms(1000);
+    assert_false(early.done);
+    change_leader(false, "10.0.0.3:2377");
+    ask_from(&late, &read_route, &origin);
+    assert_int_equal(call_count, 0);
+    assert_true(early.done && late.done);
+    assert_int_equal(early.again, ASK_NOT_LED);
+    assert_int_equal(late.again, ASK_NOT_LED);
+    ask_end(&early);
+    ask_end(&late);
+}
+
+static void forwarded_write_that_was_lost_here_is_sent_back_as_undecided(void **state)
+{
+    struct client c;
+
+    ask_from(&c, &write_route, &origin);
+    struct control_write *w = execute();
+    change_leader(false, "10.0.0.3:2377");
+    lost(w, true);
+    after_ms(100);
+    assert_true(c.done);
+    assert_int_equal(c.again, ASK_UNDECIDED);
+    ask_end(&c);
+}
+
+static void manager_that_stops_sends_back_what_others_forwarded(void **state)
+{
+    struct client waiting, executed, late;
+    struct err e;
+
+    ask_from(&executed, &write_route, &origin);
+    struct control_write *w = execute();
+    ask_from(&waiting, &write_route, &origin);
+    err_set(&e, ERR_UNAVAILABLE, "the manager is stopping");
+    asks_refuse(asks, &e);
+    ask_from(&late, &read_route, &origin);
+    assert_true(waiting.done && executed.done && late.done);
+    assert_int_equal(waiting.again, ASK_NOT_LED);
+    assert_int_equal(executed.again, ASK_UNDECIDED);
+    assert_int_equal(late.again, ASK_NOT_LED);
+    applied(w);
+    ask_end(&waiting);
+    ask_end(&executed);
+    ask_end(&late);
+}
+
 /* --- the end ----------------------------------------------------------------------------------------------- */
 
 static void refusing_answers_what_is_there_and_what_comes(void **state)
@@ -424,6 +830,21 @@ int main(void)
         TEST(without_a_leader_reads_and_writes_are_refused_within_ten_seconds),
         TEST(what_waits_for_a_leader_goes_on_when_there_is_one),
         TEST(read_that_was_not_confirmed_is_asked_again),
+        TEST(managers_that_are_missing_are_named),
+        TEST(read_is_answered_by_the_leader_page_by_page),
+        TEST(write_goes_to_the_next_leader_with_the_same_id),
+        TEST(write_is_done_here_with_the_same_id_when_we_come_to_lead),
+        TEST(write_that_the_leader_lost_goes_to_the_next_with_the_same_id),
+        TEST(write_whose_link_broke_is_undecided_and_one_that_was_not_taken_is_refused),
+        TEST(leader_that_does_not_answer_a_write_leaves_it_undecided),
+        TEST(read_at_a_leader_that_is_lost_is_refused_within_ten_seconds),
+        TEST(what_cannot_be_forwarded_now_is_tried_again),
+        TEST(answer_that_breaks_off_is_cut_and_not_asked_again),
+        TEST(client_that_goes_takes_its_call_along),
+        TEST(forwarded_write_keeps_its_id),
+        TEST(forwarded_ask_is_not_forwarded_twice),
+        TEST(forwarded_write_that_was_lost_here_is_sent_back_as_undecided),
+        TEST(manager_that_stops_sends_back_what_others_forwarded),
         TEST(refusing_answers_what_is_there_and_what_comes),
     };
 

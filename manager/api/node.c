@@ -97,7 +97,10 @@ static void describe_manager(struct ask *k, const Node *node, struct pack_node *
         return;
     ret->is_manager = true;
     ret->is_leader = facts.is_leader;
-    ret->reach = (unsigned char)facts.reach;
+    /* Docker knows no managers without a vote: until it has one, nobody is told that it can be counted on. */
+    ret->reach = facts.is_voter || facts.reach != MEMBERSHIP_REACHABLE ? facts.reach : MEMBERSHIP_UNKNOWN;
+    if (facts.why)
+        (void)snprintf(ret->why, sizeof(ret->why), "as a manager it %s", facts.why);  /* cut when longer */
     (void)snprintf(ret->address, sizeof(ret->address), "%s", node->manager->address); /* host:port */
 }
 

@@ -26,6 +26,7 @@ struct pack_node {
     bool is_awaited;     /* it was up, and has not come to the present leader yet */
     unsigned char reach; /* enum membership_reach */
     char address[64];    /* of its manager port */
+    char why[128];       /* it is not yet what it is to be; "": it is */
 };
 
 struct packed {

@@ -1,9 +1,7 @@
-/* Routes of the swarm API and what every request has: path, query, body (ask.h). On the node loop.
+/* Routes of the swarm API (ask.h).
  *
  * A pattern is compared segment by segment; "{id}" takes one. Of several that fit, the first in the table counts,
  * so that "/services/create" is no service called "create". */
-#include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "manager/api/ask.h"
@@ -51,23 +49,13 @@ bool ask_serves(const char *path)
     return find(NULL, path, &id, &length) != NULL;
 }
 
-struct ask *ask_new(void)
+enum ask_class ask_class_of(const char *method, const char *path)
 {
-    struct ask *k = mem_alloc(sizeof(*k));
+    const char *id;
+    size_t length;
+    const struct ask_route *r = find(method, path, &id, &length);
 
-    arena_init(&k->arena);
-    arena_init(&k->scratch);
-    return k;
-}
-
-void ask_free(struct ask *k)
-{
-    if (!k)
-        return;
-    buf_fini(&k->page.bytes);
-    arena_fini(&k->scratch);
-    arena_fini(&k->arena);
-    free(k);
+    return r ? r->class : ASK_READ;
 }
 
 int ask_prepare(struct ask *k, const struct ask_source *source, struct err *e)
@@ -82,6 +70,9 @@ int ask_prepare(struct ask *k, const struct ask_source *source, struct err *e)
     if (id)
         k->id = arena_strndup(&k->arena, id, length);
     rc = http_query_parse(source->query, &k->arena, &k->parameters, &k->parameter_count, e);
+    k->path = source->path;
+    k->query = source->query;
+    k->origin = source->origin;
     k->registry_auth = source->registry_auth;
     k->body = source->body;
     k->body_size = source->body_size;
@@ -89,50 +80,4 @@ int ask_prepare(struct ask *k, const struct ask_source *source, struct err *e)
     if (rc == 0 && k->route->prepare)
         rc = k->route->prepare(k, e);
     return rc;
-}
-
-void ask_render(struct ask *k, struct buf *ret)
-{
-    if (k->page.render) {
-        arena_reset(&k->scratch);
-        k->page.render(k, ret);
-        buf_clear(&k->page.bytes);
-        return;
-    }
-    *ret = k->page.bytes;
-    k->page.bytes = (struct buf){0};
-}
-
-/* --- queries ------------------------------------------------------------------------------------------- */
-
-const char *ask_query(const struct ask *k, const char *key)
-{
-    for (size_t i = 0; i < k->parameter_count; i++)
-        if (strcmp(k->parameters[i].name, key) == 0)
-            return k->parameters[i].value;
-    return NULL;
-}
-
-bool ask_query_bool(const struct ask *k, const char *key)
-{
-    return http_truth(ask_query(k, key));
-}
-
-int ask_query_version(const struct ask *k, const char *noun, uint64_t *ret, struct err *e)
-{
-    const char *text = ask_query(k, "version");
-    char *end;
-
-    errno = 0;
-    unsigned long long value = text ? strtoull(text, &end, 10) : 0;
-    if (!text || *text < '0' || *text > '9' || *end || errno)
-        return err_set(e, ERR_INVALID, "invalid %s version '%.64s': %s", noun, text ? text : "",
-                       text ? "it must be a number" : "it must be given");
-    *ret = value;
-    return 0;
-}
-
-int ask_filters(struct ask *k, const char *const *known, struct filters *ret, struct err *e)
-{
-    return filters_parse(ask_query(k, "filters"), known, &k->arena, ret, e);
 }

@@ -74,6 +74,8 @@ static void show(struct ask *k, struct jwrite *j, const struct packed *p, const 
     jwrite_string(j, "State", parts->manager.is_awaited ? "unknown" : node_state(node->state));
     if (node->state_message && *node->state_message)
         jwrite_string(j, "Message", node->state_message);
+    else if (*parts->manager.why)
+        jwrite_string(j, "Message", parts->manager.why);
     jwrite_string(j, "Addr", node->address);
     jwrite_end(j);
     if (parts->manager.is_manager) {

@@ -290,7 +290,7 @@ static int resolve_all(struct ask *k, struct view *v, enum kind kind, const char
     for (size_t i = 0; i < f->count && rc == 0; i++) {
         bool self = kind == KIND_NODE && strcmp(f->values[i], "self") == 0;
 
-        rc = resolve(v, kind, self ? asks_config(k->asks)->node_id : f->values[i], &ret->items[ret->count++], e);
+        rc = resolve(v, kind, self ? ask_node_id(k) : f->values[i], &ret->items[ret->count++], e);
     }
     return rc;
 }

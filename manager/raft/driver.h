@@ -67,6 +67,7 @@ struct propose {
     bool leading;         /* the core leads */
     enum replica_state announced;
     uint64_t announced_term;
+    uint64_t announced_leader;
 };
 
 struct read_request {
@@ -89,12 +90,12 @@ struct reads {
     uint64_t confirmed_index; /* for `confirmed`: the highest index they wait for */
 };
 
-enum member_verb { MEMBER_NONE, MEMBER_ADD, MEMBER_PROMOTE, MEMBER_DEMOTE, MEMBER_REMOVE };
+enum member_verb { MEMBER_NONE, MEMBER_ADD, MEMBER_PROMOTE, MEMBER_DEMOTE, MEMBER_REMOVE, MEMBER_ADDRESS };
 
 struct members { /* one change at a time */
     enum member_verb verb;
     uint64_t id;
-    char *address;  /* ADD, owned */
+    char *address;  /* ADD, ADDRESS; owned */
     uint64_t index; /* of the entry; 0: not proposed yet */
     uint64_t term;
     int64_t until_ms; /* give up a change that is not proposed yet */

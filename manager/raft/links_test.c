@@ -178,7 +178,7 @@ static void a_connection_that_broke_alone_is_made_again_and_nobody_is_gone(void 
 
     begin(&g);
     send_number(a, b, ENV_CHANNEL_CONTROL, 8);
-    group_until(&g, b->messages == 1);
+    group_until(&g, b->messages == 1 && stats_of(a).dialed == 1);
     rpc_server_close_peer(b->server, a->node_id);
     group_until(&g, stats_of(a).dials == 2 && stats_of(a).dialed == 1); /* though there is nothing to send */
     send_number(a, b, ENV_CHANNEL_CONTROL, 8);

@@ -38,12 +38,19 @@ static int begin(struct replica *r, enum member_verb verb, uint64_t id, const ch
     return 0;
 }
 
+static int check_address(uint64_t id, const char *address, struct err *e)
+{
+    if (id == 0 || !*address || strnlen(address, MESSAGE_ADDRESS_MAX + 1) > MESSAGE_ADDRESS_MAX)
+        return err_set(e, ERR_INVALID, "\"%.80s\" is no address of member %llu", address, (unsigned long long)id);
+    return 0;
+}
+
 int replica_member_add(struct replica *r, uint64_t id, const char *address, replica_member_done *done, void *ctx,
                        struct err *e)
 {
-    if (id == 0 || !*address || strnlen(address, MESSAGE_ADDRESS_MAX + 1) > MESSAGE_ADDRESS_MAX)
-        return err_set(e, ERR_INVALID, "member %llu at \"%.80s\" cannot be added", (unsigned long long)id, address);
-    return begin(r, MEMBER_ADD, id, address, done, ctx, e);
+    int rc = check_address(id, address, e);
+
+    return rc < 0 ? rc : begin(r, MEMBER_ADD, id, address, done, ctx, e);
 }
 
 int replica_member_promote(struct replica *r, uint64_t id, replica_member_done *done, void *ctx, struct err *e)
@@ -59,6 +66,14 @@ int replica_member_demote(struct replica *r, uint64_t id, replica_member_done *d
 int replica_member_remove(struct replica *r, uint64_t id, replica_member_done *done, void *ctx, struct err *e)
 {
     return begin(r, MEMBER_REMOVE, id, NULL, done, ctx, e);
+}
+
+int replica_member_address(struct replica *r, uint64_t id, const char *address, replica_member_done *done,
+                           void *ctx, struct err *e)
+{
+    int rc = check_address(id, address, e);
+
+    return rc < 0 ? rc : begin(r, MEMBER_ADDRESS, id, address, done, ctx, e);
 }
 
 /* --- doing it ------------------------------------------------------------------------------------- */
@@ -85,6 +100,30 @@ static void finish(struct replica *r, int code, const char *why)
     driver_wake(r);
 }
 
+/* Whether the change can be made, and changes anything. */
+static int check_change(const struct replica *r, const struct raft_server *server, int role, struct err *e)
+{
+    const struct members *m = &r->members;
+    const struct raft_configuration *now = &r->guard.core.configuration;
+    bool roles = m->verb == MEMBER_PROMOTE || m->verb == MEMBER_DEMOTE;
+
+    if (m->verb == MEMBER_ADD && server)
+        return err_set(e, ERR_EXISTS, "member %llu is there already", (unsigned long long)m->id);
+    if (m->verb != MEMBER_ADD && !server)
+        return err_set(e, ERR_NOT_FOUND, "there is no member %llu", (unsigned long long)m->id);
+    if (roles && server->role == role)
+        return err_set(e, ERR_NOT_MODIFIED, "member %llu has that role already", (unsigned long long)m->id);
+    if (m->verb == MEMBER_ADDRESS && strcmp(server->address, m->address) == 0)
+        return err_set(e, ERR_NOT_MODIFIED, "member %llu has that address already", (unsigned long long)m->id);
+    if (m->verb == MEMBER_ADD && now->n == MESSAGE_MEMBERS_MAX)
+        return err_set(e, ERR_LIMIT, "there are %d members already", MESSAGE_MEMBERS_MAX);
+    for (unsigned i = 0; m->address && i < now->n; i++)
+        if (now->servers[i].id != m->id && strcmp(now->servers[i].address, m->address) == 0)
+            return err_set(e, ERR_EXISTS, "member %llu is at %s already", (unsigned long long)now->servers[i].id,
+                           m->address);
+    return 0;
+}
+
 /* The configuration as it will be. 0, ERR_NOT_MODIFIED, or why it cannot be. */
 static int changed_configuration(const struct replica *r, struct raft_configuration *ret, struct err *e)
 {
@@ -93,14 +132,11 @@ static int changed_configuration(const struct replica *r, struct raft_configurat
     const struct raft_server *server = server_of(r, m->id);
     int role = m->verb == MEMBER_PROMOTE ? RAFT_VOTER : RAFT_STANDBY, rv = 0;
 
-    if (m->verb == MEMBER_ADD && server)
-        return err_set(e, ERR_EXISTS, "member %llu is there already", (unsigned long long)m->id);
-    if (m->verb != MEMBER_ADD && !server)
-        return err_set(e, ERR_NOT_FOUND, "there is no member %llu", (unsigned long long)m->id);
-    if (m->verb != MEMBER_ADD && m->verb != MEMBER_REMOVE && server->role == role)
-        return err_set(e, ERR_NOT_MODIFIED, "member %llu has that role already", (unsigned long long)m->id);
-    if (m->verb == MEMBER_ADD && now->n == MESSAGE_MEMBERS_MAX)
-        return err_set(e, ERR_LIMIT, "there are %d members already", MESSAGE_MEMBERS_MAX);
+    int rc = check_change(r, server, role, e);
+    if (rc < 0)
+        return rc;
+    if (m->verb == MEMBER_ADDRESS)
+        role = server->role;
     raft_configuration_init(ret);
     for (unsigned i = 0; i < now->n && rv == 0; i++) {
         const struct raft_server *s = &now->servers[i];
@@ -108,7 +144,7 @@ static int changed_configuration(const struct replica *r, struct raft_configurat
         if (s->id != m->id)
             rv = raft_configuration_add(ret, s->id, s->address, s->role);
         else if (m->verb != MEMBER_REMOVE)
-            rv = raft_configuration_add(ret, s->id, s->address, role);
+            rv = raft_configuration_add(ret, s->id, m->verb == MEMBER_ADDRESS ? m->address : s->address, role);
     }
     if (m->verb == MEMBER_ADD && rv == 0)
         rv = raft_configuration_add(ret, m->id, m->address, RAFT_STANDBY);

@@ -16,6 +16,10 @@ int replica_member_add(struct replica *r, uint64_t id, const char *address, repl
 /* Waits until the member has nearly everything. */
 int replica_member_promote(struct replica *r, uint64_t id, replica_member_done *done, void *ctx, struct err *e);
 int replica_member_demote(struct replica *r, uint64_t id, replica_member_done *done, void *ctx, struct err *e);
+/* Where it is reached; its role stays. ERR_NOT_MODIFIED, ERR_NOT_FOUND; ERR_EXISTS when another has that address.
+ */
+int replica_member_address(struct replica *r, uint64_t id, const char *address, replica_member_done *done,
+                           void *ctx, struct err *e);
 /* The member is told that it was removed. */
 int replica_member_remove(struct replica *r, uint64_t id, replica_member_done *done, void *ctx, struct err *e);
 

@@ -112,10 +112,16 @@ void propose_answer(struct replica *r)
     call_back(r); /* proposals of a lost term are answered before the loss is told */
     enum replica_state state = state_now(r);
     uint64_t term = raft_current_term(&r->guard.core);
-    if (r->closing || (state == r->propose.announced && term == r->propose.announced_term))
+    bool changed = state != r->propose.announced || term != r->propose.announced_term;
+
+    if (r->closing)
         return;
     r->propose.announced = state;
+    uint64_t leader = replica_leader(r, NULL);
+    if (!changed && leader == r->propose.announced_leader)
+        return;
     r->propose.announced_term = term;
+    r->propose.announced_leader = leader;
     r->events.on_state(r->events.ctx, state, term);
 }
 

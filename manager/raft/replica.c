@@ -48,20 +48,27 @@ static int check(const struct replica_config *config, struct err *e)
 
 /* --- making --------------------------------------------------------------------------------------- */
 
+/* The configuration of this member alone; raft_free its bytes. */
+static void encode_alone(const struct replica_config *config, struct raft_buffer *ret)
+{
+    struct raft_configuration conf;
+
+    raft_configuration_init(&conf);
+    if (raft_configuration_add(&conf, config->id, config->address, RAFT_VOTER) != 0 ||
+        raft_configuration_encode(&conf, ret) != 0)
+        abort(); /* out of memory */
+    raft_configuration_close(&conf);
+}
+
 int replica_bootstrap(const struct replica_config *config, struct err *e)
 {
     struct disklog_config log = log_config(config);
-    struct raft_configuration conf;
     struct raft_buffer data;
     int rc = check(config, e);
 
     if (rc < 0)
         return rc;
-    raft_configuration_init(&conf);
-    if (raft_configuration_add(&conf, config->id, config->address, RAFT_VOTER) != 0 ||
-        raft_configuration_encode(&conf, &data) != 0)
-        abort(); /* out of memory */
-    raft_configuration_close(&conf);
+    encode_alone(config, &data);
     const struct segment_record first = {
         .index = 1, .term = 1, .type = RAFT_CHANGE, .data = data.base, .size = (uint32_t)data.len};
     rc = config->env->dir_make(config->env, config->dir, e);
@@ -160,29 +167,38 @@ static int restore(struct replica *r, struct snapshot *p, struct err *e)
     return rc;
 }
 
-/* G3, for the newest configuration on disk. */
-static bool begins_term(const struct replica *r)
+/* The newest configuration on disk; false when there is none. */
+static bool newest_configuration(const struct replica *r, struct raft_configuration *ret)
 {
     const struct tail_change *change = tail_change_at(&r->tail, r->tail.last);
     struct raft_buffer data = {.base = r->last.configuration, .len = r->last.configuration_size};
-    struct raft_configuration conf;
 
     if (change)
         data = (struct raft_buffer){.base = change->data, .len = change->size};
     if (!data.base)
         return false;
-    if (raft_configuration_decode(&data, &conf) != 0)
+    if (raft_configuration_decode(&data, ret) != 0)
         abort(); /* out of memory: it was checked when it was read */
+    return true;
+}
+
+/* G3, for the newest configuration on disk. */
+static bool begins_term(const struct replica *r)
+{
+    struct raft_configuration conf;
+
+    if (!newest_configuration(r, &conf))
+        return false;
     bool begins = guard_begins_term(&conf, r->id);
     raft_configuration_close(&conf);
     return begins;
 }
 
-static int open_all(struct replica *r, const struct replica_config *config, struct err *e)
+/* Log and newest snapshot (NULL when there is none). */
+static int open_files(struct replica *r, const struct replica_config *config, struct snapshot **ret, struct err *e)
 {
     const struct disklog_found found = {.ctx = r, .entry = found_entry, .reset = found_reset};
     struct disklog_config log = log_config(config);
-    struct snapshot *snapshot = NULL;
     bool there = false;
     int rc = config->env->dir_make(config->env, config->dir, e);
 
@@ -191,11 +207,17 @@ static int open_all(struct replica *r, const struct replica_config *config, stru
     if (rc == 0 && !there)
         rc = disklog_create(&log, 0, NULL, e); /* a joiner: it gets everything from the leader */
     if (rc == 0)
-        rc = open_snapshot(r, &snapshot, e);
+        rc = open_snapshot(r, ret, e);
     if (rc == 0)
         rc = disklog_open(&log, &found, &r->log, e);
-    if (rc == 0)
-        rc = check_log(r, e);
+    return rc < 0 ? rc : check_log(r, e);
+}
+
+static int open_all(struct replica *r, const struct replica_config *config, struct err *e)
+{
+    struct snapshot *snapshot = NULL;
+    int rc = open_files(r, config, &snapshot, e);
+
     if (rc == 0 && r->applied > r->tail.last)
         rc = err_set(e, ERR_CORRUPT, "the store has applied entry %llu, but the log ends at entry %llu",
                      (unsigned long long)r->applied, (unsigned long long)r->tail.last);
@@ -264,6 +286,62 @@ int replica_open(const struct replica_config *config, const struct replica_event
     return 0;
 }
 
+/* --- going on alone ------------------------------------------------------------------------------- */
+
+static bool is_alone(const struct replica *r)
+{
+    struct raft_configuration conf;
+
+    if (!newest_configuration(r, &conf))
+        return false;
+    bool alone = conf.n == 1 && guard_sole(&conf, r->id);
+    raft_configuration_close(&conf);
+    return alone;
+}
+
+/* A new term first: whatever was sent in the old ones is not taken up any more. Then the configuration, behind all
+ * that is there: what others acknowledged with us stays, and what they did not becomes committed with it. A crash
+ * between the two leaves a member of the old group that has seen a newer term, and the next try goes on. */
+static int make_alone(struct replica *r, const struct replica_config *config, struct err *e)
+{
+    uint64_t term = MAX(disklog_term(r->log), tail_term(&r->tail, r->tail.last)) + 1;
+    struct segment_record record = {.index = r->tail.last + 1, .term = term, .type = RAFT_CHANGE};
+    struct raft_buffer data;
+    struct disklog_place place;
+    size_t written = 0;
+    int rc = disklog_vote_put(r->log, term, r->id, e);
+
+    if (rc < 0)
+        return rc;
+    encode_alone(config, &data);
+    record.data = data.base;
+    record.size = (uint32_t)data.len;
+    rc = disklog_write(r->log, &record, 1, &place, &written, e);
+    raft_free(data.base);
+    return rc;
+}
+
+int replica_force(const struct replica_config *config, struct err *e)
+{
+    const struct replica_events none = {.ctx = NULL};
+    struct snapshot *snapshot = NULL;
+    int rc = check(config, e);
+
+    if (rc < 0)
+        return rc;
+    struct replica *r = alloc(config, &none);
+    rc = open_files(r, config, &snapshot, e);
+    snapshot_close(snapshot);
+    if (rc == 0 && r->tail.last == 0)
+        rc = err_set(e, ERR_PRECONDITION, "this manager holds nothing of the cluster yet");
+    if (rc == 0 && !is_alone(r))
+        rc = make_alone(r, config, e);
+    disklog_free(r->log);
+    r->log = NULL;
+    driver_free(r);
+    return rc < 0 ? err_wrap(e, "force a new group in %s", config->dir) : 0;
+}
+
 void replica_close(struct replica *r, void (*closed)(void *ctx), void *ctx)
 {
     r->closing = true;
@@ -273,6 +351,11 @@ void replica_close(struct replica *r, void (*closed)(void *ctx), void *ctx)
 }
 
 /* --- questions ------------------------------------------------------------------------------------ */
+
+uint64_t replica_id(const struct replica *r)
+{
+    return r->id;
+}
 
 enum replica_state replica_state(const struct replica *r)
 {

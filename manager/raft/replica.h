@@ -39,8 +39,9 @@ struct replica_snapshot_source {
 
 struct replica_events {
     void *ctx;
-    /* Leadership changed. LEADER comes only once the new term's barrier is applied: drafts may be opened. On loss
-     * every proposal under way is answered with ERR_UNAVAILABLE first ("outcome unknown"). */
+    /* Leadership changed, here or as replica_leader tells it. LEADER comes only once the new term's barrier is
+     * applied: drafts may be opened. On loss every proposal under way is answered with ERR_UNAVAILABLE first
+     * ("outcome unknown"). */
     void (*on_state)(void *ctx, enum replica_state state, uint64_t term);
     /* Committed and locally durable entries, in order, each exactly once since open, beginning after `applied` of
      * the config. One batch per turn. A code stops the replica (on_fatal). */
@@ -73,12 +74,19 @@ struct replica_config {
 /* Make the first member's log: term 1 and a configuration of it alone as entry 1. ERR_EXISTS when there is one. */
 int replica_bootstrap(const struct replica_config *config, struct err *e);
 
+/* Make what is on disk a group of this member alone, before it is opened, for when the others are lost for good.
+ * All entries that are here stay and become committed, also those that no majority had: more than was acknowledged,
+ * never less, as far as this member had it. May be tried again after a crash at any moment. Members that are left
+ * behind must be kept away by a higher epoch. ERR_PRECONDITION when the log is empty. */
+int replica_force(const struct replica_config *config, struct err *e);
+
 /* Open what is on disk. Restores from the snapshot through on_restore when `applied` is below it. Damaged or
  * foreign files are refused by name and position; a torn tail of the last write is cut. */
 int replica_open(const struct replica_config *config, const struct replica_events *events, struct replica **ret,
                  struct err *e);
 void replica_close(struct replica *r, void (*closed)(void *ctx), void *ctx);
 
+uint64_t replica_id(const struct replica *r);
 enum replica_state replica_state(const struct replica *r);
 uint64_t replica_term(const struct replica *r);
 uint64_t replica_leader(const struct replica *r, const char **ret_address); /* its id; 0: none known */

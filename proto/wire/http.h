@@ -131,6 +131,8 @@ void http_stream(struct http_exchange *x, int status, const char *content_type,
                  void (*on_writable)(struct http_exchange *x));
 bool http_write(struct http_exchange *x, const void *data, size_t size);
 void http_stream_end(struct http_exchange *x);
+/* End it so that the client knows that something is missing: the connection ends without the last chunk. */
+void http_stream_cut(struct http_exchange *x);
 
 /* Take over the connection (attach, exec). Answers 101 UPGRADED when the request asked for "Upgrade: tcp", else
  * 200, with this content type; from then on bytes are raw both ways. on_data(NULL, 0) is the client's half-close;

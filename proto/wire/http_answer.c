@@ -288,6 +288,13 @@ void http_stream_end(struct http_exchange *x)
     complete(x);
 }
 
+void http_stream_cut(struct http_exchange *x)
+{
+    assert(x->answer == HTTP_ANSWER_STREAM && (!x->complete || x->gone));
+    x->keep = false;
+    complete(x);
+}
+
 /* --- hijack -------------------------------------------------------------------------------------- */
 
 void http_hijack(struct http_exchange *x, const char *content_type,

@@ -16,3 +16,4 @@ enum method {
 #define METHOD_RAFT_BYTES_MAX    (4 * 1024 * 1024)
 #define METHOD_RAFT_CREDIT       (8 * 1024 * 1024) /* under way: 80 MB/s where an answer takes 100 ms */
 #define METHOD_LOGS_BYTES_MAX    (256 * 1024)
+#define METHOD_FORWARD_BYTES_MAX (256 * 1024)

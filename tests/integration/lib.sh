@@ -129,6 +129,9 @@ fails_with() { # STATUS TEXT COMMAND...
 
 # --- nodes -----------------------------------------------------------------------------------------------------------
 
+enter=() # how a command gets onto a node's machine: nothing where there are no machines (machines.sh sets it)
+enter_machine() { :; }
+
 # A node's process id is in a file, since checks run in shells of their own.
 node_pid() { cat "$work/$1/pid"; }
 
@@ -136,7 +139,8 @@ node_start() { # NODE [shoald's options...]: start it and wait until it serves
     local node=$1
     shift
     mkdir -p "$work/$node"
-    shoald --data-dir "$work/$node/data" --run-dir "$work/$node/run" --host "unix://$work/$node/api.sock" \
+    enter_machine "$node"
+    ${enter[@]+"${enter[@]}"} shoald --data-dir "$work/$node/data" --run-dir "$work/$node/run" --host "unix://$work/$node/api.sock" \
         --cgroup-parent "$cgroup/$node" "$@" >>"$work/$node/log" 2>&1 &
     echo $! >"$work/$node/pid"
     disown $! # its end is no news of the shell's

@@ -11,7 +11,6 @@
 #include "tests/support/caller.h"
 
 #define FAIL(...)      cluster_fail(__FILE__, __LINE__, __VA_ARGS__)
-#define CALL_MS        10000
 #define CERTIFICATE_MS 3600000
 
 static void on_open(void *ctx, struct rpc_conn *conn, const struct rpc_identity *peer)
@@ -36,34 +35,46 @@ int caller_open(struct caller *k, struct cluster *c, struct tls *tls)
     struct err e;
 
     *k = (struct caller){0};
-    (void)snprintf(address, sizeof(address), "127.0.0.1:%d", c->port); /* fits */
+    (void)snprintf(address, sizeof(address), "%s", cluster_address(c)); /* fits */
     if (rpc_dial(&c->loop, &dial, &events, &k->conn, &e) < 0)
         FAIL("%s", e.text);
     cluster_until(c, k->opened || !k->conn);
     return k->conn ? 0 : k->e.code;
 }
 
-static void on_answer(void *ctx, const struct err *e, const void *reply, size_t size)
+static void on_message(void *ctx, struct rpc_stream *stream, const void *message, size_t size)
 {
     struct caller *k = ctx;
 
+    if (!k->done)
+        buf_append(&k->reply, message, size);
     k->done = true;
-    k->e = *e;
-    if (!e->code)
-        buf_append(&k->reply, reply, size);
+    rpc_end(stream, NULL);
+}
+
+static void on_end(void *ctx, struct rpc_stream *stream, const struct err *e)
+{
+    struct caller *k = ctx;
+
+    if (!k->done)
+        k->e = *e;
+    k->done = k->ended = true;
 }
 
 int caller_call(struct caller *k, struct cluster *c, uint16_t method, const void *message, size_t size)
 {
+    struct rpc_stream_events events = {.ctx = k, .on_message = on_message, .on_end = on_end};
+    struct rpc_stream *stream;
     struct err e;
 
     if (!k->conn)
         return k->e.code ? k->e.code : ERR_UNAVAILABLE;
-    k->done = false;
+    k->done = k->ended = false;
+    k->e = (struct err){0};
     buf_clear(&k->reply);
-    if (rpc_call(k->conn, method, message, size, METHOD_JOIN_BYTES_MAX, CALL_MS, on_answer, k, &e) < 0)
+    if (rpc_open(k->conn, method, METHOD_JOIN_BYTES_MAX, message, size, &events, &stream, &e) < 0)
         FAIL("%s", e.text);
-    cluster_until(c, k->done || !k->conn);
+    cluster_until(c, k->ended || !k->conn);
     return k->e.code;
 }
 

@@ -7,14 +7,15 @@
 
 struct caller {
     struct rpc_conn *conn; /* NULL: not there, or gone */
-    bool opened, done;
+    bool opened;
+    bool done, ended; /* the call was answered; its stream has ended */
     struct err e;     /* of the last call, or why there is no connection */
     struct buf reply; /* of the last call */
 };
 
 /* Dial the cluster's manager; returns when the connection is open, or has failed (then the code). */
 int caller_open(struct caller *k, struct cluster *c, struct tls *tls);
-/* One call on it. Returns the code. */
+/* One call on it: opens a stream, and ends it with the first message that comes back. Returns the code. */
 int caller_call(struct caller *k, struct cluster *c, uint16_t method, const void *message, size_t size);
 void caller_close(struct caller *k, struct cluster *c);
 

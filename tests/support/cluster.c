@@ -66,6 +66,11 @@ static void on_stopped(void *ctx, const struct err *e)
     c->why = *e;
 }
 
+static void on_removed(void *ctx)
+{
+    ((struct cluster *)ctx)->removed = true;
+}
+
 static void on_closed(void *ctx)
 {
     ((struct cluster *)ctx)->closed = true;
@@ -105,14 +110,16 @@ int cluster_open(struct cluster *c, const Cluster *bootstrap, struct err *e)
     resources.has_nano_cpus = resources.has_memory_bytes = true;
     resources.nano_cpus = 4000000000;
     resources.memory_bytes = INT64_C(8) << 30;
-    description.hostname = (char *)"first";
+    description.hostname = (char *)(c->hostname ? c->hostname : "first");
     description.platform = &platform;
     description.resources = &resources;
     struct manager_config config = {.dir = c->dir,
                                     .listen_address = c->listen,
-                                    .advertise_address = "127.0.0.1:2377",
+                                    .advertise_address = *c->advertise ? c->advertise : "127.0.0.1:2377",
                                     .data_key = c->founding.data_key,
-                                    .raft_id = MANAGER_RAFT_ID_FIRST,
+                                    .raft_id = c->raft_id ? c->raft_id : MANAGER_RAFT_ID_FIRST,
+                                    .epoch = c->epoch,
+                                    .force_new_cluster = c->force_new_cluster,
                                     .node_id = c->founding.node_id,
                                     .cluster_id = c->founding.cluster_id,
                                     .certificate_pem = c->founding.certificate_pem,
@@ -127,10 +134,11 @@ int cluster_open(struct cluster *c, const Cluster *bootstrap, struct err *e)
                                     .ctx = c,
                                     .on_ready = on_ready,
                                     .on_stopped = on_stopped,
+                                    .on_removed = on_removed,
                                     .on_lock_key = on_lock_key,
                                     .on_event = on_event};
 
-    c->ready = c->closed = false;
+    c->ready = c->closed = c->removed = false;
     return manager_open(&config, &c->manager, e);
 }
 
@@ -173,7 +181,7 @@ void cluster_resume(struct cluster *c, const char *dir, const struct manager_fou
     open_loop(c);
 }
 
-void cluster_found(struct cluster *c, const char *base, const char *init)
+void cluster_found_at(struct cluster *c, const char *base, const char *init, const char *address)
 {
     struct manager_founding founding;
     char dir[sizeof(c->dir)];
@@ -184,11 +192,25 @@ void cluster_found(struct cluster *c, const char *base, const char *init)
     if (manager_found(clock_wall_ms(clock_real()), 90 * DAY_MS, &founding, &e) < 0)
         FAIL("%s", e.text);
     cluster_resume(c, dir, &founding);
+    if (address) {
+        (void)snprintf(c->listen, sizeof(c->listen), "%s", address);       /* host:port */
+        (void)snprintf(c->advertise, sizeof(c->advertise), "%s", address); /* likewise */
+    }
     if (cluster_open(c, cluster_object(c, init), &e) < 0)
         FAIL("%s", e.text);
     cluster_until(c, c->ready || c->stops);
     if (c->stops)
         FAIL("%s", c->why.text);
+}
+
+void cluster_found(struct cluster *c, const char *base, const char *init)
+{
+    cluster_found_at(c, base, init, NULL);
+}
+
+const char *cluster_address(struct cluster *c)
+{
+    return *c->advertise ? c->advertise : arena_printf(&c->arena, "127.0.0.1:%d", c->port);
 }
 
 void cluster_stop(struct cluster *c)

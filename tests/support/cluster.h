@@ -14,7 +14,12 @@
 
 #define CLUSTER_PATIENCE_MS 20000
 
-struct cluster { /* one manager, and the loop of its node */
+struct cluster {             /* one manager, and the loop of its node */
+    uint64_t raft_id, epoch; /* 0: the founder's, 0 */
+    bool force_new_cluster;  /* when it is opened next */
+    char advertise[64];      /* "": 127.0.0.1:2377, where nobody is */
+    const char *hostname;    /* NULL: "first" */
+    bool removed;            /* on_removed came */
     uv_loop_t loop;
     uv_timer_t tick;
     struct mailbox box;
@@ -56,6 +61,10 @@ void cluster_rest(struct cluster *c, unsigned ms); /* turn the loop for so long 
 
 /* A new cluster in a new directory below `base`; returns when it serves. The init body may be NULL. */
 void cluster_found(struct cluster *c, const char *base, const char *init);
+/* The same, at this address, which others reach it by too. */
+void cluster_found_at(struct cluster *c, const char *base, const char *init, const char *address);
+/* Where the manager is. Lives as long as the cluster. */
+const char *cluster_address(struct cluster *c);
 /* One that exists already, without opening its manager: cluster_start. The founding is copied as it is: whoever
  * ends the cluster frees what it points to. */
 void cluster_resume(struct cluster *c, const char *dir, const struct manager_founding *founding);

@@ -439,7 +439,7 @@ void puppet_connect(struct puppet *a)
     size_t at = 0;
     struct err e;
 
-    (void)snprintf(address, sizeof(address), "127.0.0.1:%d", a->cluster->port); /* fits */
+    (void)snprintf(address, sizeof(address), "%s", cluster_address(a->cluster)); /* fits */
     a->ends = 0;
     a->redirect[0] = '\0';
     a->retry_ms = 0;
@@ -580,7 +580,7 @@ int puppet_try_join(struct puppet *a, const char *token, struct err *e)
 
     if (cert_key_new(&j.key_pem, e) < 0 || tls_new(NULL, NULL, a->cluster->founding.root_pem, &nobody, e) < 0)
         FAIL("%s", e->text);
-    (void)snprintf(address, sizeof(address), "127.0.0.1:%d", a->cluster->port); /* fits */
+    (void)snprintf(address, sizeof(address), "%s", cluster_address(a->cluster)); /* fits */
     struct rpc_dial dial = {.address = address, .tls = nobody};
     if (rpc_dial(&a->cluster->loop, &dial, &events, &j.conn, e) < 0)
         FAIL("%s", e->text);
