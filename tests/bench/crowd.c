@@ -94,6 +94,15 @@ static const char *address_of(const struct agent *a)
     return a->redirect[0] ? a->redirect : config->addresses[a->number % count];
 }
 
+/* A few times: whoever waits in vain wants to know. */
+static void complain(const struct agent *a, const struct err *e)
+{
+    static unsigned complaints;
+
+    if (complaints++ < 5)
+        fprintf(stderr, "# agent %u: %s\n", a->number, e->text);
+}
+
 /* --- what it says ------------------------------------------------------------------------------------ */
 
 static void say(struct agent *a, const AgentMessage *message)
@@ -291,6 +300,8 @@ static void on_end(void *ctx, struct rpc_stream *stream, const struct err *e)
     struct agent *a = ctx;
 
     a->stream = NULL;
+    if (e->code && e->code != ERR_CANCELED)
+        complain(a, e);
     if (a->conn)
         rpc_conn_close(a->conn);
 }
@@ -362,6 +373,7 @@ static void on_conn_closed(void *ctx, struct rpc_conn *conn, const struct err *e
     forget_session(a);
     a->retry_ms = 0;
     uv_timer_stop(&a->timer);
+    a->away = a->away || a->muted;
     if (!a->away)
         uv_timer_start(&a->timer, on_pause_over, pause_ms, 0);
 }
@@ -390,6 +402,8 @@ static void on_issued(void *ctx, const struct err *e, const void *reply, size_t 
     struct err why;
 
     arena_init(&arena);
+    if (e->code)
+        complain(a, e);
     const IssueReply *r = e->code ? NULL : arena_unpack(&arena, &issue_reply__descriptor, reply, size);
     if (r && r->has_certificate_pem) {
         char *certificate = arena_strndup(&arena, (const char *)r->certificate_pem.data, r->certificate_pem.len);

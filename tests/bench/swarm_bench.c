@@ -153,17 +153,10 @@ static void measure_loss(bool closed, unsigned runs, unsigned heartbeat_ms)
         if (its == 0)
             continue;
         double begun = bench_now_ms();
-        if (closed)
-            crowd_cut(&crowd, victim);
-        else
-            crowd_mute(&crowd, victim);
-        if (closed) {
-            while (crowd.counts->tasks_of[victim] != 0)
-                bench_pause(0.1);
-            until_running(all, 60000);
-        } else { /* what it had counts as long as it has its connection */
-            until_running(all + its, 60000);
-        }
+        (closed ? crowd_cut : crowd_mute)(&crowd, victim);
+        while (crowd.counts->tasks_of[victim] != 0) /* once it has lost its connection, they do not count */
+            bench_pause(0.1);
+        until_running(all, 60000);
         samples_add(&took, bench_now_ms() - begun);
         crowd_return(&crowd, victim);
         crowd_await(&crowd, agents, 60000);
@@ -310,7 +303,7 @@ static void found(void)
                      "\"Availability\":\"drain\"}",
                      "/swarm/init");
     (void)dialog_ask(&leader.client, 200, "GET", NULL, "/swarm");
-    dialog_string(&leader.client, "Worker", token, sizeof(token));
+    dialog_string(&leader.client, "\"Worker\":\"", token, sizeof(token));
     for (unsigned i = 0; i < CROWD_ADDRESSES; i++) {
         (void)snprintf(addresses[i], sizeof(addresses[i]), "127.0.0.%u:2377", i + 1); /* fits */
         config.addresses[i] = addresses[i];
