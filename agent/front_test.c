@@ -117,6 +117,22 @@ static void pages_are_asked_for_as_the_client_reads(void **state)
     assert_int_equal(fake_manager.drops, 0);
 }
 
+static void client_sees_that_an_answer_broke_off(void **state)
+{
+    init_swarm();
+    ask("GET", "/services", "");
+    web_until(&web, fake_manager.asked);
+    fake_manager_reply(200, NULL, "one,", true);
+    web_until(&web, client_has(&client, "one,"));
+    fake_manager_cut();
+    web_until(&web, client_ended(&client));
+    assert_null(strstr(buf_str(&client.got), "\r\n0\r\n\r\n"));
+    ask("GET", "/services", "");
+    web_until(&web, fake_manager.asked);
+    fake_manager_cut(); /* before its head went out */
+    assert_int_equal(answer(), 503);
+}
+
 static void client_that_reads_slowly_is_not_sent_ahead(void **state)
 {
     char *page = mem_alloc(1 << 20);
@@ -850,6 +866,8 @@ static void locked_manager_says_so_and_runs_nothing(void **state)
 
 static void tasks_of_a_locked_manager_run_on(void **state)
 {
+    char *managers[] = {(char *)"10.0.0.9:2377"};
+    ManagerMessage message = MANAGER_MESSAGE__INIT;
     struct assigner manager = {0};
     AUTO_ARENA struct arena a;
     size_t at = 0;
@@ -859,17 +877,21 @@ static void tasks_of_a_locked_manager_run_on(void **state)
     (void)assigner_add(&manager, 1, TASK_STATE__RUNNING);
     fake_session_ready();
     fake_session_deliver(assigner_full(&manager, &at, SIZE_MAX, &a));
+    message.managers = managers;
+    message.n_managers = 1;
+    fake_session_deliver(&message);
     fake_engine_end_all(engine);
     fake_manager_lock_key(first_key, 10);
     web_until(&web, stored_opens_with(first_key));
     close_node();
     size_t containers = fake_world_count(world);
     assert_true(containers > 0);
+    unsigned opens = fake_session.opens;
     open_node();
     fake_engine_end_all(engine);
     assert_string_equal(swarm_header(swarm), "locked");
     assert_int_equal(fake_world_count(world), containers);
-    unsigned opens = fake_session.opens;
+    assert_int_equal(fake_session.opens, opens); /* it has no certificate to dial anybody with */
     assert_int_equal(unlock(first_key), 200);
     fake_manager_ready();
     assert_int_equal(fake_session.opens, opens + 1); /* its agent has what it needs to dial */
@@ -1025,6 +1047,7 @@ int main(void)
         TEST(manager_is_asked_with_everything_that_the_client_said),
         TEST(empty_answer_has_no_type),
         TEST(pages_are_asked_for_as_the_client_reads),
+        TEST(client_sees_that_an_answer_broke_off),
         TEST(client_that_reads_slowly_is_not_sent_ahead),
         TEST(client_that_goes_away_drops_its_request),
         TEST(request_under_way_is_answered_when_the_manager_closes),

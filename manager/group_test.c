@@ -209,6 +209,20 @@ static void demoted_manager_is_told_and_comes_back_with_another_number(void **st
     group_until(&g, g.at[i].ready);
 }
 
+static void leader_that_stops_as_planned_is_followed_at_once_and_comes_back(void **state)
+{
+    managers(3);
+    for (int turn = 0; turn < 2; turn++) {
+        unsigned i = leader();
+
+        group_stop(&g, i);
+        write_something();
+        group_start(&g, i);
+        group_until(&g, group_is_level(&g, 3));
+        group_until(&g, g.at[i].ready);
+    }
+}
+
 static void leader_that_demotes_itself_hands_over_first(void **state)
 {
     managers(3);
@@ -424,6 +438,7 @@ int main(void)
         TEST(managers_that_lead_and_fall_silent_are_events),
         TEST(joiner_that_never_opens_keeps_nobody_from_anything),
         TEST(demoted_manager_is_told_and_comes_back_with_another_number),
+        TEST(leader_that_stops_as_planned_is_followed_at_once_and_comes_back),
         TEST(leader_that_demotes_itself_hands_over_first),
         TEST(of_two_managers_one_is_demoted_whoever_leads),
         TEST(what_would_cost_the_quorum_is_refused),

@@ -196,7 +196,7 @@ static void a_connection_that_broke_alone_is_made_again_and_nobody_is_gone(void 
     send_number(a, b, ENV_CHANNEL_CONTROL, 8);
     group_until(&g, b->messages == 1 && stats_of(a).dialed == 1);
     rpc_server_close_peer(b->server, a->node_id);
-    group_until(&g, stats_of(a).dials == 2 && stats_of(a).dialed == 1); /* though there is nothing to send */
+    group_until(&g, stats_of(a).dials >= 2 && stats_of(a).dialed == 1); /* though there is nothing to send */
     send_number(a, b, ENV_CHANNEL_CONTROL, 8);
     group_until(&g, b->messages == 2);
     assert_int_equal(a->gone + b->gone, 0);
@@ -220,7 +220,7 @@ static void a_new_certificate_is_used_for_new_links(void **state)
     send_number(a, b, ENV_CHANNEL_CONTROL, 8);
     group_until(&g, b->messages == 1);
     rpc_server_close_peer(b->server, "0manager0manager0manager9");
-    group_until(&g, stats_of(a).dials == 2);
+    group_until(&g, stats_of(a).dials >= 2);
     test_node_fini(&node);
     group_close(&g);
 }
