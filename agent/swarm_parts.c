@@ -80,7 +80,7 @@ void swarm_connect_agent(struct swarm *s)
     size_t count = 0;
     struct err e;
 
-    if (!s->agent || s->is_entering)
+    if (!s->agent || s->is_entering || !s->tls) /* a locked node has nothing to show */
         return;
     managers = mem_array(s->identity->n_managers + 1, sizeof(*managers));
     if (own)
