@@ -106,12 +106,12 @@ static void join_as_manager(void)
 {
     port.role = NODE_ROLE__MANAGER;
     ask_to_join();
+    web_until(&web, fake_session.open);
+    fake_session_ready();
     web_until(&web, fake_manager.open);
     fake_manager_ready();
     assert_int_equal(answer(), 200);
     assert_string_equal(swarm_header(swarm), "active/manager");
-    web_until(&web, fake_session.open);
-    fake_session_ready();
 }
 
 /* The leader tells this node's row. */
@@ -341,6 +341,9 @@ static void manager_joins_with_a_place_in_the_group(void **state)
     assert_false(client_ended(&client));
     assert_string_equal(swarm_header(swarm), "pending");
     fake_manager_ready();
+    web_rest(&web, 20);
+    assert_false(client_ended(&client)); /* its agent is not there yet */
+    fake_session_ready();
     assert_int_equal(answer(), 200);
     assert_string_equal(swarm_header(swarm), "active/manager");
     assert_info_has("\"ControlAvailable\":true");
@@ -405,6 +408,8 @@ static void one_that_is_not_to_be_a_manager_any_more_joins_as_a_worker(void **st
     ask_to_join();
     web_until(&web, port.members);
     wish_role(NODE_ROLE__WORKER);
+    web_until(&web, strcmp(swarm_header(swarm), "active/worker") == 0);
+    fake_session_ready();
     assert_int_equal(answer(), 200);
     assert_string_equal(swarm_header(swarm), "active/worker");
     web_until(&web, stored_role_is(NODE_ROLE__WORKER));

@@ -338,8 +338,11 @@ static void follow_leader(struct asks *a)
 
     if (!a->config.forward)
         return;
-    if (!control_leads(a->config.control))
-        (void)control_leader(a->config.control, &address); /* NULL when there is none */
+    /* By its row, which follows a leader that moved; the members' configuration may lag. NULL: there is none. */
+    if (!control_leads(a->config.control) && a->config.leader)
+        address = a->config.leader(a->config.ctx);
+    else if (!control_leads(a->config.control))
+        (void)control_leader(a->config.control, &address);
     forward_lead(a->config.forward, address);
 }
 

@@ -183,6 +183,24 @@ void node_session_wait(struct node_session *s, uint64_t number)
     flush_soon(s);
 }
 
+/* Nothing leads from that task to this session any more. */
+static void release_task(struct node_session *s, uint64_t number)
+{
+    struct map64 *by_task = &s->dispatcher->by_task;
+
+    if (map64_get(by_task, number) == s)
+        map64_remove(by_task, number);
+}
+
+static void release_assigned(struct node_session *s)
+{
+    uint64_t number;
+
+    for (size_t at = 0; s->set && (number = assign_next(s->set, &at));)
+        if (!map64_get(&s->waiting_by_number, number))
+            release_task(s, number);
+}
+
 void node_session_begin_full_set(struct node_session *s)
 {
     const struct index_node *node = index_node(control_index(s->dispatcher->config.control), s->node);
@@ -191,6 +209,7 @@ void node_session_begin_full_set(struct node_session *s)
 
     if (!node)
         return;
+    release_assigned(s);
     assign_set_free(s->set);
     s->set = assign_set_new(s->node, node->id);
     s->sequence = 0;
@@ -214,6 +233,8 @@ static bool next_assignment(struct node_session *s, struct view *v, struct arena
         for (; measured < count; measured++)
             bytes += assignment_item__get_packed_size(items[measured]);
         looked_at++;
+        if (!assign_has(s->set, task->number)) /* taken back, or not to be told yet */
+            release_task(s, task->number);
         map64_remove(&s->waiting_by_number, task->number);
         list_remove(&task->link);
         free(task);
@@ -314,6 +335,26 @@ static void put_description(struct plan *p, uint64_t number, NodeDescription *de
     plan_put(p, KIND_NODE, number, &changed);
 }
 
+/* The host of "host:port", into `ret`. */
+static void host_of(const char *address, char *ret, size_t size)
+{
+    const char *colon = strrchr(address, ':');
+
+    (void)snprintf(ret, size, "%.*s", colon ? (int)(colon - address) : (int)strlen(address), address); /* it fits */
+}
+
+/* Where the agent is seen; that of the leader's own machine is seen at the loopback, which tells nobody anything.
+ */
+static const char *seen_at(struct plan *p, uint64_t number, struct session_write *write)
+{
+    const NodeManager *manager = plan_node(p, number)->manager;
+    bool is_loopback = strncmp(write->address, "127.", 4) == 0 || strcmp(write->address, "[::1]") == 0;
+
+    if (is_loopback && manager && manager->address)
+        host_of(manager->address, write->address, sizeof(write->address));
+    return write->address;
+}
+
 static int execute_registration(struct control_write *w, struct draft *d, struct plan *p, struct err *e)
 {
     struct session_write *write = container_of(w, struct session_write, write);
@@ -326,7 +367,7 @@ static int execute_registration(struct control_write *w, struct draft *d, struct
         return err_set(e, ERR_DENIED, "node %s is not part of this cluster (it was removed)", s->node_id);
     s->node = node->number;
     put_description(p, node->number, write->message->open->description);
-    return node_set_state(p, node->number, NODE_STATE__UP, "", write->address, e);
+    return node_set_state(p, node->number, NODE_STATE__UP, "", seen_at(p, node->number, write), e);
 }
 
 /* This session takes the place of `old`, and remembers whom else that one had displaced. */
@@ -406,10 +447,8 @@ static struct session_write *write_new(struct node_session *s, AgentMessage *mes
 static void submit_registration(struct node_session *s, AgentMessage *message)
 {
     struct session_write *write = write_new(s, message);
-    const char *address = rpc_conn_address(rpc_stream_conn(s->stream)), *colon = strrchr(address, ':');
 
-    (void)snprintf(write->address, sizeof(write->address), "%.*s",
-                   colon ? (int)(colon - address) : (int)strlen(address), address); /* an IP address fits */
+    host_of(rpc_conn_address(rpc_stream_conn(s->stream)), write->address, sizeof(write->address));
     write->write.background = true;
     write->write.execute = execute_registration;
     write->write.done = on_registration_done;
@@ -549,16 +588,10 @@ static void on_message(void *ctx, struct rpc_stream *stream, const void *data, s
 static void release_tasks(struct node_session *s)
 {
     struct waiting_task *task;
-    uint64_t number;
-    size_t at = 0;
 
-    list_each (task, &s->waiting, link) {
-        if (map64_get(&s->dispatcher->by_task, task->number) == s)
-            map64_remove(&s->dispatcher->by_task, task->number);
-    }
-    while (s->set && (number = assign_next(s->set, &at)))
-        if (map64_get(&s->dispatcher->by_task, number) == s)
-            map64_remove(&s->dispatcher->by_task, number);
+    list_each (task, &s->waiting, link)
+        release_task(s, task->number);
+    release_assigned(s);
 }
 
 static void on_end(void *ctx, struct rpc_stream *stream, const struct err *e)
@@ -574,6 +607,9 @@ static void on_end(void *ctx, struct rpc_stream *stream, const struct err *e)
         map64_remove(&d->by_node, s->node);
         dispatcher_logs_session_ended(d, s->node);
         liveness_closed(d->liveness, s->node, dispatcher_now_ms(d));
+        if (e->code ==
+            ERR_UNAUTHORIZED) /* its role changed: it is we who closed, and it needs a certificate first */
+            liveness_expect(d->liveness, s->node, dispatcher_now_ms(d));
         dispatcher_wake(d);
         log_info("agent's session ended", "node=%s error=\"%s\"", s->node_id, e->code ? e->text : "none");
     }
