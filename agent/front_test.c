@@ -117,6 +117,22 @@ static void pages_are_asked_for_as_the_client_reads(void **state)
     assert_int_equal(fake_manager.drops, 0);
 }
 
+static void client_sees_that_an_answer_broke_off(void **state)
+{
+    init_swarm();
+    ask("GET", "/services", "");
+    web_until(&web, fake_manager.asked);
+    fake_manager_reply(200, NULL, "one,", true);
+    web_until(&web, client_has(&client, "one,"));
+    fake_manager_cut();
+    web_until(&web, client_ended(&client));
+    assert_null(strstr(buf_str(&client.got), "\r\n0\r\n\r\n"));
+    ask("GET", "/services", "");
+    web_until(&web, fake_manager.asked);
+    fake_manager_cut(); /* before its head went out */
+    assert_int_equal(answer(), 503);
+}
+
 static void client_that_reads_slowly_is_not_sent_ahead(void **state)
 {
     char *page = mem_alloc(1 << 20);
@@ -1053,6 +1069,7 @@ int main(void)
         TEST(manager_is_asked_with_everything_that_the_client_said),
         TEST(empty_answer_has_no_type),
         TEST(pages_are_asked_for_as_the_client_reads),
+        TEST(client_sees_that_an_answer_broke_off),
         TEST(client_that_reads_slowly_is_not_sent_ahead),
         TEST(client_that_goes_away_drops_its_request),
         TEST(request_under_way_is_answered_when_the_manager_closes),
