@@ -75,7 +75,7 @@ engine_SRC := $(call sources,engine engine/image engine/container engine/net eng
 manager_SRC := $(call sources,manager $(patsubst %/,%,$(wildcard manager/*/)))
 agent_SRC := $(call sources,agent agent/network)
 cli_SRC := $(call sources,cli cli/compose)
-sim_SRC := $(filter-out %_sim.c,$(wildcard tests/simulation/*.c))
+sim_SRC := $(filter-out %_sim.c %_test.c,$(wildcard tests/simulation/*.c))
 bench_SRC := $(filter-out %_bench.c,$(wildcard tests/bench/*.c))
 # Fakes stand in for what an archive holds: only the tests named below take them.
 support_SRC := $(filter-out tests/support/fake_%,$(call sources,tests/support))
@@ -127,10 +127,10 @@ check: unit-programs ## the unit tests alone
 	@tests/run.sh $(B) unit
 
 .PHONY: sim
-SEEDS ?= 200
 SEED ?=
-sim: sim-programs ## the simulations: SEEDS=n how many, SEED=k replays one
-	@SEEDS=$(SEEDS) SEED=$(SEED) tests/run.sh $(B) sim
+SEEDS ?= $(if $(SEED),1,200)
+sim: sim-programs ## the simulations: SEEDS=n worlds from SEED=k on, what they reached; SEED=k alone replays one
+	@FIGURES=1 SEEDS=$(SEEDS) SEED=$(SEED) tests/run.sh $(B) sim
 
 .PHONY: integration
 ONLY ?=
@@ -272,8 +272,11 @@ $(KEEPER_UNIT): $(B)/%: $(B)/%.o $(KEEPER_ARCHIVES)
 # Tests in which something of the agent's surroundings is a fake: found before the archive with the real one.
 FAKE_ENGINE := $(B)/tests/support/fake_engine.o
 FAKE_SESSION := $(B)/tests/support/fake_session.o
+FAKE_RPC := $(B)/tests/support/fake_rpc.o
+$(B)/tests/simulation/manager_sim: $(FAKE_RPC)
 $(B)/agent/logs_test: $(FAKE_ENGINE)
-$(B)/agent/front_test: $(FAKE_ENGINE) $(FAKE_SESSION) $(B)/tests/support/fake_manager.o
+$(B)/agent/front_test $(B)/agent/membership_test: $(FAKE_ENGINE) $(FAKE_SESSION) \
+	$(addprefix $(B)/tests/support/,fake_manager.o fake_node.o)
 $(B)/agent/agent_test $(B)/tests/simulation/agent_sim: $(FAKE_ENGINE) $(FAKE_SESSION)
 $(B)/agent/session_test: $(B)/agent/session.o # engine/job has a session of its own
 $(B)/tests/fuzz/agent_fuzz: $(FAKE_ENGINE) $(FAKE_SESSION)

@@ -264,3 +264,31 @@ bool address_is_here(const char *host)
     freeifaddrs(list);
     return found;
 }
+
+static bool same_network(const struct ifaddrs *at, struct in_addr old)
+{
+    if (!at->ifa_addr || !at->ifa_netmask || at->ifa_addr->sa_family != AF_INET || !is_usable(at->ifa_addr))
+        return false;
+    uint32_t mask = ((const struct sockaddr_in *)at->ifa_netmask)->sin_addr.s_addr;
+    uint32_t now = ((const struct sockaddr_in *)at->ifa_addr)->sin_addr.s_addr;
+    return ((now ^ old.s_addr) & mask) == 0;
+}
+
+int address_instead(const char *host, char ret_host[64], struct err *e)
+{
+    struct ifaddrs *list, *at;
+    struct in_addr old;
+    unsigned count = 0;
+
+    if (inet_pton(AF_INET, host, &old) != 1)
+        return only_address(ret_host, e);
+    if (getifaddrs(&list) < 0)
+        return err_errno(e, "list network interfaces");
+    for (at = list; at; at = at->ifa_next)
+        if (same_network(at, old)) {
+            format_sockaddr(at->ifa_addr, ret_host);
+            count++;
+        }
+    freeifaddrs(list);
+    return count == 1 ? 0 : only_address(ret_host, e);
+}

@@ -31,3 +31,5 @@ int address_port(const char *address);                                 /* 0 when
 bool address_is_unspecified(const char *host);                         /* 0.0.0.0 or :: */
 void address_make(const char *host, int port, char ret[ADDRESS_TEXT]); /* the reverse */
 bool address_is_here(const char *host);                                /* an interface of this machine has it */
+/* The address that this machine has instead of one that it had: the one in the same network, or its only one. */
+int address_instead(const char *host, char ret_host[64], struct err *e);

@@ -23,12 +23,14 @@
 #include "proto/base/ident.h"
 #include "proto/base/log.h"
 #include "proto/base/mem.h"
+#include "proto/wire/cert.h"
 
 #define LEDGER_RETRY_MS 1000
 
 struct agent {
     struct agent_config config;
     char node_id[IDENT_TEXT + 1], cluster_id[IDENT_TEXT + 1];
+    uint64_t certificate_issuer, trust; /* digests for the description (proto/wire/cert.h) */
     struct ledger *ledger;
     struct assignment *assignment;
     struct worker *worker;
@@ -150,6 +152,8 @@ static void on_message(void *ctx, const ManagerMessage *message)
         session_set_managers(a->session, message->managers, message->n_managers);
         a->config.on_managers(a->config.ctx, message->managers, message->n_managers);
     }
+    if (message->authority && a->config.on_authority)
+        a->config.on_authority(a->config.ctx, message->authority);
 }
 
 static void on_ready(void *ctx)
@@ -182,7 +186,23 @@ static NodeDescription *describe(void *ctx, struct arena *arena)
 {
     struct agent *a = ctx;
 
-    return engine_describe(a->config.engine, arena);
+    NodeDescription *description = engine_describe(a->config.engine, arena);
+
+    description->has_certificate_issuer = a->certificate_issuer != 0;
+    description->certificate_issuer = a->certificate_issuer;
+    description->has_trust = a->trust != 0;
+    description->trust = a->trust;
+    return description;
+}
+
+static void read_certificate(struct agent *a, const Identity *identity)
+{
+    a->certificate_issuer = a->trust = 0;
+    if (!identity->certificate_pem || !identity->root_pem)
+        return; /* nothing is said of what is not there */
+    a->trust = cert_trust_digest(identity->root_pem);
+    (void)cert_issuer_digest(identity->certificate_pem, identity->root_pem, &a->certificate_issuer,
+                             NULL); /* it was checked when it came */
 }
 
 /* --- up: statuses ---------------------------------------------------------------------------------- */
@@ -301,6 +321,7 @@ int agent_open(const struct agent_config *config, struct agent **ret, struct err
                                    .ctx = a,
                                    .on_status = on_status,
                                    .on_forgotten = on_forgotten};
+    read_certificate(a, config->identity);
     if (config->tls)
         a->config.tls = tls_ref(config->tls);
     uv_timer_init(config->loop, &a->flush);
@@ -337,13 +358,29 @@ int agent_connect(struct agent *a, const char *const *managers, size_t count, st
     return session_open(&config, managers, count, &events, &a->session, e);
 }
 
+void agent_try_first(struct agent *a, const char *manager)
+{
+    if (a->session)
+        session_try_first(a->session, manager);
+}
+
 const char *agent_manager(const struct agent *a)
 {
     return a->session ? session_manager(a->session) : NULL;
 }
 
-void agent_set_tls(struct agent *a, struct tls *tls)
+void agent_set_tls(struct agent *a, struct tls *tls, const Identity *identity)
 {
+    AgentMessage message = AGENT_MESSAGE__INIT;
+    uint64_t issuer = a->certificate_issuer, trust = a->trust;
+    AUTO_ARENA struct arena arena;
+
+    arena_init(&arena);
+    read_certificate(a, identity);
+    message.description = describe(a, &arena);
+    if (a->session && (issuer != a->certificate_issuer || trust != a->trust) &&
+        session_send(a->session, &message, NULL) == ERR_AGAIN)
+        session_restart(a->session, "cannot tell of the new certificate"); /* a new session begins with it */
     tls_unref(a->config.tls);
     a->config.tls = tls_ref(tls);
     if (a->session)

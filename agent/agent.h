@@ -11,6 +11,7 @@
 #include "proto/base/clock.h"
 #include "proto/base/entropy.h"
 #include "proto/base/err.h"
+#include "proto/dispatch.pb-c.h"
 #include "proto/identity.pb-c.h"
 #include "proto/wire/rpc.h"
 
@@ -35,6 +36,8 @@ struct agent_config {
     /* The cluster is in a later epoch than the identity says: to be kept with it, so that no manager of an earlier
      * one is obeyed after a restart. May be NULL. */
     void (*on_epoch)(void *ctx, uint64_t epoch);
+    /* Whom to trust, and who is to have signed this node's certificate: likewise. Borrowed. May be NULL. */
+    void (*on_authority)(void *ctx, const Authority *authority);
     /* It has a session with a manager. May be NULL. */
     void (*on_session)(void *ctx);
 };
@@ -45,11 +48,14 @@ int agent_open(const struct agent_config *config, struct agent **ret, struct err
 /* Dial these managers, now and whenever the session is lost. */
 int agent_connect(struct agent *a, const char *const *managers, size_t count, struct err *e);
 
+/* Dial this one first, once: it is known to lead. After agent_connect. */
+void agent_try_first(struct agent *a, const char *manager);
+
 /* The address of the manager it has a session with; NULL when there is none. Borrowed until the loop turns. */
 const char *agent_manager(const struct agent *a);
 
-/* For connections from now on. */
-void agent_set_tls(struct agent *a, struct tls *tls);
+/* For connections from now on; the managers are told of the certificate and the roots in `identity`. */
+void agent_set_tls(struct agent *a, struct tls *tls, const Identity *identity);
 
 /* To be called right before agent_close when this daemon ends and another one takes over: the manager is told
  * nothing, and gives the node the grace of a silent one. */

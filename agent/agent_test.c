@@ -15,9 +15,11 @@
 #include <unistd.h>
 
 #include "agent/agent.h"
+#include "manager/manager.h"
 #include "proto/base/file.h"
 #include "proto/base/log.h"
 #include "proto/base/mem.h"
+#include "proto/wire/cert.h"
 #include "tests/support/assigner.h"
 #include "tests/support/fake_engine.h"
 #include "tests/support/fake_session.h"
@@ -38,6 +40,8 @@ static unsigned reports, statuses, managers_changed;
 static uint64_t epoch; /* as told last */
 static uint64_t last_sequence;
 static bool acknowledge, closed;
+static unsigned descriptions; /* sent after the session was opened */
+static uint64_t told_issuer, told_trust;
 
 static int64_t fake_mono_us(struct clock *c)
 {
@@ -65,6 +69,11 @@ static void until_turned(const bool *flag)
 
 static void on_sent(void *ctx, const AgentMessage *message)
 {
+    if (message->description) {
+        descriptions++;
+        told_issuer = message->description->certificate_issuer;
+        told_trust = message->description->trust;
+    }
     if (!message->report)
         return;
     reports++;
@@ -144,7 +153,7 @@ static int setup(void **state)
     memset(&manager, 0, sizeof(manager));
     fake_session_reset();
     fake_session.on_sent = on_sent;
-    reports = statuses = managers_changed = 0;
+    reports = statuses = managers_changed = descriptions = 0;
     epoch = 0;
     last_sequence = 0;
     mono_shift_us = 0;
@@ -320,19 +329,43 @@ static void session_is_held_for_the_daemon_after_this_one(void **state)
     open_agent();
 }
 
-static void new_certificate_is_handed_to_the_session_and_stops_nothing(void **state)
+static void set_certificate(const struct manager_founding *founding)
 {
+    Identity identity = IDENTITY__INIT;
     struct tls *tls;
 
-    run_task(1);
-    assert_int_equal(tls_new(NULL, NULL, NULL, &tls, NULL), 0);
-    agent_set_tls(agent, tls);
+    identity.certificate_pem = founding->certificate_pem;
+    identity.root_pem = founding->root_pem;
+    assert_int_equal(tls_new(founding->certificate_pem, founding->key_pem, founding->root_pem, &tls, NULL), 0);
+    agent_set_tls(agent, tls, &identity);
     tls_unref(tls);
     turn();
+}
+
+static void new_certificate_is_handed_to_the_session_and_stops_nothing(void **state)
+{
+    struct manager_founding founding, other;
+    uint64_t issuer;
+
+    assert_int_equal(manager_found(1790000000000, 7776000000, &founding, NULL), 0);
+    assert_int_equal(manager_found(1790000000000, 7776000000, &other, NULL), 0);
+    run_task(1);
+    set_certificate(&founding);
     assert_true(fake_session.tls_set);
     assert_int_equal(fake_session.restarts, 0);
     assert_int_equal(fake_engine_pending(engine), 0);
     assert_true(fake_engine_alive(engine, ids[1]));
+    assert_int_equal(descriptions, 1); /* the manager learns whose certificate it is */
+    assert_int_equal(cert_key_digest(founding.root_pem, &issuer, NULL), 0);
+    assert_int_equal(told_issuer, issuer);
+    assert_int_equal(told_trust, cert_trust_digest(founding.root_pem));
+    set_certificate(&founding); /* nothing that it would have to know has changed */
+    assert_int_equal(descriptions, 1);
+    fake_session.credit = 0;
+    set_certificate(&other);
+    assert_int_equal(fake_session.restarts, 1); /* it could not be told: a new session begins with it */
+    manager_founding_free(&founding);
+    manager_founding_free(&other);
 }
 
 /* --- managers that are away ------------------------------------------------------------------------ */

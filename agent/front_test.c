@@ -14,6 +14,7 @@
 
 #include "agent/front.h"
 #include "agent/identity.h"
+#include "manager/ca/ca.h"
 #include "proto/base/clock.h"
 #include "proto/base/entropy.h"
 #include "proto/base/file.h"
@@ -25,197 +26,9 @@
 #include "tests/support/assigner.h"
 #include "tests/support/fake_engine.h"
 #include "tests/support/fake_manager.h"
+#include "tests/support/fake_node.h"
 #include "tests/support/fake_session.h"
 #include "tests/support/job.h"
-
-#define DAY_MS    (24LL * 3600 * 1000)
-#define INIT_BODY "{\"ListenAddr\":\"127.0.0.1:2377\",\"AdvertiseAddr\":\"127.0.0.1\"}"
-
-static struct web web; /* only its loop and path are used: the server is the front's */
-static struct mailbox box;
-static struct fake_world *world;
-static struct engine *engine;
-static struct swarm *swarm;
-static struct front *front;
-static struct entropy_seeded entropy;
-static struct client client;
-static char *dir;
-static bool closed, box_closed;
-static unsigned fatals;
-static int64_t wall_shift_ms;
-static char status_line[64];
-
-static int64_t fake_mono_us(struct clock *c)
-{
-    return clock_mono_us(clock_real());
-}
-
-static int64_t fake_wall_ms(struct clock *c)
-{
-    return clock_wall_ms(clock_real()) + wall_shift_ms;
-}
-
-static struct clock fake_clock = {fake_mono_us, fake_wall_ms};
-
-static void on_fatal(void *ctx, const struct err *e)
-{
-    fatals++;
-}
-
-static void on_closed(void *ctx)
-{
-    closed = true;
-}
-
-static void on_box_closed(struct mailbox *m)
-{
-    box_closed = true;
-}
-
-static void open_node(void)
-{
-    struct swarm_config config = {.loop = &web.loop,
-                                  .engine = engine,
-                                  .mailbox = &box,
-                                  .clock = &fake_clock,
-                                  .entropy = &entropy.base,
-                                  .data_dir = dir,
-                                  .on_fatal = on_fatal};
-    const char *urls[] = {web.url};
-    struct front_config door = {
-        .loop = &web.loop, .engine = engine, .urls = urls, .url_count = 1, .group = (gid_t)-1};
-    struct err e;
-
-    swarm = swarm_open(&config);
-    door.swarm = swarm;
-    swarm_engine_ready(swarm);
-    if (front_open(&door, &front, &e) < 0)
-        fail_msg("%s", e.text);
-    web_rest(&web, 5);
-}
-
-static void close_node(void)
-{
-    closed = false;
-    front_close(front, on_closed, NULL);
-    web_until(&web, closed);
-    closed = false;
-    swarm_close(swarm, on_closed, NULL);
-    web_until(&web, closed);
-    front = NULL;
-    swarm = NULL;
-}
-
-static int setup(void **state)
-{
-    memset(&web, 0, sizeof(web));
-    fatals = 0;
-    wall_shift_ms = 0;
-    entropy_seeded_init(&entropy, 9);
-    fake_session_reset();
-    fake_manager_reset();
-    world = mem_alloc(sizeof(*world));
-    dir = scratch_new("front");
-    assert_int_equal(uv_loop_init(&web.loop), 0);
-    assert_int_equal(uv_timer_init(&web.loop, &web.tick), 0);
-    assert_int_equal(uv_timer_start(&web.tick, web_on_tick, 2, 2), 0);
-    (void)snprintf(web.path, sizeof(web.path), "%s/api.sock", dir);
-    (void)snprintf(web.url, sizeof(web.url), "unix://%s", web.path);
-    assert_int_equal(mailbox_open(&box, &web.loop, NULL), 0);
-    engine = fake_engine_new(&web.loop, world);
-    fake_world_add_image(world, "web:1");
-    open_node();
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    client_close(&client);
-    if (front)
-        close_node();
-    fake_engine_free(engine);
-    box_closed = false;
-    mailbox_close(&box, on_box_closed);
-    web_until(&web, box_closed);
-    uv_close((uv_handle_t *)&web.tick, NULL);
-    uv_run(&web.loop, UV_RUN_DEFAULT);
-    assert_int_equal(uv_loop_close(&web.loop), 0);
-    fake_manager_reset();
-    free(world);
-    scratch_remove(dir);
-    return 0;
-}
-
-/* Send a request on a new connection, which ends with the answer. */
-static void ask(const char *method, const char *path, const char *body)
-{
-    AUTO_FREE
-    char *text = mem_printf("%s %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n"
-                            "X-Registry-Auth: c2VjcmV0\r\nContent-Length: %zu\r\n\r\n%s",
-                            method, path, strlen(body), body);
-
-    client_close(&client);
-    client_open(&web, &client);
-    client_send(&web, &client, text);
-}
-
-/* Wait for the answer's end. Returns the status; the whole answer is in client.got. */
-static int answer(void)
-{
-    web_until(&web, client_ended(&client));
-    if (client.got.length < 12)
-        fail_msg("no answer");
-    (void)snprintf(status_line, sizeof(status_line), "%.12s", buf_str(&client.got));
-    return (int)strtol(status_line + 9, NULL, 10);
-}
-
-static int call(const char *method, const char *path, const char *body)
-{
-    ask(method, path, body);
-    return answer();
-}
-
-static void assert_answer_has(const char *text)
-{
-    if (!strstr(buf_str(&client.got), text))
-        fail_msg("\"%s\" is not in: %s", text, buf_str(&client.got));
-}
-
-/* What /info shows. */
-static const char *info(void)
-{
-    static struct buf body;
-    struct jwrite j = JWRITE_TO(&body);
-
-    buf_clear(&body);
-    jwrite_object(&j, NULL);
-    swarm_info(swarm, &j);
-    jwrite_end(&j);
-    return buf_str(&body);
-}
-
-static void assert_info_has(const char *text)
-{
-    if (!strstr(info(), text))
-        fail_msg("\"%s\" is not in: %s", text, info());
-}
-
-static void init_swarm(void)
-{
-    ask("POST", "/swarm/init", INIT_BODY);
-    web_until(&web, fake_manager.open);
-    fake_manager_ready();
-    assert_int_equal(answer(), 200);
-    assert_string_equal(swarm_header(swarm), "active/manager");
-}
-
-static bool swarm_dir_exists(void)
-{
-    AUTO_FREE
-    char *path = mem_printf("%s/swarm", dir);
-
-    return access(path, F_OK) == 0;
-}
 
 /* --- who answers ----------------------------------------------------------------------------------- */
 
@@ -302,6 +115,22 @@ static void pages_are_asked_for_as_the_client_reads(void **state)
     assert_answer_has("two,");
     assert_answer_has("three");
     assert_int_equal(fake_manager.drops, 0);
+}
+
+static void client_sees_that_an_answer_broke_off(void **state)
+{
+    init_swarm();
+    ask("GET", "/services", "");
+    web_until(&web, fake_manager.asked);
+    fake_manager_reply(200, NULL, "one,", true);
+    web_until(&web, client_has(&client, "one,"));
+    fake_manager_cut();
+    web_until(&web, client_ended(&client));
+    assert_null(strstr(buf_str(&client.got), "\r\n0\r\n\r\n"));
+    ask("GET", "/services", "");
+    web_until(&web, fake_manager.asked);
+    fake_manager_cut(); /* before its head went out */
+    assert_int_equal(answer(), 503);
 }
 
 static void client_that_reads_slowly_is_not_sent_ahead(void **state)
@@ -849,6 +678,114 @@ static void managers_are_remembered_for_the_next_start(void **state)
     identity__free_unpacked(identity, NULL);
 }
 
+/* --- the cluster's roots --------------------------------------------------------------------------- */
+
+static void tell_authority(const char *trust_pem, const char *issuer_pem, int64_t lifetime_ms)
+{
+    ManagerMessage message = MANAGER_MESSAGE__INIT;
+    Authority authority = AUTHORITY__INIT;
+
+    authority.root_pem = (ProtobufCBinaryData){strlen(trust_pem), (uint8_t *)trust_pem};
+    assert_int_equal(cert_key_digest(issuer_pem, &authority.issuer, NULL), 0);
+    authority.has_lifetime_ms = true;
+    authority.lifetime_ms = lifetime_ms;
+    message.authority = &authority;
+    fake_session_deliver(&message);
+}
+
+static bool stored_trusts(const char *root_pem)
+{
+    Identity *identity = NULL;
+
+    assert_int_equal(identity_read(dir, &identity, NULL), 0);
+    bool same = strcmp(identity->root_pem, root_pem) == 0;
+    identity__free_unpacked(identity, NULL);
+    return same;
+}
+
+static void node_follows_a_change_of_roots(void **state)
+{
+    AUTO_FREE
+    char *old = NULL;
+    AUTO_FREE
+    char *next = NULL;
+    char *next_key = NULL;
+
+    init_swarm();
+    fake_session_ready();
+    old = mem_strdup(fake_manager.root_pem);
+    AUTO_FREE
+    char *before = stored_certificate();
+    tell_authority(old, old, 90 * DAY_MS); /* as it is: nothing happens */
+    web_rest(&web, 20);
+    assert_int_equal(fake_manager.issues, 0);
+    assert_int_equal(fake_manager.certificates, 0);
+
+    assert_int_equal(ca_root_new(clock_wall_ms(clock_real()), &next, &next_key, NULL), 0);
+    AUTO_FREE
+    char *both = mem_printf("%s%s", old, next);
+    free(fake_manager.root_pem);
+    free(fake_manager.root_key_pem);
+    fake_manager.root_pem = mem_strdup(next);
+    fake_manager.root_key_pem = next_key;
+    fake_manager.trust_pem = mem_strdup(both);
+    tell_authority(both, next, 90 * DAY_MS);
+    assert_int_equal(fake_manager.certificates, 1); /* the roots, at once; the certificate follows */
+    web_until(&web, fake_manager.issues == 1 && fake_manager.certificates == 2);
+    web_until(&web, !stored_certificate_is(before) && stored_trusts(both));
+
+    tell_authority(next, next, 90 * DAY_MS); /* it is over */
+    web_until(&web, stored_trusts(next));
+    assert_int_equal(fake_manager.issues, 1);
+    assert_int_equal(fake_manager.certificates, 3);
+    assert_int_equal(fake_session.restarts, 0);
+    close_node();
+    open_node();
+    fake_manager_ready();
+    assert_string_equal(swarm_header(swarm), "active/manager");
+}
+
+static void roots_that_our_certificate_does_not_lead_to_wait_for_another(void **state)
+{
+    AUTO_FREE
+    char *old = NULL;
+    AUTO_FREE
+    char *next = NULL;
+    char *next_key = NULL;
+
+    init_swarm();
+    fake_session_ready();
+    old = mem_strdup(fake_manager.root_pem);
+    assert_int_equal(ca_root_new(clock_wall_ms(clock_real()), &next, &next_key, NULL), 0);
+    free(fake_manager.root_pem);
+    free(fake_manager.root_key_pem);
+    fake_manager.root_pem = mem_strdup(next);
+    fake_manager.root_key_pem = next_key;
+    tell_authority(next, next, 90 * DAY_MS); /* we were away all the time */
+    assert_true(stored_trusts(old));
+    assert_int_equal(fake_manager.certificates, 0);
+    web_until(&web, fake_manager.certificates == 1 && stored_trusts(next));
+    tell_authority("no PEM", next, 90 * DAY_MS);
+    web_rest(&web, 20);
+    assert_true(stored_trusts(next));
+}
+
+static void shorter_lifetime_pulls_the_renewal_in(void **state)
+{
+    init_swarm();
+    fake_session_ready();
+    tell_authority(fake_manager.root_pem, fake_manager.root_pem, 80 * DAY_MS);
+    web_rest(&web, 20);
+    assert_int_equal(fake_manager.issues, 0); /* there is time */
+    wall_shift_ms = 30 * DAY_MS;
+    swarm_look(swarm);
+    web_rest(&web, 20);
+    assert_int_equal(fake_manager.issues, 0); /* with the lifetime that it was issued with there still is */
+    tell_authority(fake_manager.root_pem, fake_manager.root_pem, 10 * DAY_MS);
+    web_until(&web, fake_manager.certificates == 1);
+    assert_int_equal(fake_manager.issues, 1);
+}
+
 /* --- autolock -------------------------------------------------------------------------------------- */
 
 #define AUTOLOCK_BODY \
@@ -929,6 +866,8 @@ static void locked_manager_says_so_and_runs_nothing(void **state)
 
 static void tasks_of_a_locked_manager_run_on(void **state)
 {
+    char *managers[] = {(char *)"10.0.0.9:2377"};
+    ManagerMessage message = MANAGER_MESSAGE__INIT;
     struct assigner manager = {0};
     AUTO_ARENA struct arena a;
     size_t at = 0;
@@ -938,22 +877,48 @@ static void tasks_of_a_locked_manager_run_on(void **state)
     (void)assigner_add(&manager, 1, TASK_STATE__RUNNING);
     fake_session_ready();
     fake_session_deliver(assigner_full(&manager, &at, SIZE_MAX, &a));
+    message.managers = managers;
+    message.n_managers = 1;
+    fake_session_deliver(&message);
     fake_engine_end_all(engine);
     fake_manager_lock_key(first_key, 10);
     web_until(&web, stored_opens_with(first_key));
     close_node();
     size_t containers = fake_world_count(world);
     assert_true(containers > 0);
+    unsigned opens = fake_session.opens;
     open_node();
     fake_engine_end_all(engine);
     assert_string_equal(swarm_header(swarm), "locked");
     assert_int_equal(fake_world_count(world), containers);
-    unsigned opens = fake_session.opens;
+    assert_int_equal(fake_session.opens, opens); /* it has no certificate to dial anybody with */
     assert_int_equal(unlock(first_key), 200);
     fake_manager_ready();
     assert_int_equal(fake_session.opens, opens + 1); /* its agent has what it needs to dial */
     assert_string_equal(swarm_header(swarm), "active/manager");
     assert_int_equal(fake_world_count(world), containers);
+}
+
+static void locked_manager_dials_no_other_one_before_it_is_unlocked(void **state)
+{
+    char *managers[] = {(char *)"10.0.0.9:2377", (char *)"127.0.0.1:2377"};
+    ManagerMessage message = MANAGER_MESSAGE__INIT;
+
+    init_swarm();
+    fake_session_ready();
+    message.managers = managers;
+    message.n_managers = 2;
+    fake_session_deliver(&message);
+    fake_manager_lock_key(first_key, 10);
+    web_until(&web, stored_opens_with(first_key));
+    close_node();
+    unsigned opens = fake_session.opens;
+    open_node();
+    assert_string_equal(swarm_header(swarm), "locked");
+    assert_int_equal(fake_session.opens, opens);
+    assert_int_equal(unlock(first_key), 200);
+    assert_int_equal(fake_session.opens, opens + 1); /* while its own manager does not serve */
+    assert_string_equal(fake_session.managers[0], "10.0.0.9:2377");
 }
 
 static void right_key_unlocks_and_the_manager_resumes(void **state)
@@ -1094,7 +1059,7 @@ static void swarm_that_is_founded_locked_never_has_its_keys_on_the_disk(void **s
     assert_int_equal(unlock(fake_manager.unlock_key), 200);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, fake_node_setup, fake_node_teardown)
 
 int main(void)
 {
@@ -1104,6 +1069,7 @@ int main(void)
         TEST(manager_is_asked_with_everything_that_the_client_said),
         TEST(empty_answer_has_no_type),
         TEST(pages_are_asked_for_as_the_client_reads),
+        TEST(client_sees_that_an_answer_broke_off),
         TEST(client_that_reads_slowly_is_not_sent_ahead),
         TEST(client_that_goes_away_drops_its_request),
         TEST(request_under_way_is_answered_when_the_manager_closes),
@@ -1137,8 +1103,12 @@ int main(void)
         TEST(manager_that_was_off_past_its_certificate_comes_back),
         TEST(leaving_while_the_identity_is_written_leaves_nothing),
         TEST(managers_are_remembered_for_the_next_start),
+        TEST(node_follows_a_change_of_roots),
+        TEST(roots_that_our_certificate_does_not_lead_to_wait_for_another),
+        TEST(shorter_lifetime_pulls_the_renewal_in),
         TEST(locked_manager_says_so_and_runs_nothing),
         TEST(tasks_of_a_locked_manager_run_on),
+        TEST(locked_manager_dials_no_other_one_before_it_is_unlocked),
         TEST(right_key_unlocks_and_the_manager_resumes),
         TEST(wrong_key_is_refused_after_a_while_and_one_at_a_time),
         TEST(malformed_unlock_is_refused_at_once),

@@ -127,6 +127,14 @@ static void swarm_info_of(void *ctx, struct jwrite *j)
         swarm_info(node->swarm, j);
 }
 
+static void swarm_warnings_of(void *ctx, struct jwrite *j)
+{
+    struct node *node = ctx;
+
+    if (node->swarm)
+        swarm_warnings(node->swarm, j);
+}
+
 static const char *swarm_header_of(void *ctx)
 {
     struct node *node = ctx;
@@ -266,6 +274,7 @@ static int node_open(struct node *node, struct err *e)
                                    .warm_max = node->options.warm_max,
                                    .ctx = node,
                                    .swarm_info = swarm_info_of,
+                                   .swarm_warnings = swarm_warnings_of,
                                    .swarm_header = swarm_header_of};
     rc = engine_open(&engine, on_engine_ready, &node->engine, e);
     if (rc < 0)

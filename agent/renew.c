@@ -326,6 +326,20 @@ void renew_soon(struct renew *r, int64_t delay_ms)
     renew_look(r);
 }
 
+void renew_limit(struct renew *r, int64_t lifetime_ms, int64_t within_ms)
+{
+    if (r->state == CLOSED)
+        return;
+    renewal_shorten(&r->plan, clock_wall_ms(r->config.clock), lifetime_ms, within_ms, random32(r));
+    renew_look(r);
+}
+
+void renew_set_tls(struct renew *r, struct tls *tls)
+{
+    tls_unref(r->tls);
+    r->tls = tls_ref(tls);
+}
+
 bool renew_expired(const struct renew *r)
 {
     return renewal_expired(&r->plan, clock_wall_ms(r->config.clock));

@@ -45,6 +45,12 @@ void renew_look(struct renew *r);
  * followed by another one. */
 void renew_soon(struct renew *r, int64_t delay_ms);
 
+/* The cluster's certificates live no longer than this by now (renewal_shorten). */
+void renew_limit(struct renew *r, int64_t lifetime_ms, int64_t within_ms);
+
+/* The certificate is the same, but other roots are trusted from now on. */
+void renew_set_tls(struct renew *r, struct tls *tls);
+
 /* Whether the present certificate has ended. */
 bool renew_expired(const struct renew *r);
 

@@ -40,6 +40,14 @@ void renewal_failed(struct renewal *r, int64_t mono_ms, uint32_t random)
     r->again_ms = mono_ms + delay_ms / 2 + part(delay_ms, random);
 }
 
+void renewal_shorten(struct renewal *r, int64_t wall_ms, int64_t lifetime_ms, int64_t within_ms, uint32_t random)
+{
+    if (lifetime_ms <= 0 || lifetime_ms >= r->expires_ms - r->issued_ms)
+        return;
+    int64_t due_ms = r->issued_ms + lifetime_ms / 2 + part(lifetime_ms * 3 / 10, random);
+    r->due_ms = MIN(r->due_ms, MAX(due_ms, wall_ms + part(within_ms, random)));
+}
+
 void renewal_want(struct renewal *r, int64_t wall_ms, int64_t mono_ms, int64_t delay_ms)
 {
     r->due_ms = MIN(r->due_ms, wall_ms);

@@ -25,6 +25,10 @@ void renewal_rest(struct renewal *r, int64_t wall_ms);
 /* An attempt has failed. */
 void renewal_failed(struct renewal *r, int64_t mono_ms, uint32_t random);
 
+/* Certificates live no longer than this by now: one that would is renewed as if it did, and where that time has
+ * come already, at a random moment within the next within_ms. */
+void renewal_shorten(struct renewal *r, int64_t wall_ms, int64_t lifetime_ms, int64_t within_ms, uint32_t random);
+
 /* It is wanted after so long, whatever the dates say. */
 void renewal_want(struct renewal *r, int64_t wall_ms, int64_t mono_ms, int64_t delay_ms);
 

@@ -140,6 +140,28 @@ static void wanted_now_is_due_after_the_delay_whatever_the_dates_say(void **stat
     assert_int_equal(renewal_wait_ms(&r, ISSUED, 6000), 0);
 }
 
+static void shorter_lifetime_pulls_it_in_and_a_longer_one_does_nothing(void **state)
+{
+    for (int i = 0; i < 500; i++) {
+        struct renewal r;
+        uint32_t random = (uint32_t)i * 8589934;
+
+        renewal_begin(&r, 0, 100 * DAY_MS, 0, random);
+        int64_t due_ms = r.due_ms;
+        renewal_shorten(&r, 0, 100 * DAY_MS, 0, random);
+        renewal_shorten(&r, 0, 200 * DAY_MS, 0, random);
+        renewal_shorten(&r, 0, 0, 0, random); /* not said */
+        assert_int_equal(r.due_ms, due_ms);
+        renewal_shorten(&r, DAY_MS, 10 * DAY_MS, 0, random);
+        assert_true(r.due_ms >= 5 * DAY_MS && r.due_ms <= 8 * DAY_MS);
+        renewal_shorten(&r, 20 * DAY_MS, 10 * DAY_MS, 600000, random);
+        assert_true(r.due_ms >= 5 * DAY_MS && r.due_ms <= 8 * DAY_MS); /* it is due already: no later than it was */
+        renewal_begin(&r, 0, 100 * DAY_MS, 0, random);
+        renewal_shorten(&r, 20 * DAY_MS, 10 * DAY_MS, 600000, random);
+        assert_true(r.due_ms >= 20 * DAY_MS && r.due_ms <= 20 * DAY_MS + 600000); /* at once, but not all at once */
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -151,6 +173,7 @@ int main(void)
         cmocka_unit_test(clocks_that_disagree_do_not_lead_to_a_storm),
         cmocka_unit_test(certificate_that_was_never_valid_is_due_at_once),
         cmocka_unit_test(wanted_now_is_due_after_the_delay_whatever_the_dates_say),
+        cmocka_unit_test(shorter_lifetime_pulls_it_in_and_a_longer_one_does_nothing),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

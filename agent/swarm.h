@@ -55,5 +55,6 @@ struct manager *swarm_manager(struct swarm *s, struct err *e);
 bool swarm_manager_starts(const struct swarm *s);
 void swarm_watch(struct swarm *s, void (*on_change)(void *ctx), void *ctx);
 
-const char *swarm_header(const struct swarm *s);          /* of /_ping: "active/manager" */
-void swarm_info(const struct swarm *s, struct jwrite *j); /* members of /info's "Swarm" */
+const char *swarm_header(const struct swarm *s);              /* of /_ping: "active/manager" */
+void swarm_info(const struct swarm *s, struct jwrite *j);     /* members of /info's "Swarm" */
+void swarm_warnings(const struct swarm *s, struct jwrite *j); /* texts of its "Warnings" */

@@ -74,6 +74,14 @@ static int check(const struct swarm *s, struct err *e)
     return 0;
 }
 
+/* What is asked for now, else how it was asked for, else what came of it. */
+static const char *choose(const char *now, const char *asked, const char *before)
+{
+    if (*now)
+        return now;
+    return asked && *asked ? asked : before ? before : "";
+}
+
 int swarm_force_new_cluster(struct swarm *s, const struct manager_init *asked, struct err *e)
 {
     AUTO_ARENA struct arena a;
@@ -84,13 +92,10 @@ int swarm_force_new_cluster(struct swarm *s, const struct manager_init *asked, s
     if (rc < 0)
         return rc;
     Identity changed = *s->identity;
-    const char *listen = *asked->listen_address ? asked->listen_address : changed.listen_address;
-    const char *advertise = *asked->advertise_address ? asked->advertise_address : changed.advertise_asked;
-    const char *data_path = *asked->data_path_address ? asked->data_path_address : changed.data_path_address;
-    /* An address that was once found stays, unless another port or machine makes it wrong. */
-    if (!advertise || !*advertise)
-        advertise = changed.advertise_address;
-    rc = swarm_read_addresses(&changed, listen, advertise, data_path ? data_path : "", false, &a, e);
+    const char *listen = choose(asked->listen_address, changed.listen_asked, changed.listen_address);
+    const char *advertise = choose(asked->advertise_address, changed.advertise_asked, changed.advertise_address);
+    const char *data_path = choose(asked->data_path_address, NULL, changed.data_path_address);
+    rc = swarm_read_addresses(&changed, listen, advertise, data_path, false, &a, e);
     if (rc == 0 && !s->tls)
         rc = tls_new(changed.certificate_pem, changed.key_pem, changed.root_pem, &tls, e);
     if (rc < 0)

@@ -121,6 +121,19 @@ void swarm_set_managers(struct swarm *s, char *const *managers, size_t count)
     swarm_replace_identity(s, &changed);
 }
 
+/* What to remember of the user's words: an interface's name or a foreign address; "" for an address of this machine
+ * (or none), which may change. */
+static char *how_asked(const char *text, struct arena *a)
+{
+    char address[ADDRESS_TEXT], name[ADDRESS_NAME], host[64];
+    int port;
+
+    if (address_remote(text, ADDRESS_MANAGER_PORT, "address", address, name, &port, NULL) < 0)
+        return arena_strdup(a, "");
+    address_host(address, host, sizeof(host));
+    return arena_strdup(a, !*name && address_is_here(host) ? "" : text);
+}
+
 int swarm_read_addresses(Identity *identity, const char *listen, const char *advertise, const char *data_path,
                          bool is_joining, struct arena *a, struct err *e)
 {
@@ -138,8 +151,8 @@ int swarm_read_addresses(Identity *identity, const char *listen, const char *adv
         rc = address_listen(data_path, ADDRESS_MANAGER_PORT, "DataPathAddr", data_path_at, e);
     if (rc < 0)
         return rc;
-    identity->listen_asked = arena_strdup(a, listen);
-    identity->advertise_asked = arena_strdup(a, advertise);
+    identity->listen_asked = how_asked(listen, a);
+    identity->advertise_asked = how_asked(advertise, a);
     identity->listen_address = listen_at;
     identity->advertise_address = is_open ? NULL : advertised;
     identity->data_path_address = *data_path ? data_path_at : NULL;
@@ -157,20 +170,38 @@ static void replace_addresses(struct swarm *s, char *listen, char *advertise)
     swarm_replace_identity(s, &changed);
 }
 
+/* What an address of this machine is now: it was asked for as an interface, or as an address that is here, or was
+ * here (asked is "") and is looked for again. One that never was here is a gateway's, and stays. */
+static int refresh_one(const char *asked, const char *before, char ret[ADDRESS_TEXT], struct err *e)
+{
+    char host[64], name[ADDRESS_NAME], now[64];
+    int port;
+
+    (void)snprintf(ret, ADDRESS_TEXT, "%s", before); /* it was made by address_make */
+    address_host(before, host, sizeof(host));
+    if (!asked || address_is_unspecified(host))
+        return 0;
+    if (*asked && address_remote(asked, address_port(before), "address", ret, name, &port, e) == 0 && *name)
+        return address_listen(asked, address_port(before), "address", ret, e);
+    if (*asked || address_is_here(host))
+        return 0;
+    int rc = address_instead(host, now, e);
+    if (rc == 0)
+        address_make(now, address_port(before), ret);
+    return rc;
+}
+
 void swarm_refresh_addresses(struct swarm *s)
 {
     const Identity *identity = s->identity;
-    char listen[ADDRESS_TEXT], advertise[ADDRESS_TEXT], host[64];
+    char listen[ADDRESS_TEXT], advertise[ADDRESS_TEXT];
     struct err e = {0};
 
-    if (!identity->listen_asked || !identity->advertise_asked || !identity->advertise_address)
+    if (!identity->listen_address || !identity->advertise_address)
         return;
-    address_host(identity->advertise_address, host, sizeof(host));
-    if (!*identity->advertise_asked && address_is_here(host))
-        return;
-    int rc = address_listen(identity->listen_asked, ADDRESS_MANAGER_PORT, "ListenAddr", listen, &e);
+    int rc = refresh_one(identity->listen_asked, identity->listen_address, listen, &e);
     if (rc == 0)
-        rc = address_advertise(identity->advertise_asked, listen, advertise, &e);
+        rc = refresh_one(identity->advertise_asked, identity->advertise_address, advertise, &e);
     if (rc < 0)
         log_warn("this node goes on with the address it had", "advertise=%s error=\"%s\"",
                  identity->advertise_address, e.text);
@@ -219,6 +250,19 @@ struct tls *swarm_tls(void *ctx)
     return ((struct swarm *)ctx)->tls;
 }
 
+/* Take a changed identity and what was made of it. */
+static void use_identity(struct swarm *s, const Identity *changed, struct tls *tls)
+{
+    swarm_replace_identity(s, changed);
+    tls_unref(s->tls);
+    s->tls = tls;
+    if (s->agent)
+        agent_set_tls(s->agent, tls, s->identity);
+    if (s->manager)
+        manager_set_certificate(s->manager, s->identity->certificate_pem, s->identity->key_pem,
+                                s->identity->root_pem);
+}
+
 static int on_renewed(void *ctx, const char *certificate_pem, const char *key_pem, const char *root_pem,
                       struct tls **ret_tls, struct err *e)
 {
@@ -240,14 +284,8 @@ static int on_renewed(void *ctx, const char *certificate_pem, const char *key_pe
     changed.certificate_pem = (char *)certificate_pem;
     changed.key_pem = (char *)key_pem;
     changed.root_pem = (char *)root_pem;
-    swarm_replace_identity(s, &changed);
+    use_identity(s, &changed, tls);
     mem_wipe(data_key, sizeof(data_key));
-    tls_unref(s->tls);
-    s->tls = tls;
-    if (s->agent)
-        agent_set_tls(s->agent, tls);
-    if (s->manager)
-        manager_set_certificate(s->manager, certificate_pem, key_pem, root_pem);
     *ret_tls = tls;
     swarm_role_taken(s, before);
     return 0;
@@ -272,6 +310,52 @@ void swarm_start_renewal(struct swarm *s)
         s->renew = NULL; /* the identity was checked when it was read: cannot happen, and is said if it does */
         log_error("this node's certificate will not be renewed", "error=\"%s\"", e.text);
     }
+}
+
+/* --- the cluster's roots --------------------------------------------------------------------------- */
+
+/* Trust these roots and no others. Not when our own certificate does not lead to them: then another one is due,
+ * which brings them. */
+static void take_roots(struct swarm *s, const char *root_pem)
+{
+    Identity changed = *s->identity;
+    struct tls *tls = NULL;
+    struct err e;
+
+    if (strcmp(root_pem, changed.root_pem) == 0)
+        return;
+    changed.root_pem = (char *)root_pem;
+    int rc = cert_check(changed.certificate_pem, changed.key_pem, root_pem, &e);
+    if (rc == 0)
+        rc = tls_new(changed.certificate_pem, changed.key_pem, root_pem, &tls, &e);
+    if (rc < 0) {
+        log_warn("the cluster's roots are taken with the next certificate", "error=\"%s\"", e.text);
+        return;
+    }
+    log_info("the cluster's roots have changed", "node=%s", changed.node_id);
+    use_identity(s, &changed, tls);
+    if (s->renew)
+        renew_set_tls(s->renew, tls);
+}
+
+void swarm_on_authority(void *ctx, const Authority *authority)
+{
+    struct swarm *s = ctx;
+    AUTO_FREE
+    char *root_pem = mem_strndup((const char *)authority->root_pem.data, authority->root_pem.len);
+    uint64_t issuer = 0;
+
+    if (!may_write(s))
+        return;
+    take_roots(s, root_pem);
+    if (!s->renew)
+        return;
+    int64_t within_ms = authority->within_ms;
+    if (cert_issuer_digest(s->identity->certificate_pem, s->identity->root_pem, &issuer, NULL) < 0 ||
+        issuer != authority->issuer)
+        renew_soon(s->renew, (int64_t)entropy_below(s->config.entropy, (uint64_t)within_ms + 1));
+    else
+        renew_limit(s->renew, authority->lifetime_ms, within_ms);
 }
 
 void swarm_look(struct swarm *s)

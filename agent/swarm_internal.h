@@ -120,6 +120,7 @@ struct tls *swarm_tls(void *ctx);
 void swarm_when_written(struct swarm *s, void (*then)(struct swarm *s));
 void swarm_set_epoch(struct swarm *s, uint64_t epoch); /* the cluster's, which has grown */
 void swarm_set_managers(struct swarm *s, char *const *managers, size_t count);
+void swarm_on_authority(void *ctx, const Authority *authority); /* the agent's news (agent.h) */
 /* The membership is active. May be called again. */
 void swarm_start_renewal(struct swarm *s);
 

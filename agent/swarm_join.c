@@ -69,14 +69,15 @@ static void on_identity_written(void *ctx, const struct err *e)
     s->is_entering = false;
     log_info("joined the swarm", "cluster=%s node=%s role=%s advertise=%s", s->identity->cluster_id,
              s->identity->node_id, swarm_is_manager(s) ? "manager" : "worker", s->identity->advertise_address);
+    s->awaits_session = true; /* and a manager has to serve, before whoever waits is answered */
     swarm_start_renewal(s);
-    if (swarm_is_manager(s)) {
-        swarm_begin_manager(s); /* whoever waits is answered when it serves */
-    } else {
-        s->awaits_session = true;
+    if (swarm_is_manager(s))
+        swarm_begin_manager(s);
+    else
         swarm_move(s, SWARM_ACTIVE);
-    }
     swarm_start_agent(s);
+    if (s->agent)
+        agent_try_first(s->agent, s->identity->managers[0]); /* the leader, who knows us */
 }
 
 /* A manager's identity has a key for its data, and no place in the group yet. That it can listen is looked at while

@@ -45,7 +45,7 @@ static void on_session(void *ctx)
 {
     struct swarm *s = ctx;
 
-    if (s->awaits_session)
+    if (s->awaits_session && (!swarm_is_manager(s) || s->manager_ready))
         swarm_joined(s);
 }
 
@@ -54,17 +54,24 @@ bool swarm_is_own(const struct swarm *s, const char *address)
     return s->identity->advertise_address && strcmp(s->identity->advertise_address, address) == 0;
 }
 
+/* By the address that others use, so that the leader sees this agent where others do; should no interface have it
+ * (it is that of a gateway, or gone), by loopback. */
 char *swarm_own_address(const struct swarm *s)
 {
-    char host[64], address[ADDRESS_TEXT];
+    char host[64], advertised[64], address[ADDRESS_TEXT];
 
     if (!s->manager_ready)
         return NULL;
     address_host(s->identity->listen_address, host, sizeof(host));
-    if (strcmp(host, "0.0.0.0") == 0)
-        (void)snprintf(host, sizeof(host), "127.0.0.1"); /* fits */
-    else if (strcmp(host, "::") == 0)
-        (void)snprintf(host, sizeof(host), "::1"); /* fits */
+    address_host(s->identity->advertise_address, advertised, sizeof(advertised));
+    if (address_is_unspecified(host)) {
+        bool is_six = strchr(host, ':') != NULL;
+
+        if (address_is_here(advertised) && is_six == (strchr(advertised, ':') != NULL))
+            (void)snprintf(host, sizeof(host), "%s", advertised); /* same size */
+        else
+            (void)snprintf(host, sizeof(host), "%s", is_six ? "::1" : "127.0.0.1"); /* fits */
+    }
     address_make(host, manager_port(s->manager), address);
     return mem_strdup(address);
 }
@@ -80,7 +87,7 @@ void swarm_connect_agent(struct swarm *s)
     size_t count = 0;
     struct err e;
 
-    if (!s->agent || s->is_entering)
+    if (!s->agent || !s->tls || s->is_entering) /* while it is locked its tasks run, but nobody is dialed */
         return;
     managers = mem_array(s->identity->n_managers + 1, sizeof(*managers));
     if (own)
@@ -104,6 +111,7 @@ void swarm_start_agent(struct swarm *s)
                                   .ctx = s,
                                   .on_managers = on_managers,
                                   .on_node = swarm_on_node,
+                                  .on_authority = swarm_on_authority,
                                   .on_epoch = on_epoch,
                                   .on_session = on_session};
     struct err e;
@@ -144,7 +152,7 @@ static void on_manager_ready(void *ctx)
     swarm_start_renewal(s);
     swarm_connect_agent(s); /* it may listen elsewhere */
     swarm_announce(s);
-    if (s->asked)
+    if (s->awaits_session && s->agent && agent_manager(s->agent))
         swarm_joined(s);
     swarm_tell(s);
 }
@@ -325,8 +333,8 @@ void swarm_close_parts(struct swarm *s, void (*then)(struct swarm *s))
     s->then = then;
     if (s->closing) /* they are on their way already */
         return;
-    s->closing =
-        (s->agent != NULL) + (s->manager != NULL) + (s->renew != NULL) + (s->join != NULL) + s->reopen.closing;
+    s->closing = (s->agent != NULL) + (s->manager != NULL) + (s->renew != NULL) + (s->join != NULL) +
+                 (s->role.member != NULL) + s->reopen.closing;
     s->manager_ready = s->reopen.waits = false;
     stop_timer(s);
     bool none = s->closing == 0;

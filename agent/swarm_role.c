@@ -134,7 +134,7 @@ void swarm_role_taken(struct swarm *s, NodeRole before)
         if (s->state == SWARM_PENDING)
             swarm_move(s, SWARM_ACTIVE);
         swarm_when_durable(s, clear);
-        if (s->asked)
+        if (s->awaits_session && s->agent && agent_manager(s->agent))
             swarm_joined(s);
     }
     swarm_tell(s);

@@ -30,8 +30,9 @@ struct engine_config {
     unsigned warm_min, warm_max; /* warm sandboxes; 0, 0: none */
     /* Parts of /info and /_ping that belong to the node's other half. */
     void *ctx;
-    void (*swarm_info)(void *ctx, struct jwrite *j); /* writes the members of "Swarm": {...} */
-    const char *(*swarm_header)(void *ctx);          /* "inactive", "active/manager"... */
+    void (*swarm_info)(void *ctx, struct jwrite *j);     /* writes the members of "Swarm": {...} */
+    void (*swarm_warnings)(void *ctx, struct jwrite *j); /* writes texts of "Warnings": [...]. May be NULL */
+    const char *(*swarm_header)(void *ctx);              /* "inactive", "active/manager"... */
 };
 
 /* Open: read the records, find or start the keeper, adopt what runs. `ready` comes when every container's state is

@@ -328,10 +328,13 @@ static void tell_leader(struct control *c)
 static void change_lead(struct control *c, bool leads)
 {
     c->leads = leads;
-    if (leads)
+    if (leads) {
         cluster_clock_lead(&c->time, now_us(c), clock_wall_ms(c->config.clock));
-    else
+        /* Time may just have jumped, and with it the age of answers that somebody still asks for again. */
+        c->index->requests_from_ms = control_now_ms(c);
+    } else {
         store_drop_proposed(c->store); /* for the case that nothing was under way it does nothing */
+    }
     c->not_before_us = 0;
     wake(c);
     tell_leads(c);
@@ -364,6 +367,11 @@ static int on_apply(void *ctx, const struct replica_entry *entries, size_t count
     tell_applied(c);
     took(c, start_us);
     return 0;
+}
+
+static uint64_t on_digest(void *ctx)
+{
+    return store_digest(((struct control *)ctx)->store);
 }
 
 static long snapshot_read(void *ctx, void *into, size_t size, struct err *e)
@@ -455,6 +463,7 @@ int control_open(const struct control_config *config, struct control **ret, stru
                                           .on_snapshot = on_snapshot,
                                           .on_restore = on_restore,
                                           .on_fatal = on_fatal,
+                                          .on_digest = on_digest,
                                           .on_removed = on_removed};
 
     c->config = *config;

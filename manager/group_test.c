@@ -120,6 +120,70 @@ static void joiner_that_never_opens_keeps_nobody_from_anything(void **state)
     write_something();
 }
 
+static const char *info(struct cluster *c, const char *way)
+{
+    AUTO_BUF struct buf out = {0};
+    struct jwrite j = JWRITE_TO(&out);
+
+    jwrite_object(&j, NULL);
+    manager_info(c->manager, &j);
+    jwrite_array(&j, "Warnings");
+    manager_warnings(c->manager, &j);
+    jwrite_end(&j);
+    jwrite_end(&j);
+    return json_at(c, buf_str(&out), way);
+}
+
+static bool info_is(struct cluster *c, const char *way, const char *text)
+{
+    const char *found = info(c, way);
+
+    return found && strcmp(found, text) == 0;
+}
+
+static void every_manager_knows_all_and_two_are_warned(void **state)
+{
+    managers(2);
+    group_until(&g, g.at[1].ready);
+    for (unsigned i = 0; i < 2; i++) {
+        group_until(&g, info_is(&g.at[i], "Managers", "2"));
+        assert_true(info_is(&g.at[i], "RemoteManagers.0.NodeID", g.at[0].founding.node_id));
+        assert_true(info_is(&g.at[i], "RemoteManagers.1.NodeID", g.at[1].founding.node_id));
+        assert_true(info_is(&g.at[i], "RemoteManagers.1.Addr", g.at[1].advertise));
+        assert_non_null(strstr(info(&g.at[i], "Warnings.0"), "two-manager configuration"));
+    }
+    group_join(&g);
+    group_until(&g, g.at[2].ready);
+    for (unsigned i = 0; i < 3; i++) {
+        group_until(&g, info_is(&g.at[i], "Managers", "3"));
+        assert_true(info_is(&g.at[i], "Warnings.#", "0"));
+    }
+}
+
+static void managers_that_lead_and_fall_silent_are_events(void **state)
+{
+    managers(3);
+    unsigned was = leader(), silent = follower(), heir = 3 - was - silent;
+    struct cluster *c = &g.at[was];
+
+    cluster_rest(c, 50); /* the news of joining */
+    c->hears = true;
+    group_stop(&g, silent);
+    group_until(&g, strstr(buf_str(&c->events), "reachability.old=reachable reachability.new=unreachable"));
+    const char *line = arena_printf(&c->arena, "node update %s name=\n", g.at[silent].founding.node_id);
+    assert_null(strstr(buf_str(&c->events), line)); /* one that says nothing */
+    group_start(&g, silent);
+    group_until(&g, strstr(buf_str(&c->events), "reachability.old=unreachable reachability.new=reachable"));
+    group_until(&g, group_is_level(&g, 3) && g.at[silent].ready && g.at[heir].ready);
+    g.at[silent].hears = g.at[heir].hears = true;
+    group_stop(&g, was);
+    unsigned leads = leader();
+    c = &g.at[leads == heir ? silent : heir]; /* it is told at the others too */
+    group_until(&g, strstr(buf_str(&c->events), "leader.old=false leader.new=true"));
+    group_until(
+        &g, strstr(buf_str(&c->events), arena_printf(&c->arena, "node update %s", g.at[leads].founding.node_id)));
+}
+
 /* --- roles --------------------------------------------------------------------------------------------------- */
 
 static void demoted_manager_is_told_and_comes_back_with_another_number(void **state)
@@ -143,6 +207,20 @@ static void demoted_manager_is_told_and_comes_back_with_another_number(void **st
     group_start(&g, i);
     group_until(&g, group_is_level(&g, 3));
     group_until(&g, g.at[i].ready);
+}
+
+static void leader_that_stops_as_planned_is_followed_at_once_and_comes_back(void **state)
+{
+    managers(3);
+    for (int turn = 0; turn < 2; turn++) {
+        unsigned i = leader();
+
+        group_stop(&g, i);
+        write_something();
+        group_start(&g, i);
+        group_until(&g, group_is_level(&g, 3));
+        group_until(&g, g.at[i].ready);
+    }
 }
 
 static void leader_that_demotes_itself_hands_over_first(void **state)
@@ -281,6 +359,25 @@ static void manager_that_moved_is_followed(void **state)
     write_something();
 }
 
+static void sole_manager_that_moved_announces_it_to_itself(void **state)
+{
+    managers(1);
+    struct cluster *c = &g.at[0];
+
+    group_stop(&g, 0);
+    (void)snprintf(strrchr(c->listen, ':'), 6, ":2378"); /* as long as it was */
+    memcpy(c->advertise, c->listen, sizeof(c->advertise));
+    group_start(&g, 0);
+    group_until(&g, c->ready);
+    assert_int_equal(group_announce(&g, 0, false), 0);
+    assert_string_equal(group_node(&g, 0, "ManagerStatus.Addr"), c->advertise);
+    group_join(&g);
+    group_until(&g, group_is_level(&g, 2));
+    group_until(&g, g.at[1].ready);
+    assert_string_equal(json_at(&g.at[1], group_expect(&g, 1, 200, "GET", "/nodes", NULL), "0.ManagerStatus.Addr"),
+                        c->advertise);
+}
+
 /* --- going on alone --------------------------------------------------------------------------------------------
  */
 
@@ -337,8 +434,11 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(three_managers_join_and_any_two_go_on),
+        TEST(every_manager_knows_all_and_two_are_warned),
+        TEST(managers_that_lead_and_fall_silent_are_events),
         TEST(joiner_that_never_opens_keeps_nobody_from_anything),
         TEST(demoted_manager_is_told_and_comes_back_with_another_number),
+        TEST(leader_that_stops_as_planned_is_followed_at_once_and_comes_back),
         TEST(leader_that_demotes_itself_hands_over_first),
         TEST(of_two_managers_one_is_demoted_whoever_leads),
         TEST(what_would_cost_the_quorum_is_refused),
@@ -347,6 +447,7 @@ int main(void)
         TEST(manager_that_lost_its_disk_becomes_another_member),
         TEST(managers_leave_and_are_answered_when_they_may_go),
         TEST(manager_that_moved_is_followed),
+        TEST(sole_manager_that_moved_announces_it_to_itself),
         TEST(survivor_goes_on_alone_with_every_object_and_refuses_the_others),
     };
 

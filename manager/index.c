@@ -270,11 +270,16 @@ bool index_marked(const struct index *x)
     return parked && parked->parked_at < x->eased_at;
 }
 
+int64_t index_request_until_ms(const struct index *x, const struct index_request *r)
+{
+    return MAX(r->at_ms, x->requests_from_ms) + INDEX_REQUEST_MS;
+}
+
 int64_t index_next_timer(const struct index *x)
 {
     const struct heap *heaps[] = {&x->task_timers, &x->service_timers, &x->node_timers};
     const struct index_request *oldest = list_first(&x->request_ages, struct index_request, by_age);
-    int64_t next = oldest ? oldest->at_ms + INDEX_REQUEST_MS : INT64_MAX;
+    int64_t next = oldest ? index_request_until_ms(x, oldest) : INT64_MAX;
 
     for (size_t i = 0; i < ARRAY_SIZE(heaps); i++)
         if (heap_first(heaps[i]))

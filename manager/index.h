@@ -251,6 +251,7 @@ struct index {
     struct map64 host_ports;    /* the same -> how many services publish it on their tasks' nodes, as a pointer */
     struct list request_ages;   /* oldest first */
     uint32_t request_count;
+    int64_t requests_from_ms;    /* answers count as no older than this (control.c); no fact */
     struct list failures;        /* oldest first */
     struct list global_services; /* with current spec global */
     struct index_log changed;    /* nodes that changed in what placing looks at */
@@ -341,6 +342,8 @@ static inline bool index_log_holds(const struct index_log *l, uint64_t from)
 {
     return from >= l->first && l->count - from <= l->size;
 }
+/* Cluster time until which a stored answer is kept, if there are not too many. */
+int64_t index_request_until_ms(const struct index *x, const struct index_request *r);
 int64_t index_next_timer(const struct index *x); /* cluster time of the next one; INT64_MAX: none */
 
 /* --- comparing --------------------------------------------------------------------------------------- */

@@ -152,13 +152,21 @@ static int take_availability(const json_t *root, struct arena *a, NodeAvailabili
 
 static int take_spec(const json_t *root, struct arena *a, ClusterSpec **ret, struct err *e)
 {
+    char *certificate = NULL, *key = NULL;
     json_t *object = NULL;
     int rc = jread_object(root, NULL, "Spec", &object, e);
 
     if (rc < 0)
         return rc;
     if (object) {
-        rc = spec_read_cluster(object, a, ret, e);
+        rc = spec_read_signing(object, a, &certificate, &key, e);
+        if (rc == 0 && (certificate || key))
+            rc =
+                err_set(e, ERR_UNSUPPORTED,
+                        "CAConfig.SigningCACert and SigningCAKey: a new swarm begins with a root of its own, which "
+                        "an update replaces by yours");
+        if (rc == 0)
+            rc = spec_read_cluster(object, a, ret, e);
     } else {
         *ret = ARENA_NEW(a, ClusterSpec);
         cluster_spec__init(*ret);

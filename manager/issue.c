@@ -15,6 +15,7 @@
 
 #include "manager/api/authority.h"
 #include "manager/ca/ca.h"
+#include "manager/ca/rotation.h"
 #include "manager/serve.h"
 #include "proto/base/hash.h"
 #include "proto/base/log.h"
@@ -22,9 +23,8 @@
 #include "proto/base/timefmt.h"
 #include "proto/join.pb-c.h"
 
-#define TOKEN_NEEDED        "A valid join token is necessary to join this cluster"
-#define LIFETIME_DEFAULT_MS (90LL * 24 * 3600 * 1000)
-#define SKEW_MS             (10 * 60 * 1000)
+#define TOKEN_NEEDED "A valid join token is necessary to join this cluster"
+#define SKEW_MS      (10 * 60 * 1000)
 
 struct joining { /* a node's row on its way into the store */
     struct control_write write;
@@ -40,14 +40,14 @@ struct joining { /* a node's row on its way into the store */
 
 /* --- the certificate ----------------------------------------------------------------------------------- */
 
-static int pack_reply(struct serve *s, const char *certificate_pem, const RootCa *root, const Cluster *cluster,
+static int pack_reply(struct serve *s, const char *certificate_pem, const char *trust_pem, const Cluster *cluster,
                       const uint8_t *node_id, NodeRole role, uint8_t **ret, size_t *ret_size)
 {
     IssueReply reply = ISSUE_REPLY__INIT;
 
     reply.has_certificate_pem = reply.has_root_pem = reply.has_node_id = reply.has_cluster_id = true;
     reply.certificate_pem = (ProtobufCBinaryData){strlen(certificate_pem), (uint8_t *)certificate_pem};
-    reply.root_pem = root->certificate_pem;
+    reply.root_pem = (ProtobufCBinaryData){strlen(trust_pem), (uint8_t *)trust_pem};
     reply.node_id = (ProtobufCBinaryData){IDENT_BYTES, (uint8_t *)node_id};
     reply.cluster_id = cluster->id;
     reply.has_role = true;
@@ -63,28 +63,25 @@ static int pack_reply(struct serve *s, const char *certificate_pem, const RootCa
 static int make_reply(struct serve *s, const Cluster *cluster, const IssueRequest *request,
                       const struct rpc_identity *identity, uint8_t **ret, size_t *ret_size, struct err *e)
 {
-    const RootCa *root = cluster->root_ca;
     const ClusterSpec *spec = cluster->spec;
     AUTO_ARENA struct arena a;
     AUTO_FREE
     char *certificate_pem = NULL;
     uint8_t node_id[IDENT_BYTES];
-    int64_t lifetime_ms = spec && spec->has_node_cert_expiry_ns && spec->node_cert_expiry_ns > 0
-                              ? spec->node_cert_expiry_ns / 1000000
-                              : LIFETIME_DEFAULT_MS;
+    struct ca_signer signer;
 
     arena_init(&a);
-    if (!root || !root->has_certificate_pem || !root->has_key_pem)
-        return err_set(e, ERR_UNAVAILABLE, "this cluster has no signing key");
     if (!ident_parse(identity->node_id, node_id))
         return err_set(e, ERR_INVALID, "malformed node id");
-    char *key_pem = arena_strndup(&a, (const char *)root->key_pem.data, root->key_pem.len);
-    int rc = ca_issue(arena_strndup(&a, (const char *)root->certificate_pem.data, root->certificate_pem.len),
-                      key_pem, request->csr_der.data, request->csr_der.len, identity,
-                      clock_wall_ms(serve_config(s)->clock), lifetime_ms, &certificate_pem, e);
-    mem_wipe(key_pem, strlen(key_pem));
+    int rc = ca_signer(cluster->root_ca, &a, &signer, e);
+    if (rc < 0)
+        return rc;
+    rc = ca_issue(signer.root_pem, signer.key_pem, request->csr_der.data, request->csr_der.len, identity,
+                  clock_wall_ms(serve_config(s)->clock), ca_lifetime_ms(spec), &certificate_pem, e);
+    ca_signer_wipe(&signer);
     return rc < 0 ? rc
-                  : pack_reply(s, certificate_pem, root, cluster, node_id,
+                  : pack_reply(s, arena_printf(&a, "%s%s", certificate_pem, signer.chain_pem), signer.trust_pem,
+                               cluster, node_id,
                                identity->role == RPC_ROLE_MANAGER ? NODE_ROLE__MANAGER : NODE_ROLE__WORKER, ret,
                                ret_size);
 }

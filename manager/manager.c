@@ -570,7 +570,6 @@ static void on_finished(void *ctx)
 
 void manager_info(const struct manager *m, struct jwrite *j)
 {
-    const void *authority = NULL;
     AUTO_ARENA struct arena a;
     struct packed p;
 
@@ -578,16 +577,30 @@ void manager_info(const struct manager *m, struct jwrite *j)
     if (!m->ready || !m->info)
         return;
     jwrite_uint(j, "Nodes", m->info->nodes);
-    jwrite_uint(j, "Managers", m->info->managers);
-    for (size_t at = 0; pack_next(&m->info->cluster, &at, &p);) {
-        if (p.kind == PACK_AUTHORITY) {
-            authority = p.data;
-            continue;
-        }
-        jwrite_object(j, "Cluster");
-        show_cluster(j, &p, arena_unpack(&a, &cluster__descriptor, p.data, p.size), authority);
+    jwrite_uint(j, "Managers", m->info->manager_count);
+    jwrite_array(j, "RemoteManagers");
+    for (size_t i = 0; i < m->info->manager_count; i++) {
+        jwrite_object(j, NULL);
+        jwrite_string(j, "NodeID", m->info->managers[i].node_id);
+        jwrite_string(j, "Addr", m->info->managers[i].address);
         jwrite_end(j);
     }
+    jwrite_end(j);
+    for (size_t at = 0; pack_next(&m->info->cluster, &at, &p);) {
+        jwrite_object(j, "Cluster");
+        show_cluster(j, &p, arena_unpack(&a, &cluster__descriptor, p.data, p.size));
+        jwrite_end(j);
+    }
+}
+
+void manager_warnings(const struct manager *m, struct jwrite *j)
+{
+    if (m->ready && m->info && m->info->manager_count == 2)
+        jwrite_string(j, NULL,
+                      "WARNING: Running Swarm in a two-manager configuration. This configuration provides no fault "
+                      "tolerance, and poses a high risk to lose control over the cluster. Refer to "
+                      "https://docs.docker.com/engine/swarm/admin_guide/ to configure the Swarm for "
+                      "fault-tolerance.");
 }
 
 int manager_port(const struct manager *m)

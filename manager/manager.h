@@ -33,6 +33,7 @@ struct manager_event {              /* for GET /events, of scope "swarm" */
 /* What is fixed for users and short for tests; 0: as it is for users. */
 struct manager_tuning {
     unsigned registrations_per_second, registrations_per_node; /* of agents (manager/dispatcher/admission.h) */
+    uint64_t snapshot_bytes;                                   /* least log between snapshots; 64 MiB */
     int64_t orphan_ms; /* a node is down for so long before its tasks are given up; 24 hours */
 };
 
@@ -138,8 +139,11 @@ void manager_drop(struct manager_request *r); /* the client is gone: no further 
 
 /* --- facts for /info, from what the manager sent last ------------------------------------------------ */
 
-/* Write the members "Nodes", "Managers" and "Cluster" of /info's "Swarm" object. Nothing before on_ready. */
+/* Write the members "Nodes", "Managers", "RemoteManagers" and "Cluster" of /info's "Swarm" object. Nothing before
+ * on_ready. */
 void manager_info(const struct manager *m, struct jwrite *j);
+/* Write texts for /info's array "Warnings": that two managers are worse than one. */
+void manager_warnings(const struct manager *m, struct jwrite *j);
 
 /* --- founding a cluster ---------------------------------------------------------------------------- */
 

@@ -5,8 +5,9 @@
  * Raft's configuration, a transfer, or the write that takes a number out of a row; its end begins the next turn.
  *
  * What fails is held back, alone, for 100 ms, then twice as long, at most 5 s. While something waits that nothing
- * tells us of (a member's silence, its catching up), the leader looks again every 50 ms; in a quiet cluster there
- * is no timer. A new leader starts with an empty memory: all that matters is in rows and configuration. */
+ * tells us of (a member's silence, its catching up), the leader looks again every 50 ms, and once a second whether
+ * the others still answer; alone it has no timer. A new leader starts with an empty memory: all that matters is in
+ * rows and configuration. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,7 +22,9 @@
 #define MEMBERS_MOST  64
 #define LEVEL_ENTRIES 64
 #define REACHABLE_MS  2000
+#define PROMPT_MS     500 /* who is to carry a change of votes answered within */
 #define LOOK_MS       50
+#define WATCH_MS      1000 /* whether the others answer, which is news */
 #define SAY_MS        2000
 #define HELD_MS       100
 #define HELD_MOST_MS  5000
@@ -43,7 +46,8 @@ struct membership {
     struct managers *managers;
     struct map64 rows; /* struct membership_row by number of the node */
     uint64_t fed;      /* index up to which node rows are known */
-    bool following;    /* they were all read */
+    uint64_t generation;
+    bool following; /* they were all read */
     struct control_write write;
     struct membership_step step; /* under way, or the last one */
     bool under_way;
@@ -64,16 +68,23 @@ static int64_t now_ms(const struct membership *m)
 static void learn(struct membership *m, uint64_t number, const Node *node)
 {
     if (!node || !node->manager) {
-        free(map64_remove(&m->rows, number));
+        struct membership_row *gone = map64_remove(&m->rows, number);
+
+        m->generation += gone != NULL;
+        free(gone);
         return;
     }
     struct membership_row *row = mem_alloc(sizeof(*row));
     *row = (struct membership_row){.number = number,
                                    .raft_id = node->manager->raft_id,
                                    .wished = node->spec && node->spec->role == NODE_ROLE__MANAGER};
+    memcpy(row->node_id, node->id.data, MIN(node->id.len, sizeof(row->node_id)));
     (void)snprintf(row->address, sizeof(row->address), "%s", /* checked when it was announced */
                    node->manager->address ? node->manager->address : "");
-    free(map64_put(&m->rows, number, row));
+    struct membership_row *before = map64_put(&m->rows, number, row);
+    m->generation += !before || before->raft_id != row->raft_id || before->wished != row->wished ||
+                     strcmp(before->address, row->address) != 0;
+    free(before);
 }
 
 static void on_fed(void *ctx, uint64_t index, const struct object *object)
@@ -101,6 +112,7 @@ static void read_all(struct membership *m, struct store *s)
 
     arena_init(&a);
     forget_rows(m);
+    m->generation++;
     for (uint64_t number = 0; (number = view_next(v, KIND_NODE, number)); arena_reset(&a))
         if (view_get(v, KIND_NODE, number, &a, &object) == 0)
             learn(m, number, (const Node *)object.message);
@@ -346,10 +358,9 @@ static int64_t reachable_ms_of(const struct membership *m)
     return m->config.reachable_ms ? m->config.reachable_ms : REACHABLE_MS;
 }
 
-static void gather(struct membership *m, struct facts *f)
+static void gather(struct membership *m, int64_t reachable_ms, struct facts *f)
 {
     struct replica *r = control_replica(m->config.control);
-    int64_t reachable_ms = reachable_ms_of(m);
     struct replica_member members[MEMBERS_MOST];
     const struct membership_row *row;
     uint64_t last = replica_last_index(r);
@@ -417,13 +428,15 @@ int64_t membership_turn(struct membership *m)
             force(m);
         return LOOK_MS;
     }
-    gather(m, &f);
+    gather(m, MIN(reachable_ms_of(m), PROMPT_MS), &f);
     m->step = membership_plan(&f.in);
     say(m);
     if (m->step.verb > MEMBERSHIP_WAIT)
         act(m);
     m->step.address = NULL; /* it was ours */
-    return m->step.verb == MEMBERSHIP_WAIT || anything_held(m) ? LOOK_MS : -1;
+    if (m->step.verb == MEMBERSHIP_WAIT || anything_held(m))
+        return LOOK_MS;
+    return f.in.member_count > 1 ? WATCH_MS : -1;
 }
 
 /* --- questions ------------------------------------------------------------------------------------------------ */
@@ -438,6 +451,27 @@ char *const *membership_managers(struct membership *m, size_t *ret_count)
 {
     managers_follow(m->managers);
     return managers_addresses(m->managers, ret_count);
+}
+
+static int by_raft_id(const void *a, const void *b)
+{
+    uint64_t x = ((const struct membership_row *)a)->raft_id, y = ((const struct membership_row *)b)->raft_id;
+
+    return x < y ? -1 : x > y;
+}
+
+size_t membership_rows(struct membership *m, struct membership_row *ret, size_t max, uint64_t *ret_generation)
+{
+    const struct membership_row *row;
+    size_t count = 0;
+
+    follow(m);
+    for (size_t at = 0; (row = map64_next(&m->rows, &at)) && count < max;)
+        ret[count++] = *row;
+    qsort(ret, count, sizeof(*ret), by_raft_id);
+    if (ret_generation)
+        *ret_generation = m->generation;
+    return count;
 }
 
 bool membership_has(struct membership *m, uint64_t raft_id, bool *ret_voter)
@@ -507,7 +541,7 @@ int membership_check_demotion(struct membership *m, struct plan *p, uint64_t num
     bool has_vote = false;
     struct facts f;
 
-    gather(m, &f);
+    gather(m, reachable_ms_of(m), &f);
     for (size_t i = 0; i < f.in.member_count; i++) {
         const struct index_node *node = node_of(p->index, f.members[i].id);
 

@@ -42,6 +42,10 @@ const char *membership_leader(struct membership *m);
 /* All managers' addresses; borrowed until the loop turns. */
 char *const *membership_managers(struct membership *m, size_t *ret_count);
 
+/* The nodes that have a number, in the order in which they became managers; at most max. *ret_generation (may be
+ * NULL) is another after each change of them. */
+size_t membership_rows(struct membership *m, struct membership_row *ret, size_t max, uint64_t *ret_generation);
+
 /* Whether that number is in Raft's configuration here, or is being added. */
 bool membership_has(struct membership *m, uint64_t raft_id, bool *ret_voter);
 

@@ -11,6 +11,7 @@
 struct membership_row { /* a node with a number in the group */
     uint64_t number;    /* of the node's object */
     uint64_t raft_id;
+    uint8_t node_id[16];
     char address[MEMBERSHIP_ADDRESS_MAX];
     bool wished; /* its spec's role is manager */
     bool held;   /* something failed with it a moment ago: not now */

@@ -6,6 +6,9 @@
  * The feed tells objects as they are afterwards. What they were before is remembered: id, name, and the states that
  * Docker shows in an update's attributes; of a service only which spec it had, since specs are stored once per
  * version and the one before is kept. What cannot be told any more (a spec that was reaped meanwhile) is left out.
+ *
+ * Who leads is known at every manager; which of the others answer, at the leader alone, and so only there it is
+ * news.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +29,8 @@ struct known { /* an object as it was told last */
     NodeState state; /* node */
     NodeAvailability availability;
     NodeRole role;
+    bool is_manager, is_leader; /* a node that is one of the managers */
+    enum membership_reach reach;
 };
 
 static const struct {
@@ -33,8 +38,12 @@ static const struct {
     const char *type;
 } tables[] = {{KIND_NETWORK, "network"}, {KIND_NODE, "node"}, {KIND_SERVICE, "service"}};
 
+#define NODES         1 /* in tables */
+#define MANAGERS_MOST 64
+
 struct news {
     struct control *control;
+    struct membership *membership;
     struct map64 known[ARRAY_SIZE(tables)]; /* struct known by number */
     bool following;
     size_t fill_table; /* while filling: where it is */
@@ -210,23 +219,74 @@ static struct news_batch *batch_of(struct news *n)
     return n->batch;
 }
 
-static void tell(struct news *n, size_t table, uint64_t number, const struct known *before,
-                 const struct known *after)
+static struct manager_event *event_new(struct news *n, size_t table, const char *action, const struct known *which)
 {
     struct news_batch *b = batch_of(n);
     struct manager_event *ev = ARENA_NEW(&b->arena, struct manager_event);
-    const struct known *which = after ? after : before;
 
     ev->type = tables[table].type;
-    ev->action = !before ? "create" : after ? "update" : "remove";
+    ev->action = action;
     ev->id = arena_strdup(&b->arena, which->id);
     attribute(ev, &b->arena, "name", which->name);
-    if (before && after && tables[table].kind == KIND_SERVICE)
-        service_changes(n, number, before, after, ev, &b->arena);
-    if (before && after && tables[table].kind == KIND_NODE)
-        node_changes(before, after, ev, &b->arena);
     b->events = arena_append(&b->arena, b->events, b->count, sizeof(struct manager_event *));
     b->events[b->count++] = ev;
+    return ev;
+}
+
+static void tell(struct news *n, size_t table, uint64_t number, const struct known *before,
+                 const struct known *after)
+{
+    const char *action = !before ? "create" : after ? "update" : "remove";
+    struct manager_event *ev = event_new(n, table, action, after ? after : before);
+
+    if (before && after && tables[table].kind == KIND_SERVICE)
+        service_changes(n, number, before, after, ev, &n->batch->arena);
+    if (before && after && tables[table].kind == KIND_NODE)
+        node_changes(before, after, ev, &n->batch->arena);
+}
+
+/* --- the managers ------------------------------------------------------------------------------------------ */
+
+static const char *reach_name(enum membership_reach reach)
+{
+    return reach == MEMBERSHIP_REACHABLE ? "reachable" : "unreachable";
+}
+
+/* What was known of a manager and what is; a new one's first facts, and what is not known, are no news. */
+static void look_at_manager(struct news *n, uint64_t raft_id, struct known *k)
+{
+    struct membership_facts facts = {.reach = MEMBERSHIP_UNKNOWN};
+    bool is_manager = membership_describe(n->membership, raft_id, &facts);
+
+    if (facts.reach == MEMBERSHIP_UNKNOWN)
+        facts.reach = k->reach;
+    bool leads = is_manager && k->is_manager && facts.is_leader != k->is_leader;
+    bool heard = is_manager && k->is_manager && k->reach != MEMBERSHIP_UNKNOWN && facts.reach != k->reach;
+    if (n->following && (leads || heard)) {
+        struct manager_event *ev = event_new(n, NODES, "update", k);
+        struct arena *a = &n->batch->arena;
+
+        if (leads)
+            CHANGE(ev, a, "leader", k->is_leader ? "true" : "false", facts.is_leader ? "true" : "false");
+        if (heard)
+            CHANGE(ev, a, "reachability", reach_name(k->reach), reach_name(facts.reach));
+    }
+    k->is_manager = is_manager;
+    k->is_leader = facts.is_leader;
+    k->reach = facts.reach;
+}
+
+static void look_at_managers(struct news *n)
+{
+    struct membership_row rows[MANAGERS_MOST];
+    size_t count = membership_rows(n->membership, rows, MANAGERS_MOST, NULL);
+
+    for (size_t i = 0; i < count; i++) {
+        struct known *k = map64_get(&n->known[NODES], rows[i].number);
+
+        if (k)
+            look_at_manager(n, rows[i].raft_id, k);
+    }
 }
 
 void news_batch_free(struct news_batch *b)
@@ -251,6 +311,11 @@ static void on_fed(void *ctx, uint64_t index, const struct object *object)
     struct map64 *known = &n->known[table];
     struct known *after = object->message ? known_of(object) : NULL;
     struct known *before = after ? map64_put(known, object->number, after) : map64_remove(known, object->number);
+    if (before && after) {
+        after->is_manager = before->is_manager; /* these are no part of the object */
+        after->is_leader = before->is_leader;
+        after->reach = before->reach;
+    }
     if (n->following && (before || after))
         tell(n, table, object->number, before, after);
     known_free(before);
@@ -311,26 +376,28 @@ int64_t news_turn(struct news *n, struct news_batch **ret_batch)
 {
     bool done = true;
 
-    *ret_batch = NULL;
-    if (n->following && n->fed == store_applied(control_store(n->control)))
-        return -1;
-    n->view = view_begin(control_store(n->control));
-    if (!n->following)
-        done = fill(n);
-    if (done)
-        follow(n);
-    view_end(n->view);
-    n->view = NULL;
+    if (!n->following || n->fed != store_applied(control_store(n->control))) {
+        n->view = view_begin(control_store(n->control));
+        if (!n->following)
+            done = fill(n);
+        if (done)
+            follow(n);
+        view_end(n->view);
+        n->view = NULL;
+    }
+    if (n->following)
+        look_at_managers(n);
     *ret_batch = n->batch;
     n->batch = NULL;
     return n->following ? -1 : 0;
 }
 
-struct news *news_new(struct control *control)
+struct news *news_new(struct control *control, struct membership *membership)
 {
     struct news *n = mem_alloc(sizeof(*n));
 
     n->control = control;
+    n->membership = membership;
     begin_filling(n);
     return n;
 }

@@ -10,6 +10,7 @@
 
 #include "manager/control.h"
 #include "manager/manager.h"
+#include "manager/membership.h"
 #include "proto/base/arena.h"
 
 struct news_batch { /* owned by whoever has it */
@@ -20,12 +21,12 @@ struct news_batch { /* owned by whoever has it */
 
 struct news;
 
-struct news *news_new(struct control *control); /* borrowed */
-void news_free(struct news *n);                 /* NULL is fine */
+struct news *news_new(struct control *control, struct membership *membership); /* borrowed */
+void news_free(struct news *n);                                                /* NULL is fine */
 
-/* What was applied since the last turn; *ret_batch NULL: nothing that matters. As control_turn it returns when the
- * next turn is due: 0: at once, -1: when something was applied. Not calling it costs nothing: the feed keeps what
- * comes, and what falls out of the feed is news to nobody. */
+/* What was applied since the last turn, and who leads and is heard from now; *ret_batch NULL: nothing that matters.
+ * As control_turn it returns when the next turn is due: 0: at once, -1: when something was applied. Not calling it
+ * costs nothing: the feed keeps what comes, and what falls out of the feed is news to nobody. */
 int64_t news_turn(struct news *n, struct news_batch **ret_batch);
 
 void news_batch_free(struct news_batch *b); /* NULL is fine */

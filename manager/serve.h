@@ -53,7 +53,7 @@ int issue_own(struct serve *s, const char *node_id, const void *request_der, siz
 /* announce.c: managers that say where they are, and those that leave */
 void announce_on_open(struct serve *s, struct rpc_stream *stream, const struct rpc_identity *peer,
                       const void *message, size_t size);
-/* Something was applied, or leadership came or went: answer those that left. */
+/* Answer those that may go now: call after each turn of the membership. */
 void announce_follow(struct serve *s);
 struct list *serve_leaving(struct serve *s); /* announce.c's */
 

@@ -24,6 +24,7 @@
 #include "manager/raft/env.h"
 #include "manager/raft/links.h"
 #include "manager/raft/member.h"
+#include "manager/rotation.h"
 #include "manager/serve.h"
 #include "manager/thread.h"
 #include "proto/base/file.h"
@@ -56,6 +57,7 @@ struct thread {
     struct dispatcher *dispatcher;
     struct forward *forward;
     struct membership *membership;
+    struct rotation *rotation;
     struct asks *asks;
     struct relay *relay;
     struct serve *serve;
@@ -67,8 +69,8 @@ struct thread {
     bool handed_over;    /* and that is done, or failed */
     int64_t leave_by_ms; /* wait no longer */
     bool closing;
-    struct { /* what the node was told last */
-        uint64_t nodes, managers, version;
+    struct {                               /* what the node was told last */
+        uint64_t nodes, managers, version; /* managers: generation of membership_rows */
     } told;
     bool info_under_way;
     struct news *news; /* NULL until it is ready */
@@ -127,19 +129,25 @@ static uint64_t cluster_version(struct view *v)
 /* Send what changed, one at a time: however often it does, one is on the way. */
 static void tell_info(struct thread *t)
 {
-    struct replica_member members[64];
+    struct membership_row rows[THREAD_MANAGERS_MOST];
     struct view *v;
+    uint64_t managers;
 
     if (t->info_under_way)
         return;
+    size_t count = membership_rows(t->membership, rows, ARRAY_SIZE(rows), &managers);
     v = view_begin(t->store);
     uint64_t version = cluster_version(v), nodes = store_count(t->store, KIND_NODE);
-    uint64_t managers = replica_members(control_replica(t->control), members, ARRAY_SIZE(members));
     if (version && (version != t->told.version || nodes != t->told.nodes || managers != t->told.managers)) {
         struct thread_info *info = mem_alloc(sizeof(*info));
 
         info->nodes = t->told.nodes = nodes;
-        info->managers = t->told.managers = managers;
+        info->manager_count = count;
+        for (size_t i = 0; i < count; i++) {
+            ident_format(rows[i].node_id, info->managers[i].node_id);
+            memcpy(info->managers[i].address, rows[i].address, sizeof(rows[i].address));
+        }
+        t->told.managers = managers;
         t->told.version = version;
         info->version = version;
         info->is_locking = authority_lock_key(v, info->lock_key);
@@ -205,7 +213,7 @@ static void look_ready(struct thread *t)
     t->ready = true;
     serve_ready(t->serve);
     forget_founding(t);
-    t->news = news_new(t->control);
+    t->news = news_new(t->control, t->membership);
     tell_info(t);
     t->events.on_ready(t->events.ctx, serve_port(t->serve));
 }
@@ -244,9 +252,11 @@ static void on_turn(uv_idle_t *idle)
     consider(&next_ms, dispatcher_turn(t->dispatcher));
     consider(&next_ms, asks_turn(t->asks));
     consider(&next_ms, membership_turn(t->membership));
+    consider(&next_ms, rotation_turn(t->rotation));
     if (t->stopped)
         return;
     look_ready(t);
+    announce_follow(t->serve);
     if (t->applied && t->ready) {
         t->applied = false;
         serve_follow(t->serve);
@@ -283,6 +293,12 @@ static void on_leads(struct control_watch *w, bool leads)
 {
     log_info(leads ? "this manager leads" : "this manager does not lead any more", "%s", "");
     on_applied(w, 0);
+}
+
+/* A follower that lacks nothing hears of no more than this. */
+static void on_leader(struct control_watch *w)
+{
+    wake(container_of(w, struct thread, watch));
 }
 
 /* --- mail ------------------------------------------------------------------------------------------------ */
@@ -372,6 +388,7 @@ static int open_control(struct thread *t, struct err *e)
                     .epoch = t->config.epoch,
                     .election_ms = t->config.election_ms,
                     .heartbeat_ms = t->config.heartbeat_ms,
+                    .snapshot_bytes = t->config.tuning.snapshot_bytes,
                     .env = t->env},
         .clock = clock_real(),
         .entropy = entropy_real(),
@@ -397,6 +414,11 @@ static int open_control(struct thread *t, struct err *e)
     return rc;
 }
 
+static const char *leader_address(void *ctx)
+{
+    return membership_leader(((struct thread *)ctx)->membership);
+}
+
 static int open_rest(struct thread *t, struct err *e)
 {
     struct dispatcher_config dispatcher = {
@@ -411,6 +433,7 @@ static int open_rest(struct thread *t, struct err *e)
 
     t->watch.on_applied = on_applied;
     t->watch.on_leads = on_leads;
+    t->watch.on_leader = on_leader;
     control_watch(t->control, &t->watch);
     t->dispatcher = dispatcher_new(&dispatcher);
     struct forward_config forward = {.loop = &t->loop, .tls = t->tls, .cluster_id = t->config.cluster_id};
@@ -425,6 +448,7 @@ static int open_rest(struct thread *t, struct err *e)
                                            .ctx = t,
                                            .wake = wake};
     t->membership = membership_new(&membership);
+    t->rotation = rotation_new(&(struct rotation_config){.control = t->control, .ctx = t, .wake = wake});
     struct asks_config asks = {.control = t->control,
                                .dispatcher = t->dispatcher,
                                .forward = t->forward,
@@ -433,6 +457,7 @@ static int open_rest(struct thread *t, struct err *e)
                                .entropy = entropy_real(),
                                .node_id = t->config.node_id,
                                .ctx = t,
+                               .leader = leader_address,
                                .wake = wake,
                                .on_page = on_asks_page,
                                .on_dropped = on_asks_dropped};
@@ -531,6 +556,7 @@ static void on_control_closed(void *ctx)
 
     dispatcher_free(t->dispatcher);
     membership_free(t->membership);
+    rotation_free(t->rotation);
     asks_free(t->asks);
     serve_free(t->serve);
     news_free(t->news);
@@ -578,6 +604,9 @@ static void on_handed_over(void *ctx, const struct err *e)
 
     if (e->code)
         log_warn("the leadership was not handed over", "error=\"%s\"", e->text);
+    else
+        log_info("the leadership was handed over before stopping", "manager=%llu",
+                 (unsigned long long)t->config.raft_id);
     t->handed_over = true;
     t->leave_by_ms = MIN(t->leave_by_ms, clock_mono_ms(clock_real()) + ELECTED_MS);
     wake(t);
@@ -607,7 +636,8 @@ static bool hand_over(struct thread *t)
     bool others = false;
 
     for (size_t i = 0; i < count; i++)
-        others |= members[i].voter && members[i].id != t->config.raft_id;
+        others |= members[i].voter && members[i].id != t->config.raft_id && members[i].heard_ms >= 0 &&
+                  members[i].heard_ms < LEAVE_MS;
     if (!others || replica_state(r) != REPLICA_LEADER || replica_transfer(r, 0, on_handed_over, t, NULL) < 0)
         return false;
     t->leaving = true;

@@ -7,15 +7,24 @@
 
 #include "manager/api/ask.h"
 #include "manager/manager.h"
+#include "manager/membership_plan.h"
 #include "manager/relay.h"
+#include "proto/base/ident.h"
 
 struct thread;
 struct tls;
 struct news_batch;
 
+#define THREAD_MANAGERS_MOST 64
+
 struct thread_info { /* what the node shows of the cluster without asking; owned by whoever has it */
-    uint64_t nodes, managers;
-    struct buf cluster; /* PACK_AUTHORITY and the cluster's object without secrets (pack.h) */
+    uint64_t nodes;
+    struct thread_manager { /* in the order in which they became managers */
+        char node_id[IDENT_TEXT + 1];
+        char address[MEMBERSHIP_ADDRESS_MAX];
+    } managers[THREAD_MANAGERS_MOST];
+    size_t manager_count;
+    struct buf cluster; /* the cluster's object without secrets (pack.h) */
     uint64_t version;   /* of the cluster's object */
     bool is_locking;    /* autolock is on */
     uint8_t lock_key[MANAGER_LOCK_KEY];

@@ -3,7 +3,7 @@
 #
 # usage: tests/run.sh BUILD unit|sim|integration|hygiene|chaos...
 # Every test program prints lines "ok NAME", "not ok NAME" or "skip NAME: reason" (cmocka's are TAP); what it prints besides is shown only when
-# something failed. ONLY=text runs the programs whose name contains it. SEEDS and SEED go to the simulations. JOBS programs run at once (as many as
+# something failed, and lines "# ..." when FIGURES is set. ONLY=text runs the programs whose name contains it. SEEDS and SEED go to the simulations. JOBS programs run at once (as many as
 # processors, at most 4), but those that must have the machine to themselves. One that does not end in time is killed and has failed. SHOAL_SLOW=n
 # gives all of them n times as long.
 set -u
@@ -40,7 +40,7 @@ execute() { # RESULT NAME SECONDS COMMAND...: run a test program and count its l
     {
         printf '%-44s %4d passed%s%s  %ds\n' "$name" "$ok" "$([[ $bad -eq 0 ]] || echo ", $bad FAILED")" \
             "$([[ $skip -eq 0 ]] || echo ", $skip skipped")" $((SECONDS - started))
-        grep -E '^skip ' "$out" | sed 's/^/    /'
+        grep -E "^skip ${FIGURES:+|^# }" "$out" | sed 's/^/    /'
         [[ $bad -eq 0 ]] || { echo "---- $name"; grep -nE '^not ok ' "$out" | grep -v '# SKIP' | head -n 20; echo "--"; tail -n 120 "$out"; echo "----"; }
     } >"$result.shown"
     echo "$ok $bad $skip $((SECONDS - started)) $name" >"$result"
@@ -100,10 +100,13 @@ unit() {
     unset CMOCKA_MESSAGE_OUTPUT
 }
 
-sim() {
-    local t
+sim() { # SEEDS worlds, from SEED on; by default few
+    local t few seeds
     for t in "$build"/tests/simulation/*_sim; do
-        [[ -x $t ]] && start "${t#"$build"/}" $((120 + ${SEEDS:-40})) "$t" "${SEEDS:-40}" ${SEED:+"$SEED"}
+        few=40
+        [[ $t != */manager_sim ]] || few=12 # each takes half a second
+        seeds=${SEEDS:-$few}
+        [[ -x $t ]] && start "${t#"$build"/}" $((120 + 4 * seeds)) "$t" "$seeds" ${SEED:+"$SEED"}
     done
     end_suite
 }
@@ -123,7 +126,7 @@ hygiene() { # the long form
 
 chaos() { # the long form: MINUTES of faults, SEED
     local seconds=$((${MINUTES:-10} * 60))
-    start tests/integration/chaos_test $((seconds * 6 + 1200)) env CHAOS_SECONDS=$seconds CHAOS_ROUND=20 bash tests/integration/chaos.sh "$build"
+    start tests/integration/chaos_test $((seconds * 6 + 1200)) env CHAOS_SECONDS=$seconds CHAOS_ROUND=20 bash tests/integration/chaos_test.sh "$build"
     end_suite
 }
 

@@ -856,6 +856,10 @@ static void networks_are_the_two_that_are_there(void **state)
     assert_int_equal(get("/networks?filters={\"name\":[\"bridge\"]}", &answer), 200);
     assert_int_equal(json_array_size(answer), 0);
     json_decref(answer);
+    assert_int_equal(get("/networks?filters={\"type\":[\"custom\"]}", &answer), 200);
+    assert_int_equal(json_array_size(answer), 0);
+    json_decref(answer);
+    refuses(400, "invalid filter 'type=foo'", get("/networks?filters={\"type\":[\"foo\"]}", &answer), &answer);
     refuses(404, "network bridge not found", get("/networks/bridge", &answer), &answer);
     refuses(403, "pre-defined network", web_ask(&web, "DELETE", "/networks/none", NULL, &answer), &answer);
     refuses(501, "creating a network is not implemented", post("/networks/create", "{\"Name\":\"x\"}", &answer),
@@ -1007,17 +1011,26 @@ static void images_are_listed_and_shown(void **state)
 
 static void what_is_not_done_says_so_with_501(void **state)
 {
-    static const char *const posts[] = {"/containers/x/exec", "/containers/x/update", "/commit", "/build", "/auth",
-                                        "/images/x/push",     "/exec/x/start"};
-    static const char *const gets[] = {"/containers/x/top",    "/containers/x/stats",   "/containers/x/changes",
-                                       "/containers/x/export", "/containers/x/archive", "/images/search",
-                                       "/images/x/get",        "/exec/x/json"};
+    static const char *const posts[] = {"/commit", "/build", "/auth", "/images/x/push", "/exec/x/start"};
+    static const char *const gets[] = {"/images/search", "/images/x/get", "/exec/x/json"};
+    static const char *const of_container[] = {"exec",     "update",  "!top",    "!stats",
+                                               "!changes", "!export", "!archive"};
     json_t *answer;
 
+    a_running("c1");
     for (size_t i = 0; i < ARRAY_SIZE(posts); i++)
         refuses(501, "is not implemented in shoal", post(posts[i], NULL, &answer), &answer);
     for (size_t i = 0; i < ARRAY_SIZE(gets); i++)
         refuses(501, "is not implemented in shoal", get(gets[i], &answer), &answer);
+    for (size_t i = 0; i < ARRAY_SIZE(of_container); i++) {
+        bool is_get = *of_container[i] == '!';
+        const char *there = arena_printf(&arena, "/containers/c1/%s", of_container[i] + is_get);
+        const char *gone = arena_printf(&arena, "/containers/c2/%s", of_container[i] + is_get);
+
+        refuses(501, "is not implemented in shoal", is_get ? get(there, &answer) : post(there, NULL, &answer),
+                &answer);
+        refuses(404, "No such container: c2", is_get ? get(gone, &answer) : post(gone, NULL, &answer), &answer);
+    }
 }
 
 static void closing_engine_lets_go_of_its_clients(void **state)

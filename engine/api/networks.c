@@ -103,6 +103,16 @@ static bool is_selected(const struct engine *en, const struct filters *f, const 
            filters_labels(f, "label", no_label, NULL);
 }
 
+static int check_types(const struct filters *filters, struct err *e)
+{
+    const struct filter *f = filters_get(filters, "type");
+
+    for (size_t i = 0; f && i < f->count; i++)
+        if (strcmp(f->values[i], "builtin") != 0 && strcmp(f->values[i], "custom") != 0)
+            return filter_invalid("type", f->values[i], e);
+    return 0;
+}
+
 static void list(struct api_call *c)
 {
     static const char *const known[] = {"dangling", "driver", "id", "label", "name", "scope", "type", NULL};
@@ -114,7 +124,7 @@ static void list(struct api_call *c)
 
     if (!api_filters(c, known, &f))
         return;
-    if (filters_bool(&f, "dangling", &dangling, &e) < 0) {
+    if (filters_bool(&f, "dangling", &dangling, &e) < 0 || check_types(&f, &e) < 0) {
         api_error(c, &e);
         return;
     }

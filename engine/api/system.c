@@ -299,7 +299,10 @@ static void info(struct api_call *c)
     jwrite_end(&j);
     show_list(&j, "DefaultAddressPools", NULL, 0);
     show_list(&j, "CDISpecDirs", NULL, 0);
-    show_list(&j, "Warnings", NULL, 0);
+    jwrite_array(&j, "Warnings");
+    if (en->config.swarm_warnings)
+        en->config.swarm_warnings(en->config.ctx, &j);
+    jwrite_end(&j);
     jwrite_end(&j);
     api_json(c, 200, &body);
 }

@@ -53,9 +53,10 @@ struct load {
     int state;
     struct image_job *job; /* the caller; NULL once told the end */
     bool quiet;
-    struct child *spool; /* NULL once it has ended */
-    bool spool_done;     /* it told so */
-    char *draft;         /* owned: directory for members below tmp */
+    struct child *spool;   /* NULL once it has ended */
+    bool spool_done;       /* it told so */
+    bool is_fed, is_empty; /* something came; the upload ended without */
+    char *draft;           /* owned: directory for members below tmp */
     int draft_fd;
     struct archive archive;
     struct load_layer *layers;
@@ -117,10 +118,15 @@ static void load_end(struct load *l, const struct err *e, const char *image_id)
     load_free(l);
 }
 
+/* Of nothing the job says that it is damaged; but that is the client's mistake. */
 static void load_fail(struct load *l, const struct err *why)
 {
+    struct err e = *why;
+
+    if (l->is_empty)
+        err_set(&e, ERR_INVALID, "an archive is expected, and nothing came");
     if (l->state != LOAD_END)
-        load_end(l, why, NULL);
+        load_end(l, &e, NULL);
 }
 
 static void say(struct load *l, const struct buf *line)
@@ -470,6 +476,8 @@ static void on_spool_writable(void *ctx)
 
 bool load_feed(struct load *l, const void *data, size_t size)
 {
+    l->is_fed |= size != 0;
+    l->is_empty |= size == 0 && !l->is_fed;
     return l->spool && l->state == LOAD_SPOOL ? child_feed(l->spool, data, size) : true;
 }
 

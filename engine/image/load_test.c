@@ -616,7 +616,7 @@ static const struct {
     ROW(old_archive_without_manifest, "neither manifest.json nor"),
     {.name = "cut in the middle", .build = good_again, .refused = "damaged", .cut = 3000},
     {.name = "cut before manifest.json", .build = good_again, .refused = "neither manifest.json nor", .cut = 2048},
-    {.name = "empty", .build = good_again, .refused = "damaged", .cut = SIZE_MAX},
+    {.name = "empty", .build = good_again, .refused = "nothing came", .cut = SIZE_MAX},
 };
 
 static void hostile_archives_are_refused_and_leave_nothing(void **state)
@@ -797,7 +797,7 @@ static void bad_imports_are_refused_and_leave_nothing(void **state)
         {&good, "web:1", bad_change, "RUN is not a valid change command"},
         {&cut, "web:1", NULL, "it was cut off"},
         {&hostile, "web:1", NULL, "leads upwards"},
-        {&none, "web:1", NULL, "damaged"},
+        {&none, "web:1", NULL, "nothing came"},
         {&text, "web:1", NULL, "damaged"},
     };
 

@@ -271,6 +271,8 @@ static void on_write_done(struct control_write *write, const struct err *e, uint
         ask_reply(k, status);
 }
 
+static void submit(struct ask_wait *w);
+
 /* --- at the leader ----------------------------------------------------------------------------------------- */
 
 static void on_forwarded_end(struct ask *k, const struct err *e, bool undecided)
@@ -284,7 +286,10 @@ static void on_forwarded_end(struct ask *k, const struct err *e, bool undecided)
     forward_drop(w->forwarded);
     w->forwarded = NULL;
     w->proposed |= w->execute && undecided;
-    be_patient(w, e);
+    if (e->code == ERR_AGAIN)
+        submit(w);
+    else
+        be_patient(w, e);
 }
 
 static void forwarded_more(struct ask *k)
@@ -331,6 +336,21 @@ static void on_forwarded_part(struct ask *k, const ForwardPart *part)
     ask_page(k);
 }
 
+/* Its address may become known, or change, after itself. */
+static void follow_leader(struct asks *a)
+{
+    const char *address = NULL;
+
+    if (!a->config.forward)
+        return;
+    if (control_leads(a->config.control)) {
+        forward_lead_here(a->config.forward);
+        return;
+    }
+    (void)control_leader(a->config.control, &address); /* NULL when there is none */
+    forward_lead(a->config.forward, address);
+}
+
 /* Another manager leads, or nobody is known to. */
 static void submit_elsewhere(struct ask_wait *w)
 {
@@ -344,6 +364,7 @@ static void submit_elsewhere(struct ask_wait *w)
         return;
     }
     err_set(&e, ERR_UNAVAILABLE, "this manager does not lead");
+    follow_leader(a);
     if (k->origin || !a->config.forward ||
         forward_send(a->config.forward, k, w->execute ? w->write.request_id : NULL, &events, &w->forwarded, &e) < 0)
         be_patient(w, &e);
@@ -411,12 +432,8 @@ static bool somebody_leads(const struct asks *a)
 static void on_leader(struct control_watch *watch)
 {
     struct asks *a = container_of(watch, struct asks, watch);
-    const char *address = NULL;
 
-    if (!control_leads(a->config.control))
-        (void)control_leader(a->config.control, &address); /* NULL when there is none */
-    if (a->config.forward)
-        forward_lead(a->config.forward, address);
+    follow_leader(a);
     if (somebody_leads(a))
         retry(a);
 }

@@ -14,6 +14,7 @@ struct asks_config {
     struct entropy *entropy;
     const char *node_id; /* of this machine; borrowed */
     void *ctx;
+    const char *(*leader)(void *ctx);             /* where it is, when another leads; NULL: as configured */
     void (*wake)(void *ctx);                      /* call asks_turn soon */
     void (*on_page)(void *ctx, struct ask *k);    /* hand it to the node */
     void (*on_dropped)(void *ctx, struct ask *k); /* it will not be touched any more */

@@ -3,7 +3,6 @@
 
 #include "manager/api/authority.h"
 #include "manager/api/pack.h"
-#include "manager/api/show.h"
 #include "proto/base/mem.h"
 
 int authority_cluster(struct view *v, struct arena *a, struct object *ret)
@@ -13,15 +12,16 @@ int authority_cluster(struct view *v, struct arena *a, struct object *ret)
     return number ? view_get(v, KIND_CLUSTER, number, a, ret) : ERR_NOT_FOUND;
 }
 
-static void pack_authority(struct buf *page, const RootCa *root, struct arena *a)
+/* What may be seen of it. */
+static RootCa public_part(const RootCa *root)
 {
-    AUTO_BUF struct buf note = {0};
+    RootCa shown = ROOT_CA__INIT;
 
-    if (!root || !root->has_certificate_pem)
-        return;
-    show_authority_make(arena_strndup(a, (const char *)root->certificate_pem.data, root->certificate_pem.len),
-                        &note);
-    pack_note(page, PACK_AUTHORITY, buf_bytes(&note), note.length);
+    shown.has_certificate_pem = root->has_certificate_pem;
+    shown.certificate_pem = root->certificate_pem;
+    shown.has_next_certificate_pem = root->has_next_certificate_pem;
+    shown.next_certificate_pem = root->next_certificate_pem;
+    return shown;
 }
 
 void authority_forget(const Cluster *cluster)
@@ -45,7 +45,14 @@ void authority_pack(struct buf *page, struct view *v)
     if (authority_cluster(v, &a, &object) < 0)
         return;
     const Cluster *cluster = (const Cluster *)object.message;
-    pack_authority(page, cluster->root_ca, &a);
+    if (cluster->root_ca) {
+        RootCa shown = public_part(cluster->root_ca);
+        size_t size = root_ca__get_packed_size(&shown);
+        uint8_t *packed = arena_alloc(&a, size);
+
+        root_ca__pack(&shown, packed);
+        pack_note(page, PACK_AUTHORITY, packed, size);
+    }
     authority_forget(cluster);
 }
 
@@ -62,15 +69,11 @@ bool authority_pack_cluster(struct buf *page, struct view *v, bool tokens)
     authority_forget(&cluster);
     cluster.has_unlock_key = false;
     if (cluster.root_ca) {
-        root.has_certificate_pem = cluster.root_ca->has_certificate_pem;
-        root.certificate_pem = cluster.root_ca->certificate_pem;
-        root.has_next_certificate_pem = cluster.root_ca->has_next_certificate_pem;
-        root.next_certificate_pem = cluster.root_ca->next_certificate_pem;
+        root = public_part(cluster.root_ca);
         root.worker_secret = tokens ? cluster.root_ca->worker_secret : NULL;
         root.manager_secret = tokens ? cluster.root_ca->manager_secret : NULL;
         cluster.root_ca = &root;
     }
-    pack_authority(page, cluster.root_ca, &a);
     size_t size = cluster__get_packed_size(&cluster);
     uint8_t *packed = arena_alloc(&a, size);
     cluster__pack(&cluster, packed);

@@ -10,10 +10,11 @@
 int authority_cluster(struct view *v, struct arena *a, struct object *ret);
 void authority_forget(const Cluster *cluster); /* wipes the keys in it */
 
-/* A PACK_AUTHORITY note for the next objects; nothing when there is no cluster yet. */
+/* A PACK_AUTHORITY note (RootCa without keys and secrets) for the next objects; nothing when there is no cluster
+ * yet. */
 void authority_pack(struct buf *page, struct view *v);
 
-/* The cluster without its keys, and without the tokens' secrets unless `tokens`: into the page, behind the note.
+/* The cluster without its keys, and without the tokens' secrets unless `tokens`: into the page.
  * False when there is no cluster yet. */
 bool authority_pack_cluster(struct buf *page, struct view *v, bool tokens);
 

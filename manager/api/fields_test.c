@@ -216,9 +216,9 @@ static const struct field swarm_fields[] = {
     {"CAConfig.NodeCertExpiry", NUMBER, "3600000000000", .bad = "3599999999999",
      .words = "certificate expiry time must be"},
     {"CAConfig.ExternalCAs", OBJECTS, "[{\"URL\":\"u\"}]", true},
-    {"CAConfig.SigningCACert", TEXT, "\"a\\nb\"", true},
-    {"CAConfig.SigningCAKey", TEXT, "\"a\\nb\"", true},
-    {"CAConfig.ForceRotate", COUNT, "1", true},
+    {"CAConfig.SigningCACert", TEXT, NULL, .bad = "\"a\\nb\"", .words = "CAConfig.SigningCAKey is missing"},
+    {"CAConfig.SigningCAKey", TEXT, NULL, .bad = "\"a\\nb\"", .words = "CAConfig.SigningCACert is missing"},
+    {"CAConfig.ForceRotate", COUNT, "1"},
     {"EncryptionConfig", OBJECT, NULL},
     {"EncryptionConfig.AutoLockManagers", FLAG, "true"},
     {"TaskDefaults", OBJECT, NULL},
@@ -434,9 +434,10 @@ static void fields_of_a_node_work_or_are_refused(void **state)
 static void refused_keys_are_not_repeated(void **state)
 {
     const char *answer =
-        cluster_expect(&c, 501, "POST", swarm_path(), "{\"CAConfig\":{\"SigningCAKey\":\"-----BEGIN\\nsecret\"}}");
+        cluster_expect(&c, 400, "POST", swarm_path(),
+                       "{\"CAConfig\":{\"SigningCACert\":\"c\",\"SigningCAKey\":\"-----BEGIN\\nsecret\"}}");
 
-    assert_non_null(strstr(answer, "CAConfig.SigningCAKey"));
+    assert_non_null(strstr(answer, "CAConfig.SigningCACert: expected exactly one certificate"));
     assert_null(strstr(answer, "secret"));
 }
 

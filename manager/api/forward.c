@@ -29,6 +29,7 @@ struct line {
     struct rpc_conn *conn;
     char *address; /* owned */
     bool opened;   /* it was connected at some time */
+    bool left;     /* because another leads */
 };
 
 struct forward {
@@ -104,8 +105,10 @@ static void close_line(struct forward *f)
     struct line *l = f->line;
 
     f->line = NULL;
-    if (l)
-        rpc_conn_close(l->conn); /* ends the streams; may come back to us */
+    if (!l)
+        return;
+    l->left = true;
+    rpc_conn_close(l->conn); /* the streams end later */
 }
 
 static int make_line(struct forward *f, struct err *e)
@@ -134,11 +137,20 @@ static int make_line(struct forward *f, struct err *e)
 
 void forward_lead(struct forward *f, const char *address)
 {
-    if (f->closing)
+    bool same = address && f->leader ? strcmp(address, f->leader) == 0 : !address && !f->leader;
+
+    if (f->closing || same)
         return;
     free(f->leader);
     f->leader = address ? mem_strdup(address) : NULL;
     if (address && f->line && strcmp(f->line->address, address) != 0)
+        close_line(f);
+}
+
+void forward_lead_here(struct forward *f)
+{
+    forward_lead(f, NULL);
+    if (!f->closing)
         close_line(f);
 }
 
@@ -156,17 +168,27 @@ static bool was_refused(const struct err *e)
     return e->code == ERR_UNSUPPORTED || e->code == ERR_DENIED || e->code == ERR_LIMIT || e->code == ERR_INVALID;
 }
 
+/* The asker drops the call meanwhile. */
+static void tell_end(struct forward_call *call)
+{
+    struct err why = call->why;
+
+    call->events.on_end(call->ask, &why, call->undecided);
+}
+
 static void on_end(void *ctx, struct rpc_stream *s, const struct err *e)
 {
     struct forward_call *call = ctx;
 
     call->stream = NULL;
     call->why = *e;
-    if (!e->code)
+    if (call->line->left)
+        err_set(&call->why, ERR_AGAIN, "another manager leads now");
+    else if (!e->code)
         err_set(&call->why, ERR_CLOSED, "the leader ended its answer");
     call->undecided = call->line->opened && !was_refused(e);
     if (!call->held)
-        call->events.on_end(call->ask, &call->why, call->undecided);
+        tell_end(call);
 }
 
 static void give_up(struct forward_call *call, const struct err *e)
@@ -290,7 +312,7 @@ void forward_more(struct forward_call *call)
     if (call->stream)
         rpc_pause(call->stream, false);
     else
-        call->events.on_end(call->ask, &call->why, call->undecided);
+        tell_end(call);
 }
 
 void forward_drop(struct forward_call *call)

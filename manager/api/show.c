@@ -3,6 +3,7 @@
 
 #include "manager/api/show.h"
 #include "manager/api/spec.h"
+#include "manager/ca/rotation.h"
 #include "proto/base/base64.h"
 #include "proto/base/ident.h"
 #include "proto/base/mem.h"
@@ -124,43 +125,69 @@ void show_network(struct ask *k, struct buf *out)
 
 /* --- the authority --------------------------------------------------------------------------------------- */
 
-struct authority { /* the texts follow, in this order */
-    uint32_t root_size, subject_size, key_size;
-};
-
-void show_authority_make(const char *root_pem, struct buf *ret)
-{
-    AUTO_BUF struct buf subject = {0};
-    AUTO_BUF struct buf key = {0};
-    struct authority head = {.root_size = (uint32_t)strlen(root_pem)};
-
-    if (cert_issuer(root_pem, &subject, &key, NULL) == 0) { /* else there is nothing to be said of it */
-        head.subject_size = (uint32_t)subject.length;
-        head.key_size = (uint32_t)key.length;
-    }
-    buf_append(ret, &head, sizeof(head));
-    buf_append(ret, root_pem, head.root_size);
-    buf_append(ret, buf_bytes(&subject), head.subject_size);
-    buf_append(ret, buf_bytes(&key), head.key_size);
-}
-
-static void show_base64(struct jwrite *j, const char *key, const char *bytes, size_t size)
+static const char *base64_of(const struct buf *bytes, struct arena *a)
 {
     AUTO_BUF struct buf text = {0};
 
-    base64_encode(&text, bytes, size);
-    jwrite_string(j, key, buf_str(&text));
+    base64_encode(&text, buf_bytes(bytes), bytes->length);
+    return arena_strdup(a, buf_str(&text));
 }
 
-void show_tls(struct jwrite *j, const void *authority)
+static void read_issuer(const char *pem, struct arena *a, struct show_issuer *ret)
 {
-    struct authority head;
-    const char *texts = (const char *)authority + sizeof(head);
+    AUTO_BUF struct buf subject = {0};
+    AUTO_BUF struct buf key = {0};
 
-    memcpy(&head, authority, sizeof(head)); /* it lies anywhere in a page */
+    *ret = (struct show_issuer){.subject = "", .key = ""};
+    if (cert_issuer(pem, &subject, &key, NULL) < 0 || cert_key_digest(pem, &ret->digest, NULL) < 0)
+        return; /* one that cannot be read: there is nothing to be said of it */
+    ret->subject = base64_of(&subject, a);
+    ret->key = base64_of(&key, a);
+}
+
+void show_authority_read(const RootCa *root, struct arena *a, struct show_authority *ret)
+{
+    *ret = (struct show_authority){0};
+    if (!root || !root->has_certificate_pem)
+        return;
+    ret->trust[0] = arena_strndup(a, (const char *)root->certificate_pem.data, root->certificate_pem.len);
+    read_issuer(ret->trust[0], a, &ret->issuers[0]);
+    ret->count = 1;
+    if (ca_rotates(root)) {
+        ret->trust[1] = ca_trust(root, a);
+        read_issuer(ca_issuer(root, a), a, &ret->issuers[1]);
+        ret->count = 2;
+    }
+    for (size_t i = 0; i < ret->count; i++)
+        ret->trust_digest[i] = cert_trust_digest(ret->trust[i]);
+}
+
+static void show_tls(struct jwrite *j, const char *trust, const struct show_issuer *issuer)
+{
     jwrite_object(j, "TLSInfo");
-    jwrite_string_n(j, "TrustRoot", texts, head.root_size);
-    show_base64(j, "CertIssuerSubject", texts + head.root_size, head.subject_size);
-    show_base64(j, "CertIssuerPublicKey", texts + head.root_size + head.subject_size, head.key_size);
+    jwrite_string(j, "TrustRoot", trust);
+    jwrite_string(j, "CertIssuerSubject", issuer->subject);
+    jwrite_string(j, "CertIssuerPublicKey", issuer->key);
     jwrite_end(j);
+}
+
+void show_tls_wanted(struct jwrite *j, const struct show_authority *authority)
+{
+    if (authority->count)
+        show_tls(j, authority->trust[0], &authority->issuers[authority->count - 1]);
+}
+
+void show_tls_of(struct jwrite *j, const struct show_authority *authority, const NodeDescription *node)
+{
+    struct show_issuer issuer = {.subject = "", .key = ""};
+    const char *trust = "";
+
+    for (size_t i = 0; i < authority->count; i++) {
+        if (node->has_certificate_issuer && node->certificate_issuer == authority->issuers[i].digest)
+            issuer = authority->issuers[i];
+        if (node->has_trust && node->trust == authority->trust_digest[i])
+            trust = authority->trust[i];
+    }
+    if (*trust || *issuer.key)
+        show_tls(j, trust, &issuer);
 }

@@ -22,14 +22,25 @@ void show_swarm(struct ask *k, struct buf *out);
 
 /* --- parts ---------------------------------------------------------------------------------------------- */
 
-/* Who signs the cluster's certificates, as the bytes of a PACK_AUTHORITY note. */
-void show_authority_make(const char *root_pem, struct buf *ret);
+struct show_authority { /* who signs, or may have signed, the certificates of nodes; texts in the arena */
+    struct show_issuer {
+        uint64_t digest;           /* cert_key_digest */
+        const char *subject, *key; /* DER as base64 */
+    } issuers[2];                  /* the last one signs now */
+    const char *trust[2];          /* the present root; while roots rotate the next one besides */
+    uint64_t trust_digest[2];
+    size_t count; /* 0: there is none yet */
+};
 
-/* "TLSInfo" from such bytes. */
-void show_tls(struct jwrite *j, const void *authority);
+/* NULL is fine. */
+void show_authority_read(const RootCa *root, struct arena *a, struct show_authority *ret);
+
+/* "TLSInfo": of the swarm what is wanted, of a node what it says it has. Nothing when there is nothing to say. */
+void show_tls_wanted(struct jwrite *j, const struct show_authority *authority);
+void show_tls_of(struct jwrite *j, const struct show_authority *authority, const NodeDescription *node);
 
 /* The members of GET /swarm and of /info's Swarm.Cluster, but for the tokens. Into an open object. */
-void show_cluster(struct jwrite *j, const struct packed *header, const Cluster *cluster, const void *authority);
+void show_cluster(struct jwrite *j, const struct packed *header, const Cluster *cluster);
 
 /* "ID" (when the id has its size), "Version", "CreatedAt", "UpdatedAt". */
 void show_head(struct jwrite *j, const ProtobufCBinaryData *id, const struct packed *p);

@@ -9,7 +9,7 @@
 
 struct parts {
     struct pack_node manager;
-    const void *authority;
+    struct show_authority authority;
 };
 
 static const char *node_state(NodeState state)
@@ -47,7 +47,7 @@ static void show_engine(struct jwrite *j, const NodeDescription *d)
     jwrite_end(j);
 }
 
-static void show_description(struct jwrite *j, const NodeDescription *given, const void *authority)
+static void show_description(struct jwrite *j, const NodeDescription *given, const struct show_authority *authority)
 {
     static const NodeDescription none = NODE_DESCRIPTION__INIT;
     const NodeDescription *d = given ? given : &none;
@@ -57,9 +57,21 @@ static void show_description(struct jwrite *j, const NodeDescription *given, con
     jmap_write(j, "Platform", &spec_platform_map, (const ProtobufCMessage *)d->platform);
     jmap_write(j, "Resources", &spec_resources_map, (const ProtobufCMessage *)d->resources);
     show_engine(j, d);
-    if (authority)
-        show_tls(j, authority);
+    show_tls_of(j, authority, d);
     jwrite_end(j);
+}
+
+/* The leader sees its own machine's agent at the loopback; others reach it where its manager port is. */
+static const char *address_of(struct ask *k, const Node *node, const struct pack_node *manager)
+{
+    const char *given = node->address ? node->address : "", *at = manager->address;
+    size_t length = strcspn(at, "]");
+
+    if (!*at || (strncmp(given, "127.", 4) != 0 && strcmp(given, "::1") != 0))
+        return given;
+    if (*at == '[')
+        return arena_strndup(&k->scratch, at + 1, length - 1);
+    return arena_strndup(&k->scratch, at, strcspn(at, ":"));
 }
 
 static void show(struct ask *k, struct jwrite *j, const struct packed *p, const struct parts *parts)
@@ -69,14 +81,14 @@ static void show(struct ask *k, struct jwrite *j, const struct packed *p, const 
     jwrite_object(j, NULL);
     show_head(j, &node->id, p);
     jmap_write(j, "Spec", &spec_node_map, (const ProtobufCMessage *)node->spec);
-    show_description(j, node->description, parts->authority);
+    show_description(j, node->description, &parts->authority);
     jwrite_object(j, "Status");
     jwrite_string(j, "State", parts->manager.is_awaited ? "unknown" : node_state(node->state));
     if (node->state_message && *node->state_message)
         jwrite_string(j, "Message", node->state_message);
     else if (*parts->manager.why)
         jwrite_string(j, "Message", parts->manager.why);
-    jwrite_string(j, "Addr", node->address);
+    jwrite_string(j, "Addr", address_of(k, node, &parts->manager));
     jwrite_end(j);
     if (parts->manager.is_manager) {
         jwrite_object(j, "ManagerStatus");
@@ -98,7 +110,8 @@ static void show_page(struct ask *k, struct buf *out, bool in_list)
         struct jwrite j = JWRITE_TO(out);
 
         if (p.kind == PACK_AUTHORITY) {
-            parts.authority = p.data;
+            show_authority_read(arena_unpack(&k->scratch, &root_ca__descriptor, p.data, p.size), &k->scratch,
+                                &parts.authority);
         } else if (p.kind == PACK_NODE) {
             memcpy(&parts.manager, p.data, sizeof(parts.manager));
         } else {

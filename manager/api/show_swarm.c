@@ -4,15 +4,20 @@
 #include "manager/api/show.h"
 #include "manager/api/spec.h"
 #include "manager/ca/ca.h"
+#include "manager/ca/rotation.h"
 #include "proto/base/mem.h"
 
-void show_cluster(struct jwrite *j, const struct packed *header, const Cluster *cluster, const void *authority)
+void show_cluster(struct jwrite *j, const struct packed *header, const Cluster *cluster)
 {
+    AUTO_ARENA struct arena a;
+    struct show_authority authority;
+
+    arena_init(&a);
+    show_authority_read(cluster->root_ca, &a, &authority);
     show_head(j, &cluster->id, header);
     jmap_write(j, "Spec", &spec_cluster_map, (const ProtobufCMessage *)cluster->spec);
-    if (authority)
-        show_tls(j, authority);
-    jwrite_bool(j, "RootRotationInProgress", cluster->root_ca && cluster->root_ca->has_next_certificate_pem);
+    show_tls_wanted(j, &authority);
+    jwrite_bool(j, "RootRotationInProgress", ca_rotates(cluster->root_ca));
     jwrite_array(j, "DefaultAddrPool");
     for (size_t i = 0; i < cluster->n_default_address_pools; i++)
         jwrite_string(j, NULL, cluster->default_address_pools[i]);
@@ -46,18 +51,13 @@ static void show_tokens(struct ask *k, struct jwrite *j, const RootCa *root)
 
 void show_swarm(struct ask *k, struct buf *out)
 {
-    const void *authority = NULL;
     struct jwrite j = JWRITE_TO(out);
     struct packed p;
 
     for (size_t at = 0; pack_next(&k->page.bytes, &at, &p);) {
-        if (p.kind == PACK_AUTHORITY) {
-            authority = p.data;
-            continue;
-        }
         Cluster *cluster = arena_unpack(&k->scratch, &cluster__descriptor, p.data, p.size);
         jwrite_object(&j, NULL);
-        show_cluster(&j, &p, cluster, authority);
+        show_cluster(&j, &p, cluster);
         show_tokens(k, &j, cluster->root_ca);
         jwrite_end(&j);
     }

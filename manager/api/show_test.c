@@ -445,6 +445,32 @@ static void node_shows_description_status_and_manager(void **state)
         "\"ManagerStatus\":{\"Leader\":true,\"Reachability\":\"reachable\",\"Addr\":\"10.0.0.1:2377\"}}");
 }
 
+static void leader_is_shown_where_others_reach_it(void **state)
+{
+    static const struct {
+        const char *seen, *port, *shown;
+    } cases[] = {{"127.0.0.1", "10.0.0.1:2377", "10.0.0.1"},
+                 {"127.0.0.1", "[fd00::1]:2377", "fd00::1"},
+                 {"::1", "10.0.0.1:2377", "10.0.0.1"},
+                 {"127.0.0.1", "", "127.0.0.1"}, /* no manager */
+                 {"10.0.0.2", "10.0.0.1:2377", "10.0.0.2"}};
+
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct pack_node manager = {.is_manager = *cases[i].port != 0};
+        char expected[64];
+        Node node = NODE__INIT;
+
+        (void)snprintf(manager.address, sizeof(manager.address), "%s", cases[i].port);
+        (void)snprintf(expected, sizeof(expected), "\"State\":\"unknown\",\"Addr\":\"%s\"}", cases[i].shown);
+        node.id = id_of(ID_A);
+        node.address = (char *)cases[i].seen;
+        pack_note(&ask->page.bytes, PACK_NODE, &manager, sizeof(manager));
+        put(KIND_NODE, 4, MS, &node);
+        assert_non_null(strstr(rendered(show_node), expected));
+        buf_clear(&ask->page.bytes);
+    }
+}
+
 static void worker_that_never_registered_is_shown_too(void **state)
 {
     struct pack_node manager = {0};
@@ -483,9 +509,6 @@ static void swarm_shows_root_and_tokens_that_pin_it(void **state)
     cluster.n_default_address_pools = 1;
     cluster.subnet_size = 24;
     cluster.has_subnet_size = true;
-    AUTO_BUF struct buf note = {0};
-    show_authority_make(root_pem, &note);
-    pack_note(&ask->page.bytes, PACK_AUTHORITY, buf_bytes(&note), note.length);
     put(KIND_CLUSTER, 3, MS, &cluster);
     const char *text = rendered(show_swarm);
     assert_non_null(strstr(text, "\"ID\":\"" ID_A "\""));
@@ -522,6 +545,7 @@ int main(void)
         TEST(each_task_has_the_template_of_its_own_version),
         TEST(every_state_has_its_name_and_back),
         TEST(node_shows_description_status_and_manager),
+        TEST(leader_is_shown_where_others_reach_it),
         TEST(worker_that_never_registered_is_shown_too),
         TEST(swarm_shows_root_and_tokens_that_pin_it),
     };

@@ -694,11 +694,36 @@ static const struct jmap_field raft_fields[] = {{"SnapshotInterval", "snapshot_i
                                                 {"HeartbeatTick", "heartbeat_tick"},
                                                 END};
 static const struct jmap_field dispatcher_fields[] = {{"HeartbeatPeriod", "heartbeat_period_ns"}, END};
+/* A root of the user's own goes its own way (spec_read_signing) and never comes back. */
+static int read_signing(const json_t *member, const char *path, struct arena *a, ProtobufCMessage *message,
+                        struct err *e)
+{
+    (void)message;
+    return 0;
+}
+
+int spec_read_signing(const json_t *object, struct arena *a, char **ret_certificate, char **ret_key, struct err *e)
+{
+    json_t *ca = NULL;
+    int rc = jread_object(object, NULL, "CAConfig", &ca, e);
+
+    *ret_certificate = *ret_key = NULL;
+    if (rc == 0 && ca)
+        rc = jread_string(ca, "CAConfig", "SigningCACert", a, ret_certificate, e);
+    if (rc == 0 && ca)
+        rc = jread_string(ca, "CAConfig", "SigningCAKey", a, ret_key, e);
+    if (*ret_certificate && !**ret_certificate)
+        *ret_certificate = NULL;
+    if (*ret_key && !**ret_key)
+        *ret_key = NULL;
+    return rc;
+}
+
 static const struct jmap_field ca_fields[] = {{"NodeCertExpiry", "node_cert_expiry_ns"},
                                               {"ExternalCAs", .refuse = LATER("an external CA")},
-                                              {"SigningCACert", .refuse = LATER("a root of your own")},
-                                              {"SigningCAKey", .refuse = LATER("a root of your own")},
-                                              {"ForceRotate", .refuse = LATER("root rotation")},
+                                              {"SigningCACert", .read = read_signing, .write = write_nothing},
+                                              {"SigningCAKey", .read = read_signing, .write = write_nothing},
+                                              {"ForceRotate", "force_rotate"},
                                               END};
 static const struct jmap_field encryption_fields[] = {{"AutoLockManagers", "autolock_managers", .always = true},
                                                       END};
@@ -732,6 +757,7 @@ static void merge_cluster(ClusterSpec *into, const ClusterSpec *from)
     MERGE_SET(into, from, heartbeat_period_ns);
     MERGE_SET(into, from, node_cert_expiry_ns);
     MESSAGE_TAKE(into, from, autolock_managers);
+    MERGE_SET(into, from, force_rotate);
 }
 
 int spec_read_cluster(const json_t *object, struct arena *a, ClusterSpec **ret, struct err *e)

@@ -16,6 +16,9 @@ extern const struct jmap spec_service_map, spec_task_map, spec_node_map, spec_ne
 int spec_read_service(const json_t *object, struct arena *a, ServiceSpec **ret, struct err *e);
 int spec_read_node(const json_t *object, struct arena *a, NodeSpec **ret, struct err *e);
 int spec_read_cluster(const json_t *object, struct arena *a, ClusterSpec **ret, struct err *e);
+/* The root of a user's own in a cluster's spec, which is no part of the message: NULL where it is absent or empty.
+ */
+int spec_read_signing(const json_t *object, struct arena *a, char **ret_certificate, char **ret_key, struct err *e);
 
 /* A name by which the API knows a value of these enums. */
 const char *spec_protocol_name(PortProtocol protocol);

@@ -11,6 +11,7 @@
 #include "manager/api/spec.h"
 #include "manager/api/validate.h"
 #include "manager/ca/ca.h"
+#include "manager/ca/rotation.h"
 #include "manager/manager.h"
 #include "proto/base/jread.h"
 #include "proto/base/mem.h"
@@ -19,6 +20,7 @@
 struct swarm_args {
     ClusterSpec *spec;
     uint64_t version;
+    char *certificate, *key; /* a root of the user's own; NULL: none */
     bool rotate_worker, rotate_manager, rotate_unlock_key;
 };
 
@@ -84,6 +86,8 @@ static int prepare_update(struct ask *k, struct err *e)
         rc = err_set(e, ERR_INVALID, "invalid swarm spec: expected an object");
     if (rc == 0)
         rc = spec_read_cluster(root, &k->arena, &args->spec, e);
+    if (rc == 0)
+        rc = spec_read_signing(root, &k->arena, &args->certificate, &args->key, e);
     if (rc < 0)
         return rc;
     args->rotate_unlock_key = ask_query_bool(k, "rotateManagerUnlockKey");
@@ -108,7 +112,25 @@ static ClusterSpec merged(const ClusterSpec *present, const ClusterSpec *wanted)
     MESSAGE_TAKE(&spec, wanted, heartbeat_period_ns);
     MESSAGE_TAKE(&spec, wanted, node_cert_expiry_ns);
     MESSAGE_TAKE(&spec, wanted, autolock_managers);
+    MESSAGE_TAKE(&spec, wanted, force_rotate);
     return spec;
+}
+
+/* ForceRotate that has grown asks for another root, a certificate of the user's for that one. */
+static int update_root(struct ask *k, RootCa *root, const ClusterSpec *present, struct err *e)
+{
+    const struct swarm_args *args = k->args;
+    uint64_t wanted = args->spec->has_force_rotate ? args->spec->force_rotate : present->force_rotate;
+
+    if (wanted < present->force_rotate)
+        return err_set(e, ERR_INVALID, "CAConfig.ForceRotate: %llu is less than what it was, %llu",
+                       (unsigned long long)wanted, (unsigned long long)present->force_rotate);
+    if (wanted == present->force_rotate && !args->certificate && !args->key)
+        return 0;
+    root->has_last_forced_rotation = true;
+    root->last_forced_rotation = wanted;
+    return ca_rotation_begin(root, args->certificate, args->key, clock_wall_ms(asks_config(k->asks)->clock),
+                             &k->arena, e);
 }
 
 /* There is a key exactly while autolock is on. `fresh` becomes the new one where one is due. */
@@ -141,7 +163,8 @@ static int execute_update(struct ask *k, struct control_write *w, struct draft *
         return ask_rpc_error(e);
     }
     Cluster cluster = *(const Cluster *)object.message;
-    ClusterSpec spec = merged(cluster.spec ? cluster.spec : &nothing, args->spec);
+    const ClusterSpec *present = cluster.spec ? cluster.spec : &nothing;
+    ClusterSpec spec = merged(present, args->spec);
     RootCa root = cluster.root_ca ? *cluster.root_ca : (RootCa)ROOT_CA__INIT;
     ca_secret_new(asks_config(k->asks)->entropy, worker);
     ca_secret_new(asks_config(k->asks)->entropy, manager);
@@ -153,6 +176,8 @@ static int execute_update(struct ask *k, struct control_write *w, struct draft *
     cluster.root_ca = &root;
     entropy_fill(asks_config(k->asks)->entropy, fresh, sizeof(fresh));
     int rc = update_unlock_key(&cluster, args->rotate_unlock_key, fresh, e);
+    if (rc == 0)
+        rc = update_root(k, &root, present, e);
     if (rc == 0)
         plan_put(p, KIND_CLUSTER, object.number, &cluster);
     mem_wipe(fresh, sizeof(fresh));

@@ -5,20 +5,18 @@
 
 #include <openssl/bio.h>
 #include <openssl/err.h>
-#include <openssl/evp.h>
 #include <openssl/pem.h>
-#include <openssl/rand.h>
-#include <openssl/x509.h>
 #include <openssl/x509v3.h>
 
 #include "manager/ca/ca.h"
+#include "manager/ca/internal.h"
 #include "proto/base/mem.h"
 #include "proto/wire/cert.h"
 
 #define ROOT_LIFETIME_MS (20LL * 365 * 24 * 3600 * 1000)
 #define KEY_BITS_MIN     256
 
-static int broken(struct err *e, const char *what)
+int ca_broken(struct err *e, const char *what)
 {
     char text[128] = "unknown reason";
     unsigned long number = ERR_get_error();
@@ -29,16 +27,17 @@ static int broken(struct err *e, const char *what)
     return err_set(e, ERR_INTERNAL, "%s: %s", what, text);
 }
 
-static EVP_PKEY *read_key(const char *pem)
+EVP_PKEY *ca_read_key(const char *pem)
 {
     BIO *bio = BIO_new_mem_buf(pem, (int)strnlen(pem, CERT_PEM_BYTES_MAX));
-    EVP_PKEY *key = bio ? PEM_read_bio_PrivateKey(bio, NULL, NULL, NULL) : NULL;
+    /* With a passphrase given, if a wrong one: without any, OpenSSL would ask for it at a terminal. */
+    EVP_PKEY *key = bio ? PEM_read_bio_PrivateKey(bio, NULL, NULL, (void *)"") : NULL;
 
     BIO_free(bio);
     return key;
 }
 
-static X509 *read_certificate(const char *pem)
+X509 *ca_read_certificate(const char *pem)
 {
     BIO *bio = BIO_new_mem_buf(pem, (int)strnlen(pem, CERT_PEM_BYTES_MAX));
     X509 *certificate = bio ? PEM_read_bio_X509(bio, NULL, NULL, NULL) : NULL;
@@ -47,7 +46,7 @@ static X509 *read_certificate(const char *pem)
     return certificate;
 }
 
-static char *write_certificate(X509 *certificate)
+char *ca_write_certificate(X509 *certificate)
 {
     BIO *bio = BIO_new(BIO_s_mem());
     char *text = NULL, *copy = NULL;
@@ -84,7 +83,7 @@ static bool name_add(X509_NAME *name, const char *field, const char *value)
     return X509_NAME_add_entry_by_txt(name, field, MBSTRING_ASC, (const unsigned char *)value, -1, -1, 0) == 1;
 }
 
-static bool extension_add(X509 *certificate, X509 *issuer, int nid, const char *value)
+bool ca_extension_add(X509 *certificate, X509 *issuer, int nid, const char *value)
 {
     X509V3_CTX context;
 
@@ -102,20 +101,20 @@ int ca_root_new(int64_t wall_ms, char **ret_certificate_pem, char **ret_key_pem,
 
     if (rc < 0)
         return rc;
-    EVP_PKEY *key = read_key(key_pem);
+    EVP_PKEY *key = ca_read_key(key_pem);
     X509 *root = blank(wall_ms, ROOT_LIFETIME_MS);
     if (key && root && name_add(X509_get_subject_name(root), "CN", "swarm-ca") &&
         X509_set_issuer_name(root, X509_get_subject_name(root)) == 1 && X509_set_pubkey(root, key) == 1 &&
-        extension_add(root, root, NID_basic_constraints, "critical,CA:TRUE,pathlen:1") &&
-        extension_add(root, root, NID_key_usage, "critical,keyCertSign,cRLSign") &&
-        extension_add(root, root, NID_subject_key_identifier, "hash") && X509_sign(root, key, EVP_sha256()) > 0)
-        certificate_pem = write_certificate(root);
+        ca_extension_add(root, root, NID_basic_constraints, "critical,CA:TRUE,pathlen:1") &&
+        ca_extension_add(root, root, NID_key_usage, "critical,keyCertSign,cRLSign") &&
+        ca_extension_add(root, root, NID_subject_key_identifier, "hash") && X509_sign(root, key, EVP_sha256()) > 0)
+        certificate_pem = ca_write_certificate(root);
     EVP_PKEY_free(key);
     X509_free(root);
     if (!certificate_pem) {
         mem_wipe(key_pem, strlen(key_pem));
         free(key_pem);
-        return broken(e, "make root certificate");
+        return ca_broken(e, "make root certificate");
     }
     *ret_certificate_pem = certificate_pem;
     *ret_key_pem = key_pem;
@@ -155,25 +154,25 @@ int ca_issue(const char *root_pem, const char *root_key_pem, const void *request
         return ERR_INVALID;
     (void)snprintf(names, sizeof(names), "DNS:%s,DNS:%s%s", unit, identity->node_id,
                    identity->role == RPC_ROLE_MANAGER ? ",DNS:swarm-ca" : ""); /* ids are short */
-    X509 *root = read_certificate(root_pem), *leaf = blank(wall_ms, lifetime_ms);
-    EVP_PKEY *root_key = read_key(root_key_pem);
+    X509 *root = ca_read_certificate(root_pem), *leaf = blank(wall_ms, lifetime_ms);
+    EVP_PKEY *root_key = ca_read_key(root_key_pem);
     X509_NAME *subject = leaf ? X509_get_subject_name(leaf) : NULL;
     if (root && root_key && leaf && name_add(subject, "O", identity->cluster_id) && name_add(subject, "OU", unit) &&
         name_add(subject, "CN", identity->node_id) &&
         X509_set_issuer_name(leaf, X509_get_subject_name(root)) == 1 && X509_set_pubkey(leaf, asker) == 1 &&
-        extension_add(leaf, root, NID_basic_constraints, "critical,CA:FALSE") &&
-        extension_add(leaf, root, NID_key_usage, "critical,digitalSignature,keyEncipherment") &&
-        extension_add(leaf, root, NID_ext_key_usage, "serverAuth,clientAuth") &&
-        extension_add(leaf, root, NID_subject_key_identifier, "hash") &&
-        extension_add(leaf, root, NID_authority_key_identifier, "keyid") &&
-        extension_add(leaf, root, NID_subject_alt_name, names) && X509_sign(leaf, root_key, EVP_sha256()) > 0)
-        certificate_pem = write_certificate(leaf);
+        ca_extension_add(leaf, root, NID_basic_constraints, "critical,CA:FALSE") &&
+        ca_extension_add(leaf, root, NID_key_usage, "critical,digitalSignature,keyEncipherment") &&
+        ca_extension_add(leaf, root, NID_ext_key_usage, "serverAuth,clientAuth") &&
+        ca_extension_add(leaf, root, NID_subject_key_identifier, "hash") &&
+        ca_extension_add(leaf, root, NID_authority_key_identifier, "keyid") &&
+        ca_extension_add(leaf, root, NID_subject_alt_name, names) && X509_sign(leaf, root_key, EVP_sha256()) > 0)
+        certificate_pem = ca_write_certificate(leaf);
     EVP_PKEY_free(root_key);
     EVP_PKEY_free(asker);
     X509_free(leaf);
     X509_free(root);
     if (!certificate_pem)
-        return broken(e, "issue certificate");
+        return ca_broken(e, "issue certificate");
     *ret_certificate_pem = certificate_pem;
     return 0;
 }

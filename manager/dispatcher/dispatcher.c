@@ -2,14 +2,20 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "manager/api/authority.h"
+#include "manager/ca/rotation.h"
 #include "manager/dispatcher/internal.h"
 #include "manager/orchestrator/intent.h"
 #include "proto/base/log.h"
 #include "proto/base/mem.h"
+#include "proto/wire/cert.h"
 
 #define DOWN_NODES_MAX    512 /* in one write */
 #define PERIOD_DEFAULT_MS 5000
 #define TURN_US           3000
+
+#define RENEWAL_MS          2u                  /* for each agent */
+#define RENEWAL_SPAN_MS_MAX (10u * 60u * 1000u) /* and never more than this */
 
 struct down_write { /* nodes to be declared down */
     struct control_write write;
@@ -74,10 +80,50 @@ static void set_period(struct dispatcher *d, int64_t period_ms)
     }
 }
 
+/* Every agent that has to renew when this changes asks for a certificate, which costs us a handshake and a
+ * signature: over as much time as that takes with ease. */
+static uint32_t renewal_span_ms(const struct dispatcher *d)
+{
+    return (uint32_t)MIN(dispatcher_sessions(d) * RENEWAL_MS, RENEWAL_SPAN_MS_MAX);
+}
+
+static void set_authority(struct dispatcher *d, const Cluster *cluster)
+{
+    ManagerMessage message = MANAGER_MESSAGE__INIT;
+    Authority authority = AUTHORITY__INIT;
+    AUTO_ARENA struct arena a;
+    struct node_session *s;
+
+    arena_init(&a);
+    const char *trust = ca_trust(cluster->root_ca, &a), *issuer = ca_issuer(cluster->root_ca, &a);
+    if (!trust || cert_key_digest(issuer, &authority.issuer, NULL) < 0)
+        return; /* being founded; or the root cannot be read, which issuing says */
+    authority.root_pem = (ProtobufCBinaryData){strlen(trust), (uint8_t *)trust};
+    authority.has_lifetime_ms = true;
+    authority.lifetime_ms = ca_lifetime_ms(cluster->spec);
+    message.authority = &authority;
+    uint64_t digest = index_digest(&authority.base);
+    if (digest == d->authority_digest)
+        return;
+    d->authority_digest = digest;
+    authority.has_within_ms = true;
+    authority.within_ms = renewal_span_ms(d);
+    size_t size = manager_message__get_packed_size(&message);
+    buf_clear(&d->authority);
+    manager_message__pack(&message, (uint8_t *)buf_reserve(&d->authority, size));
+    buf_added(&d->authority, size);
+    list_each (s, &d->sessions, link) {
+        if (s->set)
+            node_session_tell_authority(s);
+    }
+}
+
 static void set_cluster(struct dispatcher *d, const Cluster *cluster)
 {
     d->epoch = cluster->epoch;
     set_period(d, period_of(cluster));
+    set_authority(d, cluster);
+    authority_forget(cluster);
 }
 
 static void read_cluster(struct dispatcher *d)
@@ -95,6 +141,20 @@ static void read_cluster(struct dispatcher *d)
 
 /* --- following ------------------------------------------------------------------------------------- */
 
+/* A task that was made for its node becomes its node's with this. */
+static bool is_assigned(const struct object *status)
+{
+    return status->message && ((const Status *)status->message)->state == TASK_STATE__ASSIGNED;
+}
+
+static struct node_session *session_by_index(struct dispatcher *d, uint64_t task)
+{
+    const struct index_task *t = index_task(control_index(d->config.control), task);
+    const struct index_node *node = t ? index_task_node(t) : NULL;
+
+    return node ? dispatcher_session_of(d, node->number) : NULL;
+}
+
 /* A task changed: the session of its node looks at it. A deleted one's record is gone, so we remember who had it.
  */
 static void on_fed(void *ctx, uint64_t index, const struct object *object)
@@ -108,9 +168,11 @@ static void on_fed(void *ctx, uint64_t index, const struct object *object)
         node_session_row_changed(s, (const Node *)object->message);
     if (object->kind == KIND_CLUSTER && object->message)
         set_cluster(d, (const Cluster *)object->message);
-    if (object->kind != KIND_TASK)
+    if (object->kind != KIND_TASK && object->kind != KIND_STATUS)
         return;
-    if (object->message)
+    if (object->kind == KIND_STATUS)
+        s = is_assigned(object) ? session_by_index(d, object->number) : NULL;
+    else if (object->message)
         s = dispatcher_session_of(d, ((const Task *)object->message)->node);
     else
         s = map64_get(&d->by_task, object->number);
@@ -121,8 +183,9 @@ static void on_fed(void *ctx, uint64_t index, const struct object *object)
 static void follow(struct dispatcher *d, struct arena *a)
 {
     int rc = store_feed_kinds(control_store(d->config.control), d->fed,
-                              FEED_KIND(KIND_TASK) | FEED_KIND(KIND_NODE) | FEED_KIND(KIND_CLUSTER), a, on_fed, d,
-                              &d->fed);
+                              FEED_KIND(KIND_TASK) | FEED_KIND(KIND_STATUS) | FEED_KIND(KIND_NODE) |
+                                  FEED_KIND(KIND_CLUSTER),
+                              a, on_fed, d, &d->fed);
     struct node_session *s;
 
     if (rc == 0)
@@ -200,8 +263,10 @@ static int execute_down(struct control_write *w, struct draft *draft, struct pla
     for (size_t i = 0; i < down->count; i++) {
         const struct index_node *node = index_node(p->index, down->nodes[i]);
 
-        /* It may be back by now: then its registration was executed before, or comes after. */
-        if (node && node->exists && !dispatcher_session_of(down->dispatcher, down->nodes[i]))
+        /* It may be back by now: then its registration was executed before, perhaps in this very draft, or comes
+         * after. */
+        if (node && node->exists && !dispatcher_session_of(down->dispatcher, down->nodes[i]) &&
+            !map64_get(&down->dispatcher->registering, down->nodes[i]))
             (void)node_set_state(p, down->nodes[i], NODE_STATE__DOWN,
                                  down->silent[i] ? "heartbeat failure" : "session closed", NULL, NULL);
     }
@@ -318,7 +383,9 @@ void dispatcher_free(struct dispatcher *d)
     liveness_free(d->liveness);
     managers_free(d->managers);
     admission_free(d->admission);
+    buf_fini(&d->authority);
     map64_fini(&d->by_node);
+    map64_fini(&d->registering);
     map64_fini(&d->by_task);
     free(d);
 }

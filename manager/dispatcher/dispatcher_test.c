@@ -123,6 +123,21 @@ static void each_node_is_told_of_its_own_tasks(void **state)
     puppet_end(&worker);
 }
 
+static void task_is_told_once_the_scheduler_has_said_that_it_fits(void **state)
+{
+    /* One of each node's: it is made for the node, which has half of that memory. */
+    cluster_expect(&c, 201, "POST", "/services/create",
+                   "{\"Name\":\"large\",\"TaskTemplate\":{\"ContainerSpec\":{\"Image\":\"web:1\"},\"Resources\":{"
+                   "\"Reservations\":{\"MemoryBytes\":2199023255552}}},\"Mode\":{\"Global\":{}}}");
+    cluster_expect(&c, 201, "POST", "/services/create",
+                   "{\"Name\":\"small\",\"TaskTemplate\":{\"ContainerSpec\":{\"Image\":\"web:1\"},\"Resources\":{"
+                   "\"Reservations\":{\"MemoryBytes\":1073741824}}},\"Mode\":{\"Global\":{}}}");
+    cluster_until(&c, count_tasks("{\"service\":[\"large\"]}") == 1 && puppet_running(&first) == 1);
+    cluster_rest(&c, 50);
+    assert_non_null(puppet_find(&first, "small."));
+    assert_null(puppet_find(&first, "large."));
+}
+
 static void full_set_comes_again_when_the_agent_asks(void **state)
 {
     AgentMessage message = AGENT_MESSAGE__INIT;
@@ -334,6 +349,41 @@ static void node_that_comes_back_at_once_keeps_its_tasks(void **state)
     assert_string_equal(state_of(&first), "ready");
     assert_int_equal(count_tasks("{}"), 3);
     assert_int_equal(puppet_running(&first), 3);
+}
+
+static void wish_role(const struct puppet *p, const char *role)
+{
+    const char *path = format("/nodes/%s", p->node_id);
+
+    cluster_expect(&c, 200, "POST", format("%s/update?version=%s", path, json_at(&c, get(path), "Version.Index")),
+                   format("{\"Role\":\"%s\",\"Availability\":\"active\"}", role));
+}
+
+/* Its session goes on through both changes, and when it comes back with the certificate of its new role. */
+static void node_whose_role_changes_keeps_its_tasks(void **state)
+{
+    struct puppet worker;
+    struct err e;
+
+    puppet_join(&worker, &c, "second");
+    create("web", 2, ",\"Placement\":{\"Constraints\":[\"node.hostname==second\"]}");
+    cluster_until(&c, puppet_running(&worker) == 2 && worker.acknowledged == worker.reports);
+    wish_role(&worker, "manager");
+    puppet_disconnect(&worker);
+    assert_int_equal(puppet_renew(&worker, &e), 0);
+    puppet_connect(&worker);
+    cluster_until(&c, worker.ready);
+    wish_role(&worker, "worker");
+    cluster_rest(&c, 400);
+    assert_non_null(worker.stream);
+    assert_string_equal(state_of(&worker), "ready");
+    assert_int_equal(puppet_renew(&worker, &e), 0);
+    puppet_disconnect(&worker);
+    puppet_connect(&worker);
+    cluster_until(&c, worker.ready);
+    assert_int_equal(puppet_running(&worker), 2);
+    assert_int_equal(count_tasks("{}"), 2);
+    puppet_end(&worker);
 }
 
 /* A machine that was cloned: the newer one is the node, and they do not displace each other for ever. */
@@ -694,6 +744,7 @@ int main(void)
         TEST(thousands_of_tasks_come_in_several_messages_that_fit_together),
         TEST(spec_goes_with_its_last_task),
         TEST(each_node_is_told_of_its_own_tasks),
+        TEST(task_is_told_once_the_scheduler_has_said_that_it_fits),
         TEST(full_set_comes_again_when_the_agent_asks),
         TEST(agent_that_does_not_read_gets_the_newest_state_once),
         TEST(reports_are_acknowledged_and_states_go_forward_only),
@@ -703,6 +754,7 @@ int main(void)
         TEST(session_is_ended_with_much_under_way),
         QUICK(silent_node_with_something_to_send_is_just_ended),
         TEST(tasks_of_a_node_that_went_away_run_elsewhere),
+        TEST(node_whose_role_changes_keeps_its_tasks),
         TEST(node_that_comes_back_at_once_keeps_its_tasks),
         TEST(older_twin_is_kept_away_while_the_newer_is_there),
         cmocka_unit_test_setup_teardown(fourth_registration_in_eight_seconds_has_to_wait, setup_plain, teardown),

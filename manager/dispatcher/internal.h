@@ -38,6 +38,7 @@ struct node_session {
     uint8_t superseded[SESSION_TWINS_MAX][INSTANCE_BYTES]; /* those that had sessions before; the newest first */
     bool ready_due;                                        /* it is to be told the heartbeat period */
     bool managers_due;                                     /* it is to be told who the managers are */
+    bool authority_due;                                    /* it is to be told whom to trust */
     bool node_due;                                         /* it is to be told of its own row */
     uint64_t node_digest;                                  /* of what it was told of its row */
     bool is_ending;       /* by us: nothing is sent any more, its on_end is on the way */
@@ -48,9 +49,10 @@ struct node_session {
 struct dispatcher {
     struct dispatcher_config config;
     struct control_watch watch;
-    struct map64 by_node; /* node number -> its registered node_session */
-    struct map64 by_task; /* task number -> the node_session that has it, or is about to */
-    struct list sessions; /* all with a stream */
+    struct map64 by_node;     /* node number -> its registered node_session */
+    struct map64 registering; /* node number -> the node_session whose registration is executed, not yet applied */
+    struct map64 by_task;     /* task number -> the node_session that has it, or is about to */
+    struct list sessions;     /* all with a stream */
     struct list to_flush;
     struct liveness *liveness;
     struct managers *managers;
@@ -60,7 +62,9 @@ struct dispatcher {
     struct list logs;       /* of struct dispatcher_log */
     uint64_t subscriptions; /* numbers given out */
     int64_t period_ms;      /* between heartbeats */
-    uint64_t epoch;         /* of the cluster */
+    uint64_t authority_digest;
+    struct buf authority; /* packed ManagerMessage: whom to trust; empty: not known yet */
+    uint64_t epoch;       /* of the cluster */
     bool leads;
 };
 
@@ -71,8 +75,9 @@ void node_session_begin_full_set(struct node_session *s);
 void node_session_end(struct node_session *s, const struct err *e);
 /* Send, or keep it until there is credit. Not while something is kept (node_session_blocked). */
 void node_session_send(struct node_session *s, const ManagerMessage *message);
-void node_session_tell_period(struct node_session *s);   /* it has changed */
-void node_session_tell_managers(struct node_session *s); /* they have changed */
+void node_session_tell_period(struct node_session *s);    /* it has changed */
+void node_session_tell_managers(struct node_session *s);  /* they have changed */
+void node_session_tell_authority(struct node_session *s); /* likewise */
 void node_session_row_changed(struct node_session *s, const Node *node);
 bool node_session_blocked(const struct node_session *s);
 

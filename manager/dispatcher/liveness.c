@@ -172,10 +172,30 @@ void liveness_forget(struct liveness *l, uint64_t node)
         drop(l, entry);
 }
 
+/* We stood still: what was sent to us meanwhile has not been read yet, so those who are overdue get their time
+ * again from now on. */
+static void forgive(struct liveness *l, int64_t now_ms)
+{
+    struct heap_item *item;
+
+    while ((item = heap_first(&l->deadlines)) && item->key <= now_ms) {
+        const struct entry *entry = container_of(item, struct entry, deadline);
+        int64_t ms = entry->has_session ? entry->grace_ms
+                     : entry->expected  ? l->period_ms * EXPECT_PERIODS
+                                        : LIVENESS_SUSPECT_MS;
+
+        heap_put(&l->deadlines, item, now_ms + ms);
+    }
+}
+
 bool liveness_next_down(struct liveness *l, int64_t now_ms, uint64_t *ret_node, bool *ret_silent)
 {
     struct heap_item *item = heap_first(&l->deadlines);
 
+    if (item && item->key < now_ms - LIVENESS_LATE_MS) {
+        forgive(l, now_ms);
+        return false;
+    }
     if (!item || item->key > now_ms)
         return false;
     struct entry *entry = container_of(item, struct entry, deadline);

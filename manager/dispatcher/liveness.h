@@ -4,7 +4,9 @@
  * A node with a session is alive as long as something comes from it within the grace (three heartbeat periods). A
  * session that closed makes it suspect: it is down 150 ms later unless it is back. When many close at once the
  * fault is more likely ours (or the network's), so the grace is given instead. After a change of leader every node
- * gets twice the grace to come back. Times are monotonic milliseconds. */
+ * gets twice the grace to come back. Who looks long after a deadline has stood still itself (the process was
+ * stopped, the machine slept) and heard nobody meanwhile: then everyone gets that time anew. Times are monotonic
+ * milliseconds. */
 #pragma once
 
 #include <stdbool.h>
@@ -13,6 +15,7 @@
 #define LIVENESS_SUSPECT_MS  150  /* from a closed session to down */
 #define LIVENESS_STORM_LEAST 10   /* sessions, and a tenth of all, closed ... */
 #define LIVENESS_STORM_MS    1000 /* ... within this time are a storm */
+#define LIVENESS_LATE_MS     1000 /* after a deadline, when nobody looked: we stood still */
 
 struct liveness;
 

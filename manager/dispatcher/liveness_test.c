@@ -130,8 +130,29 @@ static void expected_node_has_twice_the_grace(void **state)
     liveness_expect(l, 1, 0);
     liveness_expect(l, 2, 0);
     liveness_opened(l, 2, 100);
-    assert_int_equal(downs(l, 2 * GRACE - 1), 1); /* node 2, which said nothing more */
+    assert_int_equal(downs(l, 100 + GRACE), 1); /* node 2, which said nothing more */
+    assert_int_equal(downs(l, 2 * GRACE - 1), 0);
     assert_int_equal(downs(l, 2 * GRACE), 1);
+}
+
+static void who_stood_still_forgives_those_it_could_not_hear(void **state)
+{
+    struct liveness *l = *state;
+    int64_t woken = GRACE + LIVENESS_LATE_MS + 1;
+
+    liveness_opened(l, 1, 0);
+    liveness_opened(l, 2, 0);
+    liveness_expect(l, 3, -15000);
+    liveness_opened(l, 4, GRACE - 100);
+    liveness_closed(l, 4, GRACE - 90);
+    assert_int_equal(downs(l, woken), 0);
+    liveness_heard(l, 1, woken + 10);
+    assert_int_equal(downs(l, woken + LIVENESS_SUSPECT_MS - 1), 0);
+    assert_int_equal(downs(l, woken + LIVENESS_SUSPECT_MS), 1); /* 4, which had closed before */
+    assert_int_equal(downs(l, woken + GRACE - 1), 0);
+    assert_int_equal(downs(l, woken + GRACE), 1);      /* 2, which is silent still */
+    assert_int_equal(downs(l, woken + GRACE + 10), 1); /* 1, which was heard a little later */
+    assert_int_equal(downs(l, woken + 6 * PERIOD), 1); /* 3, which has not come */
 }
 
 static void forgotten_node_is_never_down(void **state)
@@ -156,6 +177,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(all_of_a_small_cluster_may_close_without_being_a_storm, setup, teardown),
         cmocka_unit_test_setup_teardown(slow_trickle_of_closing_sessions_is_no_storm, setup, teardown),
         cmocka_unit_test_setup_teardown(expected_node_has_twice_the_grace, setup, teardown),
+        cmocka_unit_test_setup_teardown(who_stood_still_forgives_those_it_could_not_hear, setup, teardown),
         cmocka_unit_test_setup_teardown(forgotten_node_is_never_down, setup, teardown),
     };
 

@@ -59,6 +59,12 @@ bool node_session_blocked(const struct node_session *s)
     return s->unsent.length > 0;
 }
 
+static void send_unsent(struct node_session *s)
+{
+    if (rpc_send(s->stream, buf_bytes(&s->unsent), s->unsent.length) != ERR_AGAIN)
+        buf_clear(&s->unsent); /* sent, or the stream is ending */
+}
+
 void node_session_send(struct node_session *s, const ManagerMessage *message)
 {
     size_t size = manager_message__get_packed_size(message);
@@ -68,8 +74,7 @@ void node_session_send(struct node_session *s, const ManagerMessage *message)
         return;
     manager_message__pack(message, (uint8_t *)buf_reserve(&s->unsent, size));
     buf_added(&s->unsent, size);
-    if (rpc_send(s->stream, buf_bytes(&s->unsent), size) != ERR_AGAIN)
-        buf_clear(&s->unsent); /* sent, or the stream is ending */
+    send_unsent(s);
 }
 
 static void flush_soon(struct node_session *s)
@@ -148,6 +153,22 @@ void node_session_tell_managers(struct node_session *s)
     flush_soon(s);
 }
 
+static void tell_authority(struct node_session *s)
+{
+    const struct buf *packed = &s->dispatcher->authority;
+
+    s->authority_due = false;
+    buf_append(&s->unsent, buf_bytes(packed), packed->length);
+    if (packed->length)
+        send_unsent(s);
+}
+
+void node_session_tell_authority(struct node_session *s)
+{
+    s->authority_due = true;
+    flush_soon(s);
+}
+
 /* --- down: what the agent is told ------------------------------------------------------------------ */
 
 void node_session_wait(struct node_session *s, uint64_t number)
@@ -162,6 +183,24 @@ void node_session_wait(struct node_session *s, uint64_t number)
     flush_soon(s);
 }
 
+/* Nothing leads from that task to this session any more. */
+static void release_task(struct node_session *s, uint64_t number)
+{
+    struct map64 *by_task = &s->dispatcher->by_task;
+
+    if (map64_get(by_task, number) == s)
+        map64_remove(by_task, number);
+}
+
+static void release_assigned(struct node_session *s)
+{
+    uint64_t number;
+
+    for (size_t at = 0; s->set && (number = assign_next(s->set, &at));)
+        if (!map64_get(&s->waiting_by_number, number))
+            release_task(s, number);
+}
+
 void node_session_begin_full_set(struct node_session *s)
 {
     const struct index_node *node = index_node(control_index(s->dispatcher->config.control), s->node);
@@ -170,6 +209,7 @@ void node_session_begin_full_set(struct node_session *s)
 
     if (!node)
         return;
+    release_assigned(s);
     assign_set_free(s->set);
     s->set = assign_set_new(s->node, node->id);
     s->sequence = 0;
@@ -193,6 +233,8 @@ static bool next_assignment(struct node_session *s, struct view *v, struct arena
         for (; measured < count; measured++)
             bytes += assignment_item__get_packed_size(items[measured]);
         looked_at++;
+        if (!assign_has(s->set, task->number)) /* taken back, or not to be told yet */
+            release_task(s, task->number);
         map64_remove(&s->waiting_by_number, task->number);
         list_remove(&task->link);
         free(task);
@@ -223,6 +265,8 @@ void node_session_flush(struct node_session *s, struct view *v, struct arena *a)
         tell_row(s, v, a);
     if (s->stream && s->managers_due && !node_session_blocked(s))
         tell_managers(s);
+    if (s->stream && s->authority_due && !node_session_blocked(s))
+        tell_authority(s);
     if (s->stream && s->acknowledge && !node_session_blocked(s)) {
         ManagerMessage out = MANAGER_MESSAGE__INIT;
 
@@ -257,8 +301,8 @@ static void on_writable(void *ctx, struct rpc_stream *stream)
 
     if (s->is_ending)
         return;
-    if (node_session_blocked(s) && rpc_send(stream, buf_bytes(&s->unsent), s->unsent.length) != ERR_AGAIN)
-        buf_clear(&s->unsent);
+    if (node_session_blocked(s))
+        send_unsent(s);
     flush_soon(s);
 }
 
@@ -278,6 +322,39 @@ static bool same_message(const void *a, const void *b)
     return memcmp(left, right, size) == 0;
 }
 
+static void put_description(struct plan *p, uint64_t number, NodeDescription *description)
+{
+    const struct index_node *node = index_node(p->index, number);
+
+    if (!node || !node->exists)
+        return; /* removed meanwhile */
+    Node changed = *plan_node(p, number);
+    if (same_message(changed.description, description))
+        return;
+    changed.description = description;
+    plan_put(p, KIND_NODE, number, &changed);
+}
+
+/* The host of "host:port", into `ret`. */
+static void host_of(const char *address, char *ret, size_t size)
+{
+    const char *colon = strrchr(address, ':');
+
+    (void)snprintf(ret, size, "%.*s", colon ? (int)(colon - address) : (int)strlen(address), address); /* it fits */
+}
+
+/* Where the agent is seen; that of the leader's own machine is seen at the loopback, which tells nobody anything.
+ */
+static const char *seen_at(struct plan *p, uint64_t number, struct session_write *write)
+{
+    const NodeManager *manager = plan_node(p, number)->manager;
+    bool is_loopback = strncmp(write->address, "127.", 4) == 0 || strcmp(write->address, "[::1]") == 0;
+
+    if (is_loopback && manager && manager->address)
+        host_of(manager->address, write->address, sizeof(write->address));
+    return write->address;
+}
+
 static int execute_registration(struct control_write *w, struct draft *d, struct plan *p, struct err *e)
 {
     struct session_write *write = container_of(w, struct session_write, write);
@@ -289,12 +366,9 @@ static int execute_registration(struct control_write *w, struct draft *d, struct
     if (!node || !node->exists)
         return err_set(e, ERR_DENIED, "node %s is not part of this cluster (it was removed)", s->node_id);
     s->node = node->number;
-    Node changed = *plan_node(p, node->number);
-    if (!same_message(changed.description, write->message->open->description)) {
-        changed.description = write->message->open->description;
-        plan_put(p, KIND_NODE, node->number, &changed);
-    }
-    return node_set_state(p, node->number, NODE_STATE__UP, "", write->address, e);
+    map64_put(&s->dispatcher->registering, s->node, s);
+    put_description(p, node->number, write->message->open->description);
+    return node_set_state(p, node->number, NODE_STATE__UP, "", seen_at(p, node->number, write), e);
 }
 
 /* This session takes the place of `old`, and remembers whom else that one had displaced. */
@@ -327,7 +401,7 @@ static void registered(struct node_session *s)
     map64_put(&d->by_node, s->node, s);
     entropy_fill(d->config.entropy, s->session_id, sizeof(s->session_id));
     tell_ready(s);
-    s->managers_due = s->node_due = true;
+    s->managers_due = s->node_due = s->authority_due = true;
     log_info("agent registered", "node=%s", s->node_id);
     node_session_begin_full_set(s);
 }
@@ -347,10 +421,12 @@ static void on_registration_done(struct control_write *w, const struct err *e, u
     struct dispatcher *d = s->dispatcher;
 
     s->writes--;
+    if (map64_get(&d->registering, s->node) == s)
+        map64_remove(&d->registering, s->node);
     if (e->code == 0 && s->stream && !s->is_ending && d->leads) {
         registered(s);
     } else {
-        if (e->code == 0 && d->leads && !dispatcher_session_of(d, s->node)) /* it went away meanwhile */
+        if (s->node && d->leads && !dispatcher_session_of(d, s->node)) /* it went away meanwhile */
             liveness_expect(d->liveness, s->node, dispatcher_now_ms(d));
         s->node = 0;
         if (e->code)
@@ -374,10 +450,8 @@ static struct session_write *write_new(struct node_session *s, AgentMessage *mes
 static void submit_registration(struct node_session *s, AgentMessage *message)
 {
     struct session_write *write = write_new(s, message);
-    const char *address = rpc_conn_address(rpc_stream_conn(s->stream)), *colon = strrchr(address, ':');
 
-    (void)snprintf(write->address, sizeof(write->address), "%.*s",
-                   colon ? (int)(colon - address) : (int)strlen(address), address); /* an IP address fits */
+    host_of(rpc_conn_address(rpc_stream_conn(s->stream)), write->address, sizeof(write->address));
     write->write.background = true;
     write->write.execute = execute_registration;
     write->write.done = on_registration_done;
@@ -398,28 +472,62 @@ static int execute_report(struct control_write *w, struct draft *d, struct plan 
     return 0;
 }
 
+/* The write is done with; returns its session while that goes on, else NULL. */
+static struct node_session *written(struct session_write *write, const struct err *e)
+{
+    struct node_session *s = write->session;
+
+    s->writes--;
+    if (e->code)
+        node_session_end(s, e); /* it comes back and says it again */
+    if (e->code || !s->stream || s->is_ending)
+        return NULL;
+    if (s->node) /* its heartbeats may have waited behind the pause */
+        liveness_heard(s->dispatcher->liveness, s->node, dispatcher_now_ms(s->dispatcher));
+    rpc_pause(s->stream, false);
+    return s;
+}
+
 static void on_report_done(struct control_write *w, const struct err *e, uint64_t index)
 {
     struct session_write *write = container_of(w, struct session_write, write);
     struct node_session *s = write->session;
 
-    s->writes--;
-    if (e->code) {
-        node_session_end(s, e); /* it comes back and sends the report again */
-    } else if (s->stream && !s->is_ending) {
+    if (written(write, e)) {
         s->acknowledge = MAX(s->acknowledge, write->message->report->sequence);
-        if (s->node) /* its heartbeats may have waited behind the pause */
-            liveness_heard(s->dispatcher->liveness, s->node, dispatcher_now_ms(s->dispatcher));
-        rpc_pause(s->stream, false);
         flush_soon(s);
     }
     write_free(write);
     session_release(s);
 }
 
+static void on_description_done(struct control_write *w, const struct err *e, uint64_t index)
+{
+    struct session_write *write = container_of(w, struct session_write, write);
+    struct node_session *s = write->session;
+
+    (void)written(write, e); /* nothing is said of it */
+    write_free(write);
+    session_release(s);
+}
+
+/* A write of what the agent said; takes the message. */
+static void submit_up(struct node_session *s, AgentMessage *message,
+                      int (*execute)(struct control_write *w, struct draft *d, struct plan *p, struct err *e),
+                      void (*done)(struct control_write *w, const struct err *e, uint64_t index))
+{
+    struct session_write *write = write_new(s, message);
+
+    write->write.background = true;
+    write->write.execute = execute;
+    write->write.done = done;
+    control_submit(s->dispatcher->config.control, &write->write);
+    if (s->writes >= WRITES_MAX) /* it reads on when one of them is done */
+        rpc_pause(s->stream, true);
+}
+
 static void on_report(struct node_session *s, AgentMessage *message)
 {
-    struct session_write *write;
     struct err e;
 
     if (check_report(message->report, &e) < 0) {
@@ -427,13 +535,27 @@ static void on_report(struct node_session *s, AgentMessage *message)
         node_session_end(s, &e);
         return;
     }
-    write = write_new(s, message);
-    write->write.background = true;
-    write->write.execute = execute_report;
-    write->write.done = on_report_done;
-    control_submit(s->dispatcher->config.control, &write->write);
-    if (s->writes >= WRITES_MAX) /* it reads on when one of them is done */
-        rpc_pause(s->stream, true);
+    submit_up(s, message, execute_report, on_report_done);
+}
+
+static int execute_description(struct control_write *w, struct draft *d, struct plan *p, struct err *e)
+{
+    struct session_write *write = container_of(w, struct session_write, write);
+
+    put_description(p, write->session->node, write->message->description);
+    return 0;
+}
+
+static void on_description(struct node_session *s, AgentMessage *message)
+{
+    struct err e;
+
+    if (check_description(message->description, &e) < 0) {
+        message_free(message);
+        node_session_end(s, &e);
+        return;
+    }
+    submit_up(s, message, execute_description, on_description_done);
 }
 
 static void on_message(void *ctx, struct rpc_stream *stream, const void *data, size_t size)
@@ -453,6 +575,10 @@ static void on_message(void *ctx, struct rpc_stream *stream, const void *data, s
         on_report(s, message); /* takes it */
         return;
     }
+    if (message->description) {
+        on_description(s, message); /* takes it */
+        return;
+    }
     if (message->has_resync) {
         log_warn("agent asks for the full set", "node=%s sequence=%llu", s->node_id,
                  (unsigned long long)message->resync);
@@ -465,16 +591,10 @@ static void on_message(void *ctx, struct rpc_stream *stream, const void *data, s
 static void release_tasks(struct node_session *s)
 {
     struct waiting_task *task;
-    uint64_t number;
-    size_t at = 0;
 
-    list_each (task, &s->waiting, link) {
-        if (map64_get(&s->dispatcher->by_task, task->number) == s)
-            map64_remove(&s->dispatcher->by_task, task->number);
-    }
-    while (s->set && (number = assign_next(s->set, &at)))
-        if (map64_get(&s->dispatcher->by_task, number) == s)
-            map64_remove(&s->dispatcher->by_task, number);
+    list_each (task, &s->waiting, link)
+        release_task(s, task->number);
+    release_assigned(s);
 }
 
 static void on_end(void *ctx, struct rpc_stream *stream, const struct err *e)

@@ -83,7 +83,7 @@ bool reap_requests(struct plan *p)
     struct index_request *r;
 
     while ((r = list_first(&p->index->request_ages, struct index_request, by_age)) &&
-           (r->at_ms + INDEX_REQUEST_MS <= p->now_ms || p->index->request_count > INDEX_REQUEST_MAX)) {
+           (index_request_until_ms(p->index, r) <= p->now_ms || p->index->request_count > INDEX_REQUEST_MAX)) {
         if (plan_stop(p))
             return false;
         plan_remove(p, KIND_REQUEST, r->number);

@@ -93,6 +93,7 @@ static void give(struct replica *r, const struct replica_entry *entries, size_t 
         return;
     }
     propose_applied(r);
+    digest_applied(r);
     driver_wake(r); /* there may be more */
 }
 
@@ -105,7 +106,7 @@ static void apply_from_memory(struct replica *r)
 {
     AUTO_FREE
     struct replica_entry *entries = mem_array(APPLY_ENTRIES, sizeof(*entries));
-    uint64_t limit = apply_limit(r);
+    uint64_t limit = MIN(apply_limit(r), r->applied + digest_room(r));
     size_t count = 0, bytes = 0;
 
     for (uint64_t i = r->applied + 1; i <= limit && count < APPLY_ENTRIES && bytes < APPLY_BYTES; i++) {
@@ -168,7 +169,7 @@ void apply_advance(struct replica *r)
         apply_from_memory(r);
         return;
     }
-    struct fetch *f = fetch_new(r, first, limit - r->applied);
+    struct fetch *f = fetch_new(r, first, MIN(limit - r->applied, digest_room(r)));
     f->job = (struct env_job){.work = fetch_work, .done = fetch_apply_done};
     r->fetching = f;
     r->env->post(r->env, ENV_LANE_BULK, &f->job);

@@ -168,6 +168,25 @@ static void the_leadership_is_handed_over(void **state)
     group_close(&g);
 }
 
+/* Not to the one that is silent, though it had everything when it was heard last. */
+static void the_leadership_goes_to_one_that_answers(void **state)
+{
+    struct group g;
+    struct err e;
+
+    group_open(&g);
+    group_found(&g, 3);
+    group_propose(&g, 10, 100);
+    group_assert_equal(&g);
+    member_close(&g.members[3]);
+    group_rest(&g, 600); /* longer than an election takes: it does not count as heard any more */
+    unsigned want = g.done + 1;
+    assert_int_equal(replica_transfer(g.members[1].replica, 0, group_on_done, &g, &e), 0);
+    group_until(&g, g.done == want && g.members[2].state == REPLICA_LEADER);
+    assert_int_equal(g.failed, 0);
+    group_close(&g);
+}
+
 /* What a member's disk does instead: the lanes' threads ask. */
 static struct {
     int (*write)(struct env_file *f, uint64_t offset, const void *data, size_t size, struct err *e);
@@ -241,6 +260,68 @@ static void a_leader_whose_disk_is_full_hands_over(void **state)
     group_propose(&g, 10, 100);
     disk.is_full = false;
     group_assert_equal(&g);
+    group_close(&g);
+}
+
+/* --- comparing stores ----------------------------------------------------------------------------- */
+
+static void equal_stores_are_not_complained_of(void **state)
+{
+    struct group g;
+
+    group_open(&g);
+    group_found(&g, 3);
+    for (int i = 0; i < 5; i++)
+        group_propose(&g, 256, 100);
+    group_assert_equal(&g);
+    member_close(&g.members[3]); /* one that catches up from disk */
+    group_propose(&g, 600, 100);
+    member_open(&g.members[3], false);
+    group_propose(&g, 600, 100);
+    group_assert_equal(&g);
+    for (uint64_t id = 1; id <= 3; id++)
+        assert_int_equal(g.members[id].fatal.code, 0);
+    group_close(&g);
+}
+
+static void a_member_whose_store_differs_stops(void **state)
+{
+    struct group g;
+    struct member *m = &g.members[2];
+
+    group_open(&g);
+    group_found(&g, 3);
+    m->sum++; /* a bit in its store */
+    group_propose(&g, 300, 100);
+    group_until(&g, m->fatal.code);
+    assert_int_equal(m->fatal.code, ERR_CORRUPT);
+    assert_non_null(strstr(m->fatal.text, "differs from the other managers' at entry 256"));
+    assert_int_equal(g.members[1].fatal.code + g.members[3].fatal.code, 0);
+    member_close(m);
+    group_propose(&g, 300, 100);
+    group_close(&g);
+}
+
+static void a_leader_whose_store_differs_from_the_majority_s_stops(void **state)
+{
+    struct group g;
+
+    group_open(&g);
+    group_found(&g, 3);
+    g.members[1].sum++;
+    for (int i = 0; i < 300; i++) {
+        struct err e;
+
+        (void)replica_propose(g.members[1].replica, "x", 1, group_on_proposed, &g, &e);
+    }
+    group_until(&g, g.members[1].fatal.code);
+    assert_int_equal(g.members[1].fatal.code, ERR_CORRUPT);
+    member_close(&g.members[1]);
+    group_until(&g, group_leader(&g));
+    g.failed = 0;
+    group_propose(&g, 300, 100);
+    group_assert_equal(&g);
+    assert_int_equal(g.members[2].fatal.code + g.members[3].fatal.code, 0);
     group_close(&g);
 }
 
@@ -398,8 +479,12 @@ int main(void)
         cmocka_unit_test(a_removed_member_is_told),
         cmocka_unit_test(addresses_change_and_roles_stay),
         cmocka_unit_test(the_leadership_is_handed_over),
+        cmocka_unit_test(the_leadership_goes_to_one_that_answers),
         cmocka_unit_test(a_leader_whose_disk_hangs_hands_over),
         cmocka_unit_test(a_leader_whose_disk_is_full_hands_over),
+        cmocka_unit_test(equal_stores_are_not_complained_of),
+        cmocka_unit_test(a_member_whose_store_differs_stops),
+        cmocka_unit_test(a_leader_whose_store_differs_from_the_majority_s_stops),
         cmocka_unit_test(the_only_one_left_goes_on_with_all_it_has),
         cmocka_unit_test(what_was_under_way_is_kept_too),
         cmocka_unit_test(forcing_can_be_interrupted_anywhere),

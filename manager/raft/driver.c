@@ -414,7 +414,8 @@ static void mark_advance(struct replica *r)
 }
 
 /* The leader's process is gone: our timer expires early, each member's a little after the one before, so that they
- * do not all ask for votes at once. */
+ * do not all ask for votes at once. Who asks before it is our turn gets our vote as if we had no leader: we know by
+ * ourselves that it is gone, and nobody's word counts for that. */
 static void gone_advance(struct replica *r)
 {
     uint64_t leader = 0;
@@ -423,9 +424,42 @@ static void gone_advance(struct replica *r)
     if (!r->gone || driver_now(r) < r->gone_ms)
         return;
     raft_leader(&r->guard.core, (raft_id *)&leader, &address);
-    if (leader == r->gone)
+    if (leader == r->gone) {
+        r->expired_ms = driver_now(r);
         guard_expire(&r->guard);
+    }
     r->gone = 0;
+}
+
+void driver_heard(struct replica *r, uint64_t from)
+{
+    if (from == r->lost)
+        r->lost = r->gone = 0;
+}
+
+bool driver_disrupts(struct replica *r)
+{
+    uint64_t leader = 0;
+    const char *address;
+
+    raft_leader(&r->guard.core, (raft_id *)&leader, &address);
+    r->asked_ms = driver_now(r);
+    if (!r->lost || leader != r->lost || r->guard.core.state != RAFT_FOLLOWER)
+        return false;
+    r->gone_ms = MAX(r->gone_ms, driver_now(r) + r->election_ms / 2); /* he was first: his election has time */
+    return true;
+}
+
+/* Two that expired at the same time would grant each other the pre-vote, ask for votes in the same term and then
+ * wait for an election's length. So the one whose turn was first does not hear the other, if that one has no more.
+ */
+bool driver_precedes(const struct replica *r, const struct raft_request_vote *a, uint64_t from)
+{
+    uint64_t last = r->tail.last, term = tail_term(&r->tail, last);
+    bool newer = a->last_log_term > term || (a->last_log_term == term && a->last_log_index > last);
+
+    return r->lost && r->id < from && r->guard.core.state == RAFT_CANDIDATE && a->pre_vote && !newer &&
+           driver_now(r) - r->expired_ms < 2 * r->heartbeat_ms;
 }
 
 static int64_t next_due(struct replica *r)
@@ -436,6 +470,7 @@ static int64_t next_due(struct replica *r)
         return now + r->election_ms; /* the writer wakes us */
     due = MIN(due, MIN(member_due(r), read_due(r)));
     due = MIN(due, MIN(take_due(r), install_due(r)));
+    due = MIN(due, digest_due(r));
     due = MIN(due, writer_idle(&r->writer) ? r->mark_ms : now + r->election_ms);
     if (wants_spare(r))
         due = MIN(due, r->spare_ms);
@@ -460,6 +495,7 @@ static void advance(struct replica *r)
         take_advance(r);
         install_advance(r);
         apply_advance(r);
+        digest_advance(r);
         watch_disk(r);
     }
     spare_advance(r);
@@ -522,7 +558,9 @@ static void on_gone(void *ctx, uint64_t member)
         return;
     for (unsigned i = 0; i < count; i++)
         rank += ids[i] != member && ids[i] < r->id;
-    r->gone = member;
+    if (driver_now(r) - r->asked_ms < 2 * r->heartbeat_ms)
+        rank = 0; /* whoever's turn it was asked too early, when we did not know yet: he waits for us now */
+    r->gone = r->lost = member;
     r->gone_ms = driver_now(r) + (int64_t)rank * r->heartbeat_ms;
     driver_wake(r);
 }

@@ -7,6 +7,7 @@
  *     member.c    membership, handing over
  *     take.c      taking snapshots, dropping the log they stand for
  *     install.c   offering, pulling and installing them
+ *     digest.c    whether the members' stores are equal
  *     replica.c   open and close
  *
  * Every part has a struct here, a function that moves it on once per turn, and a time when it wants to be called.
@@ -23,7 +24,8 @@
 #include "manager/raft/writer.h"
 #include "proto/base/list.h"
 
-#define DRIVER_NEVER INT64_MAX /* a time that does not come */
+#define DRIVER_NEVER  INT64_MAX       /* a time that does not come */
+#define DRIVER_BEFORE (INT64_MIN / 2) /* a time before all others */
 
 struct outgoing { /* a message on its way out */
     struct list link;
@@ -172,6 +174,25 @@ struct serve { /* a snapshot a lagging member pulls */
     int64_t used_ms;
 };
 
+struct digest { /* of the store, after an entry */
+    uint64_t index, value;
+};
+
+struct digest_list { /* the newest */
+    struct digest all[8];
+    unsigned next;
+};
+
+struct digests {
+    struct digest_list mine, heard; /* heard: of entries that we have not applied yet */
+    uint64_t heard_from;            /* whom the last one */
+    uint64_t contested, against;    /* leader: index, and who has another there, by place among the voters */
+    uint64_t leader, term;          /* whose differs from ours, 0: nobody's */
+    struct digest own;
+    uint64_t theirs;
+    int64_t until_ms; /* then we are the one that differs */
+};
+
 struct replica {
     struct replica_env *env;
     struct replica_events events;
@@ -213,6 +234,7 @@ struct replica {
     struct take take;
     struct install install;
     struct list serves;
+    struct digests digests;
 
     struct env_job spare_job;
     struct err spare_error;
@@ -221,6 +243,9 @@ struct replica {
     int64_t mark_ms;         /* note the log's end then; DRIVER_NEVER: noted */
     uint64_t gone;           /* leader whose process is gone, 0: none */
     int64_t gone_ms;         /* let our timer expire then */
+    int64_t expired_ms;      /* when we did, and no voter refused since */
+    int64_t asked_ms;        /* somebody asked for votes while we had a leader */
+    uint64_t lost;           /* the same, until it is heard from again: who asks for votes against it gets them */
 
     bool failed; /* on_fatal is due, or came */
     bool told;   /* it came */
@@ -239,6 +264,10 @@ int64_t driver_now(const struct replica *r);
 bool driver_leads(const struct replica *r); /* the core leads */
 bool driver_holds(const struct replica *r); /* a vote is being stored */
 uint64_t driver_term_of(void *ctx, uint64_t index);
+void driver_heard(struct replica *r, uint64_t from); /* it lives */
+/* Somebody wants to lead: whether the leader that we know is gone, so that he need not wait until we forget it. */
+bool driver_disrupts(struct replica *r);
+bool driver_precedes(const struct replica *r, const struct raft_request_vote *a, uint64_t from);
 unsigned driver_voters(const struct replica *r, uint64_t ids[MESSAGE_MEMBERS_MAX]);
 extern const struct writer_events driver_writer_events; /* ctx: the replica */
 extern const struct env_events driver_env_events;
@@ -304,3 +333,11 @@ void install_advance(struct replica *r);
 int64_t install_due(const struct replica *r);
 bool install_active(const struct replica *r); /* the core is being given one */
 void install_fini(struct replica *r);
+
+/* --- digest.c */
+uint64_t digest_room(const struct replica *r); /* entries that may be applied in one batch */
+void digest_applied(struct replica *r);        /* a batch was */
+void digest_receive(struct replica *r, const struct message *m);
+void digest_advance(struct replica *r);
+void digest_forget(struct replica *r); /* a snapshot took the state's place */
+int64_t digest_due(const struct replica *r);

@@ -43,7 +43,7 @@ struct bench {
     unsigned cuts;
 };
 
-struct disk *disk_of(struct replica_env *env)
+static struct disk *disk_of(struct replica_env *env)
 {
     return &container_of(env, struct bench, env)->disk;
 }
@@ -54,7 +54,7 @@ static void begin(struct bench *b)
     entropy_seeded_init(&b->entropy, 1);
     disk_init(&b->disk, &b->entropy.base);
     b->env.entropy = &b->entropy.base;
-    disk_serve(&b->env);
+    disk_serve(&b->env, disk_of);
     snapshots_init(&b->snapshots, &b->env, "m", key, cluster, CHUNK);
 }
 

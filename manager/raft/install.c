@@ -384,6 +384,7 @@ static void loaded(struct replica *r)
     struct raft_snapshot_metadata metadata = i->metadata;
 
     r->applied = r->written = r->last.index;
+    digest_forget(r);
     r->commit = MAX(r->commit, r->applied);
     r->log_from = 0;
     r->stats.installs++;

@@ -10,6 +10,9 @@
  * A link of the control channel that breaks is redialed at once, with nothing to send too: when that is refused by
  * the machine (not by whoever listens), the peer's process is gone, and an election need not wait for silence.
  *
+ * An attempt that meets a process while it dies may get no answer at all, until TCP tries again 200 ms later. So
+ * the first attempts after a break are given up early, after what they took on this path before.
+ *
  * A path that swallows everything is found out by TCP: unacknowledged bytes for STUCK_MS break the connection.
  * Without it a link would stay silent for as long after the path is back as the retransmissions had backed off. */
 #include <netinet/in.h>
@@ -25,7 +28,8 @@
 #include "proto/wire/methods.h"
 
 #define DIAL_MS        2000
-#define STUCK_MS       4000
+#define QUICK_MS       50
+#define STUCK_MS       2000
 #define BACKOFF_MS     20
 #define BACKOFF_MAX_MS 1000
 #define URGENT_MS      100 /* an attempt on the control channel that long ago is repeated when there is something */
@@ -56,7 +60,12 @@ static bool is_urgent(const struct link_out *o)
 
 void link_out_init(struct link_out *o, struct link_peer *p, enum env_channel channel)
 {
-    *o = (struct link_out){.peer = p, .channel = channel, .backoff_ms = BACKOFF_MS, .tried_ms = INT64_MIN / 2};
+    *o = (struct link_out){.peer = p,
+                           .channel = channel,
+                           .backoff_ms = BACKOFF_MS,
+                           .patience_ms = DIAL_MS,
+                           .quick_ms = DIAL_MS,
+                           .tried_ms = INT64_MIN / 2};
     list_init(&o->queue);
 }
 
@@ -141,12 +150,26 @@ static void back_off(struct link_out *o)
 
     o->again_ms = links_now(l) + half + (int64_t)entropy_below(l->config.entropy, (uint64_t)half + 1);
     o->backoff_ms = MIN(o->backoff_ms * 2, BACKOFF_MAX_MS);
+    o->patience_ms = MIN(o->patience_ms * 2, DIAL_MS);
+}
+
+static int quick_ms(int fd)
+{
+    struct tcp_info info;
+    socklen_t size = sizeof(info);
+
+    return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) < 0
+               ? DIAL_MS
+               : (int)MIN(MAX(info.tcpi_rtt / 1000 * 8, QUICK_MS), DIAL_MS);
 }
 
 static void on_open(void *ctx, struct rpc_conn *c, const struct rpc_identity *peer)
 {
     struct link_out *o = ctx;
     unsigned stuck_ms = STUCK_MS;
+
+    o->quick_ms = quick_ms(rpc_conn_fd(c));
+    o->patience_ms = DIAL_MS;
 
     (void)setsockopt(rpc_conn_fd(c), IPPROTO_TCP, TCP_USER_TIMEOUT, &stuck_ms, sizeof(stuck_ms)); /* then later */
     o->open = o->peer->alive = true;
@@ -160,6 +183,7 @@ static void broke(struct link_out *o, const struct err *e)
 {
     struct link_peer *p = o->peer;
 
+    o->patience_ms = o->quick_ms;
     log_debug("a link to a manager broke", "manager=%llu channel=%d error=\"%s\"", (unsigned long long)p->id,
               (int)o->channel, e->text);
     o->wanted = is_urgent(o);
@@ -286,7 +310,7 @@ static void dial(struct link_out *o)
                               .tls = l->config.tls,
                               .expect_roles = RPC_ROLE_MANAGER,
                               .expect_cluster = l->config.cluster_id,
-                              .timeout_ms = DIAL_MS};
+                              .timeout_ms = o->patience_ms};
     struct err e;
 
     l->stats.dials++;

@@ -137,24 +137,6 @@ void links_complain(struct link_peer *p, const char *what, const struct err *e)
         log_warn(what, "manager=%llu error=\"%s\"", (unsigned long long)p->id, e->text);
 }
 
-void links_forget(struct links *l, uint64_t id)
-{
-    struct link_peer *p = find_peer(l, id);
-    struct err e;
-
-    if (!p)
-        return;
-    err_set(&e, ERR_DENIED, "manager %llu is no member of the group any more", (unsigned long long)id);
-    *p->announced = *p->configured = 0;
-    p->alive = false;
-    for (int i = 0; i < CHANNELS; i++) {
-        link_out_close(&p->out[i]);
-        if (p->in[i])
-            rpc_end(p->in[i]->stream, &e);
-        p->in[i] = NULL; /* freed at its end */
-    }
-}
-
 /* --- out ------------------------------------------------------------------------------------------ */
 
 void links_send(struct links *l, uint64_t to, const char *address, enum env_channel channel, const void *data,
@@ -271,12 +253,24 @@ static void take_stream(struct link_peer *p, struct rpc_stream *stream, enum env
     }
 }
 
+/* A manager that looks for another one at our address is refused, but tells where it is itself: so managers that
+ * all have other addresses than before, of each other's, find each other again. */
+static bool hello_is_for_another(struct links *l, const struct link_hello *hello, const struct rpc_identity *peer,
+                                 int rc)
+{
+    struct link_hello as_ours = *hello;
+
+    as_ours.to = l->config.id;
+    return rc == ERR_PRECONDITION && hello->to != l->config.id && admit(l, &as_ours, peer, NULL) == 0 &&
+           links_peer(l, hello->from);
+}
+
 void links_on_open(struct links *l, struct rpc_stream *stream, const struct rpc_identity *peer, const void *message,
                    size_t size)
 {
     static const struct rpc_stream_events ignore = {.on_message = NULL};
     struct link_peer *p = NULL;
-    struct link_hello hello;
+    struct link_hello hello = {0};
     struct err e;
     int rc = link_hello_get(message, size, &hello, &e);
 
@@ -291,6 +285,8 @@ void links_on_open(struct links *l, struct rpc_stream *stream, const struct rpc_
         hear_address(p, hello.address);
         return;
     }
+    if (hello_is_for_another(l, &hello, peer, rc))
+        hear_address(links_peer(l, hello.from), hello.address);
     l->stats.refusals++;
     if (is_news(&l->complaint, &e))
         log_warn("refused a link of a manager", "node=%s error=\"%s\"", peer->node_id, e.text);

@@ -23,6 +23,8 @@ struct link_out { /* to one peer on one channel */
     int64_t again_ms;    /* not dialed before */
     int64_t used_ms;     /* when something was sent last */
     int64_t backoff_ms;  /* of the next failure */
+    int patience_ms;     /* for the next attempt */
+    int quick_ms;        /* what an attempt takes on this path at most, mostly */
 };
 
 struct link_peer {

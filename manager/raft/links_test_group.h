@@ -307,6 +307,11 @@ static inline void member_on_fatal(void *ctx, const struct err *e)
     ((struct member *)ctx)->fatal = *e;
 }
 
+static inline uint64_t member_on_digest(void *ctx)
+{
+    return ((struct member *)ctx)->sum;
+}
+
 static inline void member_on_removed(void *ctx)
 {
     ((struct member *)ctx)->removed++;
@@ -335,6 +340,7 @@ static inline void member_open(struct member *m, bool bootstrap)
                                           .on_snapshot = member_on_snapshot,
                                           .on_restore = member_on_restore,
                                           .on_fatal = member_on_fatal,
+                                          .on_digest = member_on_digest,
                                           .on_removed = member_on_removed};
     struct err e = {0};
 

@@ -34,7 +34,7 @@ struct bench {
     struct disklog_place places[ENTRIES_MAX];
 };
 
-struct disk *disk_of(struct replica_env *env)
+static struct disk *disk_of(struct replica_env *env)
 {
     return &container_of(env, struct bench, env)->disk;
 }
@@ -111,7 +111,7 @@ static void bench_init(struct bench *b, uint64_t seed, uint64_t segment_bytes)
     entropy_seeded_init(&b->entropy, seed);
     disk_init(&b->disk, &b->entropy.base);
     b->env.entropy = &b->entropy.base;
-    disk_serve(&b->env);
+    disk_serve(&b->env, disk_of);
     struct disklog_config config = config_of(b);
     uint8_t data[400];
     fill(data, 1, 1);
@@ -438,7 +438,7 @@ static void crash_while_a_member_is_made(void **state)
         entropy_seeded_init(&b.entropy, n);
         disk_init(&b.disk, &b.entropy.base);
         b.env.entropy = &b.entropy.base;
-        disk_serve(&b.env);
+        disk_serve(&b.env, disk_of);
         struct disklog_config config = config_of(&b);
         b.disk.crash_at = n;
         more = disklog_create(&config, 1, &first, &e) < 0;

@@ -150,6 +150,10 @@ void message_put(struct buf *out, uint64_t epoch, const struct message *m)
         add_u64(out, m->removed.term);
         add_u64(out, m->removed.index);
         break;
+    case MESSAGE_DIGEST:
+        add_u64(out, m->digest.index);
+        add_u64(out, m->digest.value);
+        break;
     default:
         assert(false);
     }
@@ -434,6 +438,10 @@ static int get_body(struct reader *r, struct message *m, struct err *e)
         m->removed.term = take_index(r);
         m->removed.index = take_index(r);
         return 0;
+    case MESSAGE_DIGEST:
+        m->digest.index = take_index(r);
+        m->digest.value = take_u64(r);
+        return 0;
     }
     return err_set(e, ERR_INVALID, "message of type %d is not known", m->type);
 }
@@ -500,6 +508,7 @@ const char *message_name(int type)
         [MESSAGE_PULL] = "pull",
         [MESSAGE_CHUNK] = "chunk",
         [MESSAGE_REMOVED] = "removed",
+        [MESSAGE_DIGEST] = "digest",
     };
 
     return type > 0 && type < (int)ARRAY_SIZE(names) && names[type] ? names[type] : "unknown";

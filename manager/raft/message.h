@@ -3,7 +3,7 @@
  * Everything a peer sends is checked here before anything else sees it: sizes, counts, ids, epoch, and the rules of
  * reference/raft-step.md 3.1, also the encoded membership inside entries, which libraft decodes without looking at
  * its bounds. Besides libraft's six messages there are ours: the round for strong reads, the pulling of snapshots,
- * and the word to a member that it was removed. */
+ * the word to a member that it was removed, and the comparison of stores. */
 #pragma once
 
 #include <stdbool.h>
@@ -29,6 +29,7 @@ enum message_type {                           /* on the wire; 1 to 6 are libraft
                     MESSAGE_PULL = 18,        /* give me chunk n of that snapshot */
                     MESSAGE_CHUNK = 19,
                     MESSAGE_REMOVED = 20, /* you are no member any more, as of this index */
+                    MESSAGE_DIGEST = 21,  /* leader: my store after that entry; member: mine, which differs */
 };
 
 struct message_round { /* READ_ASK, READ_ANSWER */
@@ -54,6 +55,10 @@ struct message_removed {
     uint64_t term, index;
 };
 
+struct message_digest {
+    uint64_t index, value;
+};
+
 struct message {
     int type; /* enum raft_message_type or enum message_type */
     uint64_t from, to;
@@ -63,6 +68,7 @@ struct message {
         struct message_round round;
         struct message_chunk chunk;
         struct message_removed removed;
+        struct message_digest digest;
     };
 };
 

@@ -21,7 +21,7 @@ struct bench {
     struct meta meta;
 };
 
-struct disk *disk_of(struct replica_env *env)
+static struct disk *disk_of(struct replica_env *env)
 {
     return &container_of(env, struct bench, env)->disk;
 }
@@ -35,7 +35,7 @@ static void begin(struct bench *b)
     entropy_seeded_init(&b->entropy, 1);
     disk_init(&b->disk, &b->entropy.base);
     b->env.entropy = &b->entropy.base;
-    disk_serve(&b->env);
+    disk_serve(&b->env, disk_of);
     if (meta_create(&b->env, "m/term", key, cluster, 1, &state, &e) < 0 || b->env.dir_sync(&b->env, "m", &e) < 0)
         fail_msg("%s", e.text);
 }

@@ -243,6 +243,7 @@ static struct replica *alloc(const struct replica_config *config, const struct r
     r->entry_max = MIN(SEGMENT_ENTRY_MAX, r->segment_bytes / 2);
     r->applied = config->applied;
     r->mark_ms = DRIVER_NEVER;
+    r->asked_ms = r->expired_ms = DRIVER_BEFORE;
     list_init(&r->outbox);
     list_init(&r->inbox);
     list_init(&r->serves);
@@ -367,16 +368,27 @@ uint64_t replica_term(const struct replica *r)
     return raft_current_term(&r->guard.core);
 }
 
+/* The core's own word for a leader's address is the sender's of a message, which ours do not carry. */
+static const char *address_of(const struct replica *r, uint64_t id)
+{
+    const struct raft_configuration *c = &r->guard.core.configuration;
+
+    for (unsigned i = 0; i < c->n; i++)
+        if (c->servers[i].id == id)
+            return c->servers[i].address;
+    return NULL;
+}
+
 uint64_t replica_leader(const struct replica *r, const char **ret_address)
 {
     raft_id id = 0;
-    const char *address = NULL;
+    const char *unused;
 
-    raft_leader((struct raft *)&r->guard.core, &id, &address); /* changes nothing */
+    raft_leader((struct raft *)&r->guard.core, &id, &unused); /* changes nothing */
     if (id == r->id && r->propose.announced != REPLICA_LEADER)
         id = 0; /* not before its barrier is applied */
     if (ret_address)
-        *ret_address = id ? address : NULL;
+        *ret_address = id ? address_of(r, id) : NULL;
     return id;
 }
 

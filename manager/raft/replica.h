@@ -53,6 +53,9 @@ struct replica_events {
                       struct err *e);
     /* The log cannot be trusted or written: the process must stop, loudly. */
     void (*on_fatal)(void *ctx, const struct err *e);
+    /* A digest of the state after the entries that were applied, for comparing it with other members'. NULL: none.
+     */
+    uint64_t (*on_digest)(void *ctx);
     /* A leader says that this member was removed. It asks for no votes any more. May be NULL. */
     void (*on_removed)(void *ctx);
 };

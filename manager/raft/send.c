@@ -188,6 +188,7 @@ static void receive(struct replica *r, struct message *m)
     struct peer *peer = peer_of(r, m->from);
 
     peer->heard_ms = driver_now(r);
+    driver_heard(r, m->from);
     switch (m->type) {
     case RAFT_APPEND_ENTRIES:
         if (too_large(r, &m->raft.append_entries))
@@ -201,6 +202,14 @@ static void receive(struct replica *r, struct message *m)
         return;
     case RAFT_REQUEST_VOTE:
         member_heard(r, m->from);
+        if (driver_precedes(r, &m->raft.request_vote, m->from))
+            return;
+        m->raft.request_vote.disrupt_leader |= driver_disrupts(r);
+        guard_receive(&r->guard, &m->raft);
+        return;
+    case RAFT_REQUEST_VOTE_RESULT:
+        if (!m->raft.request_vote_result.vote_granted)
+            r->expired_ms = DRIVER_BEFORE; /* it asks for itself when its turn has come: that is to be heard */
         guard_receive(&r->guard, &m->raft);
         return;
     case RAFT_INSTALL_SNAPSHOT:
@@ -218,6 +227,9 @@ static void receive(struct replica *r, struct message *m)
         return;
     case MESSAGE_REMOVED:
         member_receive_removed(r, m);
+        return;
+    case MESSAGE_DIGEST:
+        digest_receive(r, m);
         return;
     default:
         guard_receive(&r->guard, &m->raft);

@@ -24,7 +24,7 @@ struct bench {
     struct raft_buffer conf;
 };
 
-struct disk *disk_of(struct replica_env *env)
+static struct disk *disk_of(struct replica_env *env)
 {
     return &container_of(env, struct bench, env)->disk;
 }
@@ -37,7 +37,7 @@ static void begin(struct bench *b)
     entropy_seeded_init(&b->entropy, 1);
     disk_init(&b->disk, &b->entropy.base);
     b->env.entropy = &b->entropy.base;
-    disk_serve(&b->env);
+    disk_serve(&b->env, disk_of);
     snapshots_init(&b->snapshots, &b->env, "m", key, cluster, CHUNK);
     raft_configuration_init(&conf);
     (void)raft_configuration_add(&conf, 1, "a:1", RAFT_VOTER);

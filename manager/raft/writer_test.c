@@ -31,7 +31,7 @@ struct bench {
     unsigned voted, reset, closed, full, failed;
 };
 
-struct disk *disk_of(struct replica_env *env)
+static struct disk *disk_of(struct replica_env *env)
 {
     return &container_of(env, struct bench, env)->disk;
 }
@@ -125,7 +125,7 @@ static void begin(struct bench *b)
     *b = (struct bench){.clock.mono_us = mono_us, .now_us = 1000};
     entropy_seeded_init(&b->entropy, 1);
     disk_init(&b->disk, &b->entropy.base);
-    disk_serve(&b->env);
+    disk_serve(&b->env, disk_of);
     b->env.entropy = &b->entropy.base;
     b->env.clock = &b->clock;
     b->env.post = post;

@@ -9,10 +9,13 @@
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/x509.h>
+#include <openssl/x509_vfy.h>
 
 #include "proto/base/hash.h"
 #include "proto/base/mem.h"
 #include "proto/wire/cert.h"
+
+#define CERTIFICATES_MAX 8 /* in one text */
 
 static int broken(struct err *e, int code, const char *what)
 {
@@ -39,7 +42,8 @@ static X509 *read_certificate(const char *pem, struct err *e)
 static EVP_PKEY *read_key(const char *pem, struct err *e)
 {
     BIO *bio = BIO_new_mem_buf(pem, (int)strnlen(pem, CERT_PEM_BYTES_MAX));
-    EVP_PKEY *key = bio ? PEM_read_bio_PrivateKey(bio, NULL, NULL, NULL) : NULL;
+    /* With a passphrase given, if a wrong one: without any, OpenSSL would ask for it at a terminal. */
+    EVP_PKEY *key = bio ? PEM_read_bio_PrivateKey(bio, NULL, NULL, (void *)"") : NULL;
 
     BIO_free(bio);
     if (!key)
@@ -164,28 +168,130 @@ int cert_dates(const void *der, size_t size, int64_t *ret_not_before_ms, int64_t
     return 0;
 }
 
+/* --- chains ------------------------------------------------------------------------------------------------- */
+
+/* Every certificate of the text; NULL when there is none. */
+static STACK_OF(X509) * read_all(const char *pem, struct err *e)
+{
+    BIO *bio = BIO_new_mem_buf(pem, (int)strnlen(pem, CERT_PEM_BYTES_MAX));
+    STACK_OF(X509) *all = sk_X509_new_null();
+    X509 *certificate;
+
+    while (bio && all && sk_X509_num(all) < CERTIFICATES_MAX &&
+           (certificate = PEM_read_bio_X509(bio, NULL, NULL, NULL)))
+        if (sk_X509_push(all, certificate) == 0)
+            abort(); /* out of memory */
+    BIO_free(bio);
+    if (all && sk_X509_num(all) > 0) {
+        ERR_clear_error(); /* of the text's end */
+        return all;
+    }
+    sk_X509_free(all);
+    broken(e, ERR_INVALID, "read certificate");
+    return NULL;
+}
+
+static void free_all(STACK_OF(X509) * all)
+{
+    sk_X509_pop_free(all, X509_free);
+}
+
+/* Who signed the first certificate, when that leads to one of the roots; a reference. A root need not have signed
+ * itself. */
+static X509 *find_issuer(STACK_OF(X509) * chain, STACK_OF(X509) * roots, struct err *e)
+{
+    X509_STORE_CTX *ctx = X509_STORE_CTX_new();
+    X509_STORE *store = X509_STORE_new();
+    X509 *issuer = NULL;
+
+    if (!ctx || !store || X509_STORE_CTX_init(ctx, store, sk_X509_value(chain, 0), chain) != 1)
+        abort(); /* out of memory */
+    X509_STORE_CTX_set0_trusted_stack(ctx, roots);
+    X509_STORE_CTX_set_flags(ctx, X509_V_FLAG_NO_CHECK_TIME | X509_V_FLAG_PARTIAL_CHAIN);
+    if (X509_verify_cert(ctx) == 1 && sk_X509_num(X509_STORE_CTX_get0_chain(ctx)) > 1) {
+        issuer = sk_X509_value(X509_STORE_CTX_get0_chain(ctx), 1);
+        X509_up_ref(issuer);
+    } else {
+        err_set(e, ERR_INVALID, "certificate was not signed by the cluster's root: %s",
+                X509_verify_cert_error_string(X509_STORE_CTX_get_error(ctx)));
+    }
+    ERR_clear_error();
+    X509_STORE_CTX_free(ctx);
+    X509_STORE_free(store);
+    return issuer;
+}
+
 int cert_check(const char *certificate_pem, const char *key_pem, const char *root_pem, struct err *e)
 {
-    X509 *certificate = read_certificate(certificate_pem, e),
-         *root = certificate ? read_certificate(root_pem, e) : NULL;
-    EVP_PKEY *key = root ? read_key(key_pem, e) : NULL, *signer = root ? X509_get0_pubkey(root) : NULL;
-    int rc = ERR_INVALID;
+    STACK_OF(X509) *chain = read_all(certificate_pem, e), *roots = chain ? read_all(root_pem, e) : NULL;
+    EVP_PKEY *key = roots ? read_key(key_pem, e) : NULL;
+    X509 *issuer = NULL;
 
-    if (!key)
-        goto out;
-    if (X509_check_private_key(certificate, key) != 1)
+    if (key && X509_check_private_key(sk_X509_value(chain, 0), key) != 1)
         err_set(e, ERR_INVALID, "certificate and private key do not belong together");
-    else if (!signer || X509_verify(certificate, signer) != 1)
-        err_set(e, ERR_INVALID, "certificate was not signed by the cluster's root");
-    else
-        rc = 0;
+    else if (key)
+        issuer = find_issuer(chain, roots, e);
+    int rc = issuer ? 0 : ERR_INVALID;
     ERR_clear_error();
-out:
+    X509_free(issuer);
     EVP_PKEY_free(key);
-    X509_free(root);
+    free_all(roots);
+    free_all(chain);
+    return rc;
+}
+
+/* --- digests ------------------------------------------------------------------------------------------------ */
+
+static uint64_t digest64(const void *data, size_t size)
+{
+    uint8_t whole[SHA256_BYTES];
+    uint64_t value = 0;
+
+    sha256(data, size, whole);
+    for (int i = 0; i < 8; i++)
+        value = value << 8 | whole[i];
+    return value;
+}
+
+static int key_digest(X509 *certificate, uint64_t *ret, struct err *e)
+{
+    unsigned char *der = NULL;
+    int size = i2d_PUBKEY(X509_get0_pubkey(certificate), &der);
+
+    if (size <= 0)
+        return broken(e, ERR_INVALID, "read the certificate's key");
+    *ret = digest64(der, (size_t)size);
+    OPENSSL_free(der);
+    return 0;
+}
+
+int cert_key_digest(const char *certificate_pem, uint64_t *ret, struct err *e)
+{
+    X509 *certificate = read_certificate(certificate_pem, e);
+    int rc = certificate ? key_digest(certificate, ret, e) : ERR_INVALID;
+
     X509_free(certificate);
     return rc;
 }
+
+int cert_issuer_digest(const char *certificate_pem, const char *root_pem, uint64_t *ret, struct err *e)
+{
+    STACK_OF(X509) *chain = read_all(certificate_pem, e), *roots = chain ? read_all(root_pem, e) : NULL;
+    X509 *issuer = roots ? find_issuer(chain, roots, e) : NULL;
+    int rc = issuer ? key_digest(issuer, ret, e) : ERR_INVALID;
+
+    X509_free(issuer);
+    free_all(roots);
+    free_all(chain);
+    return rc;
+}
+
+uint64_t cert_trust_digest(const char *root_pem)
+{
+    return digest64(root_pem, strlen(root_pem));
+}
+
+/* --- what is said of a certificate -------------------------------------------------------------------------- */
 
 int cert_issuer(const char *root_pem, struct buf *ret_subject_der, struct buf *ret_public_key_der, struct err *e)
 {

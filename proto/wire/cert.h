@@ -31,7 +31,8 @@ int cert_facts(const char *certificate_pem, struct cert_facts *ret, struct err *
 /* When a certificate (DER), whoever's it is, is valid. */
 int cert_dates(const void *der, size_t size, int64_t *ret_not_before_ms, int64_t *ret_not_after_ms, struct err *e);
 
-/* ERR_INVALID unless the first certificate belongs to this key and a certificate of root_pem signed it. */
+/* ERR_INVALID unless the first certificate belongs to this key and leads to a certificate of root_pem, through
+ * those that follow it where there are any. Whether it is still valid is not asked. */
 int cert_check(const char *certificate_pem, const char *key_pem, const char *root_pem, struct err *e);
 
 /* DER of the certificate's issuer name and of the issuer's public key, for TLSInfo in inspect. */
@@ -39,3 +40,12 @@ int cert_issuer(const char *root_pem, struct buf *ret_subject_der, struct buf *r
 
 /* SHA-256 over the DER of the first certificate: what join tokens pin. */
 int cert_digest(const char *certificate_pem, uint8_t ret[32], struct err *e);
+
+/* Keys and trust by digests of 64 bits: enough to tell those of one cluster apart, which is all they are for. */
+
+/* Of the public key of the first certificate. */
+int cert_key_digest(const char *certificate_pem, uint64_t *ret, struct err *e);
+/* Of the public key that signed the first certificate, which must lead to root_pem. */
+int cert_issuer_digest(const char *certificate_pem, const char *root_pem, uint64_t *ret, struct err *e);
+/* Of what a node trusts: the text as the managers gave it. */
+uint64_t cert_trust_digest(const char *root_pem);

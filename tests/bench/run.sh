@@ -59,6 +59,7 @@ echo "# $(date -u +%Y-%m-%dT%H:%MZ), $(nproc) processors, load $(cut -d' ' -f1-3
 run node_bench
 run keeper_bench
 run raft_bench "$TMPDIR"
+run group_bench "$TMPDIR"
 run scheduler_bench 1000 10000
 run control_bench
 run list_bench 30000

@@ -206,6 +206,8 @@ have_docker() { command -v docker >/dev/null; }
 
 # --- the end -----------------------------------------------------------------------------------------------------------
 
+all_good() { [ $failures -eq 0 ] || finish; } # what follows builds on what came before, and would only wait in vain
+
 finish() {
     local node
     if [ $failures -gt 0 ]; then

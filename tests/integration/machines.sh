@@ -89,17 +89,23 @@ move() { # MACHINE NUMBER: it has another address from now on
 
 # --- processes, disks, clocks ----------------------------------------------------------------------------------------
 
-node_processes() { # NODE: all of it: shoald, the keeper's two processes, the containers'
-    grep -lF -- "$work/$1/run" /proc/[0-9]*/cmdline 2>/dev/null | cut -d/ -f3
-    grep -lF -- "/$cgroup/$1/" /proc/[0-9]*/cgroup 2>/dev/null | cut -d/ -f3
+node_processes() { # NODE: all of it that lives: shoald, the keeper's two processes, the containers'
+    local pid
+    for pid in $({ grep -lF -- "$work/$1/run" /proc/[0-9]*/cmdline; grep -lF -- "/$cgroup/$1/" /proc/[0-9]*/cgroup; } 2>/dev/null | cut -d/ -f3 | sort -u); do
+        process_ended "$pid" || echo "$pid"
+    done
 }
 
 machine_off() { # MACHINE: the plug is pulled; nobody on the network hears of it
-    local pids
     link_down "$1"
-    pids=$(node_processes "$1" | sort -u)
-    [ -z "$pids" ] || kill -KILL $pids 2>/dev/null
-    eventually 20 eval "equals \"\$(node_processes $1)\" ''" && rm -rf "$work/$1/run" # which a machine has on a tmpfs
+    eventually 20 node_destroyed "$1" && rm -rf "$work/$1/run" # which a machine has on a tmpfs
+}
+node_destroyed() { # NODE: kill all of it; what a killed process was just making is found the next time
+    local pids
+    pids=$(node_processes "$1")
+    [ -n "$pids" ] || return 0
+    kill -KILL $pids 2>/dev/null
+    return 1
 }
 
 machine_on() { # MACHINE [shoald's options...]

@@ -571,7 +571,7 @@ int main(int argc, char **argv)
     shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (shared == MAP_FAILED)
         return 1;
-    ok = argc > 2 ? run_seeds(strtoull(argv[2], NULL, 10), 1) : run_seeds(1, seeds);
+    ok = run_seeds(argc > 2 ? strtoull(argv[2], NULL, 10) : 1, seeds);
     if (argc <= 2)
         ok = planted_fault_is_found(false, "went back") && planted_fault_is_found(true, "was started") && ok;
     (void)tree_remove(AT_FDCWD, dir, NULL);

@@ -6,6 +6,8 @@
 #include "proto/base/mem.h"
 #include "tests/simulation/raft_disk.h"
 
+static struct disk *(*disk_of)(struct replica_env *env); /* as disk_serve was told */
+
 struct env_file {
     struct disk *disk;
     struct disk_node *node;
@@ -550,8 +552,9 @@ static int file_remove(struct replica_env *env, const char *path, struct err *e)
     return 0;
 }
 
-void disk_serve(struct replica_env *env)
+void disk_serve(struct replica_env *env, struct disk *(*of)(struct replica_env *env))
 {
+    disk_of = of;
     env->dir_make = dir_make;
     env->dir_list = dir_list;
     env->dir_sync = dir_sync;

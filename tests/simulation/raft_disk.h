@@ -82,7 +82,6 @@ void disk_remove_name(struct disk *d, const char *path);
 void disk_each(struct disk *d, const char *prefix, void (*each)(void *ctx, const char *path, struct disk_node *n),
                void *ctx);
 
-/* Put the file functions into an environment. Whoever uses them says which disk an environment has, by defining
- * disk_of. */
-void disk_serve(struct replica_env *env);
-struct disk *disk_of(struct replica_env *env);
+/* Put the file functions into an environment. disk_of says which disk an environment has, the same in one program.
+ */
+void disk_serve(struct replica_env *env, struct disk *(*disk_of)(struct replica_env *env));

@@ -97,7 +97,7 @@ static struct world_member *member_of(struct world_env *env)
     return &env->world->members[env->member];
 }
 
-struct disk *disk_of(struct replica_env *env)
+static struct disk *disk_of(struct replica_env *env)
 {
     return &member_of(env_of(env))->disk;
 }
@@ -322,7 +322,7 @@ static struct world_env *env_new(struct world *w, unsigned member)
         .timer = env_timer,
         .send = env_send,
     };
-    disk_serve(&env->base);
+    disk_serve(&env->base, disk_of);
     for (int i = 0; i < ENV_LANES; i++)
         list_init(&env->jobs[i]);
     list_init(&env->done);

@@ -160,6 +160,8 @@ static Cluster *cluster_object(struct cluster *c, const char *init)
     root->worker_secret = c->founding.worker_secret;
     root->manager_secret = c->founding.manager_secret;
     parsed.cluster->root_ca = root;
+    parsed.cluster->has_unlock_key = parsed.cluster->spec->autolock_managers;
+    parsed.cluster->unlock_key = (ProtobufCBinaryData){sizeof(c->founding.unlock_key), c->founding.unlock_key};
     return parsed.cluster;
 }
 
@@ -266,6 +268,7 @@ static void on_reply(struct manager_request *r, struct manager_reply *reply)
     }
     buf_append(&a->body, buf_bytes(&reply->body), reply->body.length);
     buf_fini(&reply->body);
+    a->cut = reply->cut;
     if (!reply->more) {
         a->done = true;
         a->request = NULL;

@@ -81,6 +81,7 @@ void cluster_end(struct cluster *c);
 struct answer {
     struct manager_request *request; /* NULL once it has ended */
     bool done, keep_asking;          /* ask for the next page by itself */
+    bool cut;                        /* it broke off */
     int status;
     char type[64];
     struct buf body;

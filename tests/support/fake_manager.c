@@ -36,6 +36,7 @@ void fake_manager_reset(void)
     assert(!fake_manager.open);
     free(fake_manager.root_pem);
     free(fake_manager.root_key_pem);
+    free(fake_manager.trust_pem);
     fake_manager = (struct fake_manager){.port = 2377};
 }
 
@@ -59,6 +60,9 @@ int manager_open(const struct manager_config *config, struct manager **ret, stru
     m->later.data = m;
     fake_manager.open = *ret = m;
     fake_manager.opens++;
+    fake_manager.raft_id = config->raft_id;
+    fake_manager.epoch = config->epoch;
+    fake_manager.forced = config->force_new_cluster;
     fake_manager.had_bootstrap = config->bootstrap != NULL;
     copy(fake_manager.listen, sizeof(fake_manager.listen), config->listen_address);
     copy(fake_manager.advertise, sizeof(fake_manager.advertise), config->advertise_address);
@@ -135,6 +139,14 @@ void fake_manager_lock_key(const uint8_t *key, uint64_t version)
     m->config.on_lock_key(m->config.ctx, key, version);
 }
 
+void fake_manager_remove(void)
+{
+    struct manager *m = fake_manager.open;
+
+    assert(m && m->config.on_removed);
+    m->config.on_removed(m->config.ctx);
+}
+
 int manager_port(const struct manager *m)
 {
     return m->ready ? fake_manager.port : 0;
@@ -143,6 +155,17 @@ int manager_port(const struct manager *m)
 void manager_info(const struct manager *m, struct jwrite *j)
 {
     jwrite_int(j, "Managers", 1);
+    jwrite_array(j, "RemoteManagers");
+    jwrite_object(j, NULL);
+    jwrite_string(j, "NodeID", m->node_id);
+    jwrite_string(j, "Addr", fake_manager.advertise);
+    jwrite_end(j);
+    jwrite_end(j);
+}
+
+void manager_warnings(const struct manager *m, struct jwrite *j)
+{
+    jwrite_string(j, NULL, "of the fake manager");
 }
 
 /* --- certificates ---------------------------------------------------------------------------------- */
@@ -187,7 +210,8 @@ int manager_issue(struct manager *m, const void *request_der, size_t size,
     (void)ident_parse(m->cluster_id, cluster);
     reply.has_certificate_pem = reply.has_root_pem = reply.has_node_id = reply.has_cluster_id = true;
     reply.certificate_pem = (ProtobufCBinaryData){strlen(certificate), (uint8_t *)certificate};
-    reply.root_pem = (ProtobufCBinaryData){strlen(fake_manager.root_pem), (uint8_t *)fake_manager.root_pem};
+    const char *trust = fake_manager.trust_pem ? fake_manager.trust_pem : fake_manager.root_pem;
+    reply.root_pem = (ProtobufCBinaryData){strlen(trust), (uint8_t *)trust};
     reply.node_id = (ProtobufCBinaryData){sizeof(node), node};
     reply.cluster_id = (ProtobufCBinaryData){sizeof(cluster), cluster};
     size_t packed = issue_reply__get_packed_size(&reply);
@@ -245,14 +269,23 @@ void manager_drop(struct manager_request *r)
     request_free(r);
 }
 
-void fake_manager_reply(int status, const char *type, const char *body, bool more)
+static void reply_with(struct manager_reply reply, const char *body)
 {
     struct manager_request *r = fake_manager.asked;
-    struct manager_reply reply = {.status = status, .content_type = type, .more = more};
 
     assert(r);
     buf_append(&reply.body, body, strlen(body));
     r->on_reply(r, &reply);
-    if (!more)
+    if (!reply.more)
         request_free(r);
+}
+
+void fake_manager_reply(int status, const char *type, const char *body, bool more)
+{
+    reply_with((struct manager_reply){.status = status, .content_type = type, .more = more}, body);
+}
+
+void fake_manager_cut(void)
+{
+    reply_with((struct manager_reply){.status = 503, .cut = true}, "");
 }

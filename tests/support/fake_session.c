@@ -84,6 +84,11 @@ void session_set_managers(struct session *s, char *const *managers, size_t count
                        managers[i]); /* addresses are short */
 }
 
+void session_try_first(struct session *s, const char *manager)
+{
+    (void)snprintf(fake_session.first, sizeof(fake_session.first), "%s", manager); /* addresses are short */
+}
+
 void session_set_tls(struct session *s, struct tls *tls)
 {
     fake_session.tls_set = true;
@@ -96,7 +101,7 @@ bool session_ready(const struct session *s)
 
 const char *session_manager(const struct session *s)
 {
-    return fake_session.ready ? FAKE_MANAGER : NULL;
+    return !fake_session.ready ? NULL : fake_session.address ? fake_session.address : FAKE_MANAGER;
 }
 
 int session_send(struct session *s, const AgentMessage *message, struct err *e)

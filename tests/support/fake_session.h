@@ -20,10 +20,12 @@ struct fake_session {
     unsigned sent, refused;
     unsigned resyncs;
     bool tls_set;
-    uint64_t epoch; /* as the agent opened it, or as the test says */
-    bool abandoned; /* closed without a word to the manager */
+    const char *address; /* of the manager it is with; NULL: FAKE_MANAGER */
+    uint64_t epoch;      /* as the agent opened it, or as the test says */
+    bool abandoned;      /* closed without a word to the manager */
     char managers[16][64];
     size_t manager_count;
+    char first[64]; /* to be tried first */
     /* A message of the agent. Borrowed for the call. NULL: nobody cares. */
     void (*on_sent)(void *ctx, const AgentMessage *message);
     void *ctx;

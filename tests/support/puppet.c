@@ -321,6 +321,13 @@ static void on_told(struct puppet *a, const ManagerMessage *m)
         buf_clear(&a->row);
         buf_added(&a->row, node__pack(m->node, (uint8_t *)buf_reserve(&a->row, size)));
     }
+    if (m->authority) {
+        a->authority.tells++;
+        (void)snprintf(a->authority.root_pem, sizeof(a->authority.root_pem), "%.*s",
+                       (int)m->authority->root_pem.len, (const char *)m->authority->root_pem.data); /* two roots */
+        a->authority.issuer = m->authority->issuer;
+        a->authority.lifetime_ms = m->authority->lifetime_ms;
+    }
     if (m->n_managers)
         a->managers[0] = '\0';
     for (size_t i = 0, at = 0; i < m->n_managers && at < sizeof(a->managers); i++)
@@ -379,31 +386,52 @@ static void on_end(void *ctx, struct rpc_stream *stream, const struct err *e)
     a->ends++;
 }
 
+static NodeDescription *describe(struct puppet *a, struct arena *arena)
+{
+    NodeDescription *d = ARENA_NEW(arena, NodeDescription);
+
+    node_description__init(d);
+    d->platform = ARENA_NEW(arena, Platform);
+    platform__init(d->platform);
+    d->platform->architecture = (char *)"x86_64";
+    d->platform->os = (char *)"linux";
+    d->resources = ARENA_NEW(arena, Resources);
+    resources__init(d->resources);
+    d->resources->has_nano_cpus = d->resources->has_memory_bytes = true;
+    d->resources->nano_cpus = 64000000000;
+    d->resources->memory_bytes = INT64_C(1) << 40;
+    d->hostname = a->hostname;
+    d->engine_version = (char *)"27.0.0-fake";
+    d->has_certificate_issuer = a->certificate_issuer != 0;
+    d->certificate_issuer = a->certificate_issuer;
+    d->has_trust = a->trust != 0;
+    d->trust = a->trust;
+    return d;
+}
+
+void puppet_describe(struct puppet *a)
+{
+    AgentMessage message = AGENT_MESSAGE__INIT;
+    AUTO_ARENA struct arena arena;
+
+    arena_init(&arena);
+    message.description = describe(a, &arena);
+    puppet_send(a, &message);
+}
+
 static void on_conn_open(void *ctx, struct rpc_conn *conn, const struct rpc_identity *peer)
 {
     static const struct rpc_stream_events base = {
         .on_message = on_message, .on_writable = on_writable, .on_end = on_end};
     struct puppet *a = ctx;
     struct rpc_stream_events events = base;
-    NodeDescription description = NODE_DESCRIPTION__INIT;
     SessionOpen open = SESSION_OPEN__INIT;
     AgentMessage message = AGENT_MESSAGE__INIT;
-    Resources resources = RESOURCES__INIT;
-    Platform platform = PLATFORM__INIT;
     AUTO_ARENA struct arena arena;
     struct err e;
 
     arena_init(&arena);
-    platform.architecture = (char *)"x86_64";
-    platform.os = (char *)"linux";
-    resources.has_nano_cpus = resources.has_memory_bytes = true;
-    resources.nano_cpus = 64000000000;
-    resources.memory_bytes = INT64_C(1) << 40;
-    description.hostname = a->hostname;
-    description.platform = &platform;
-    description.resources = &resources;
-    description.engine_version = (char *)"27.0.0-fake";
-    open.description = &description;
+    open.description = describe(a, &arena);
     open.has_cluster_epoch = true;
     open.cluster_epoch = a->epoch;
     open.has_instance = true;
@@ -473,8 +501,10 @@ void puppet_prepare(struct puppet *a, struct cluster *c)
 
     begin(a, c, "first");
     (void)snprintf(a->node_id, sizeof(a->node_id), "%s", c->founding.node_id); /* an id */
-    if (tls_new(c->founding.certificate_pem, c->founding.key_pem, c->founding.root_pem, &a->tls, &e) < 0)
+    if (tls_new(c->founding.certificate_pem, c->founding.key_pem, c->founding.root_pem, &a->tls, &e) < 0 ||
+        cert_issuer_digest(c->founding.certificate_pem, c->founding.root_pem, &a->certificate_issuer, &e) < 0)
         FAIL("%s", e.text);
+    a->trust = cert_trust_digest(c->founding.root_pem);
 }
 
 void puppet_start(struct puppet *a, struct cluster *c)
@@ -540,8 +570,11 @@ static void on_issued(void *ctx, const struct err *e, const void *reply, size_t 
     ident_format(r->node_id.data, j->agent->node_id);
     char *certificate = arena_strndup(&arena, (const char *)r->certificate_pem.data, r->certificate_pem.len);
     char *root = arena_strndup(&arena, (const char *)r->root_pem.data, r->root_pem.len);
-    if (tls_new(certificate, j->key_pem, root, &j->agent->tls, &j->e) < 0)
+    tls_unref(j->agent->tls);
+    if (tls_new(certificate, j->key_pem, root, &j->agent->tls, &j->e) < 0 ||
+        cert_issuer_digest(certificate, root, &j->agent->certificate_issuer, &j->e) < 0)
         FAIL("%s", j->e.text);
+    j->agent->trust = cert_trust_digest(root);
 }
 
 static void on_joining_open(void *ctx, struct rpc_conn *conn, const struct rpc_identity *peer)
@@ -571,27 +604,42 @@ static void on_joining_closed(void *ctx, struct rpc_conn *conn, const struct err
     j->done = true;
 }
 
-int puppet_try_join(struct puppet *a, const char *token, struct err *e)
+/* By `token`, or by the certificate in `tls`. */
+static int ask_for_certificate(struct puppet *a, const char *token, struct tls *tls, struct err *e)
 {
     struct joining j = {.agent = a, .token = token};
     struct rpc_conn_events events = {.ctx = &j, .on_open = on_joining_open, .on_closed = on_joining_closed};
-    struct tls *nobody = NULL;
     char address[64];
 
-    if (cert_key_new(&j.key_pem, e) < 0 || tls_new(NULL, NULL, a->cluster->founding.root_pem, &nobody, e) < 0)
+    if (cert_key_new(&j.key_pem, e) < 0)
         FAIL("%s", e->text);
     (void)snprintf(address, sizeof(address), "%s", cluster_address(a->cluster)); /* fits */
-    struct rpc_dial dial = {.address = address, .tls = nobody};
+    struct rpc_dial dial = {.address = address, .tls = tls};
     if (rpc_dial(&a->cluster->loop, &dial, &events, &j.conn, e) < 0)
         FAIL("%s", e->text);
     cluster_until(a->cluster, j.done);
     if (j.conn)
         rpc_conn_close(j.conn);
     cluster_until(a->cluster, !j.conn);
-    tls_unref(nobody);
     free(j.key_pem);
     *e = j.e;
     return j.e.code;
+}
+
+int puppet_try_join(struct puppet *a, const char *token, struct err *e)
+{
+    struct tls *nobody = NULL;
+
+    if (tls_new(NULL, NULL, a->cluster->founding.root_pem, &nobody, e) < 0)
+        FAIL("%s", e->text);
+    int rc = ask_for_certificate(a, token, nobody, e);
+    tls_unref(nobody);
+    return rc;
+}
+
+int puppet_renew(struct puppet *a, struct err *e)
+{
+    return ask_for_certificate(a, NULL, a->tls, e);
 }
 
 void puppet_prepare_worker(struct puppet *a, struct cluster *c, const char *hostname)

@@ -33,6 +33,7 @@ struct puppet {
     char node_id[26];
     char *hostname; /* owned */
     struct tls *tls;
+    uint64_t certificate_issuer, trust; /* of that, as it tells the manager; 0: it says nothing of it */
     struct rpc_conn *conn;
     struct rpc_stream *stream;
     struct assignment *assignment; /* the real one: it checks sequence and digest */
@@ -45,10 +46,16 @@ struct puppet {
     bool no_logs;              /* does not open streams for logs */
     int64_t heartbeat_ms;
     uint64_t reports, acknowledged;
-    struct buf unsent;  /* one packed message for which there was no credit */
-    unsigned messages;  /* assignments */
-    unsigned rows;      /* how often it was told of its own row */
-    struct buf row;     /* packed, as it was told last */
+    struct buf unsent; /* one packed message for which there was no credit */
+    unsigned messages; /* assignments */
+    unsigned rows;     /* how often it was told of its own row */
+    struct buf row;    /* packed, as it was told last */
+    struct {           /* whom it was told to trust last */
+        unsigned tells;
+        char root_pem[8192];
+        uint64_t issuer;
+        int64_t lifetime_ms;
+    } authority;
     char managers[256]; /* as it was told last, a blank after each */
     char redirect[64];  /* where it was sent; "": nowhere */
     uint32_t retry_ms;  /* when it is to come back; 0: that was not said */
@@ -69,11 +76,14 @@ void puppet_join(struct puppet *a, struct cluster *c, const char *hostname);
 void puppet_prepare_worker(struct puppet *a, struct cluster *c, const char *hostname);
 /* Only ask for a certificate with this token; a needs its cluster. Returns the code. */
 int puppet_try_join(struct puppet *a, const char *token, struct err *e);
+/* Get another certificate with the one it has; tells nobody. Returns the code. */
+int puppet_renew(struct puppet *a, struct err *e);
 void puppet_connect(struct puppet *a); /* (again) */
 void puppet_disconnect(struct puppet *a);
 void puppet_end(struct puppet *a);
 
 void puppet_heartbeat(struct puppet *a);
+void puppet_describe(struct puppet *a); /* say again what it said of itself when it registered */
 /* Send a message as it is, maybe only when there is credit: of those that wait there may be one. */
 void puppet_send(struct puppet *a, const AgentMessage *message);
 

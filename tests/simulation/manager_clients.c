@@ -1,8 +1,4 @@
-/* See manager_world.h: who uses the cluster.
- *
- * An agent is a machine with containers. It looks at what the leader's store assigns to its node, moves each task a
- * few states on, and reports, as the dispatcher will do for real ones. It outlives managers; when its machine loses
- * power its tasks fail, when it is merely cut off they run on.
+/* See manager_world.h: who owns services.
  *
  * A client owns two service names and does one thing after the other with them. It keeps a request id until it has
  * a definite answer, whoever leads meanwhile, and knows exactly what must be there afterwards. */
@@ -15,210 +11,7 @@
 #include "proto/base/mem.h"
 #include "tests/simulation/manager_world.h"
 
-enum { REPORTS = 64, NAMES = 2 };
-
-/* --- agents
- * ------------------------------------------------------------------------------------------------------------ */
-
-struct report {
-    uint8_t task[16];
-    TaskState state;
-};
-
-struct agent {
-    struct msim *world;
-    unsigned number;
-    uint8_t node_id[16];
-    bool up;            /* the machine */
-    struct map64 tasks; /* task number -> state here + 1 */
-    bool busy;          /* `write` is submitted */
-    struct control_write write;
-    struct report reports[REPORTS];
-    size_t report_count;
-};
-
-static void agent_tick(struct msim *w, struct msim_event *e);
-
-static void agent_soon(struct agent *a)
-{
-    msim_schedule(a->world, 20000 + (int64_t)msim_below(a->world, 80000),
-                  (struct msim_event){.fire = agent_tick, .number = a->number});
-}
-
-static void agent_done(struct control_write *write, const struct err *e, uint64_t index)
-{
-    (void)e; /* it looks again */
-    (void)index;
-    container_of(write, struct agent, write)->busy = false;
-}
-
-static int agent_make_node(struct control_write *write, struct draft *d, struct plan *p, struct err *e)
-{
-    struct agent *a = container_of(write, struct agent, write);
-    Node node = NODE__INIT;
-    NodeDescription description = NODE_DESCRIPTION__INIT;
-    char hostname[16];
-
-    if (draft_find_id(d, KIND_NODE, a->node_id))
-        return 0;
-    (void)snprintf(hostname, sizeof(hostname), "agent%u", a->number);
-    description.hostname = hostname;
-    node.id = (ProtobufCBinaryData){.len = 16, .data = a->node_id};
-    node.description = &description;
-    plan_create(p, KIND_NODE, &node);
-    return 0;
-}
-
-static int agent_set_state(struct control_write *write, struct draft *d, struct plan *p, struct err *e)
-{
-    struct agent *a = container_of(write, struct agent, write);
-    uint64_t number = draft_find_id(d, KIND_NODE, a->node_id);
-
-    return number ? node_set_state(p, number, a->up ? NODE_STATE__UP : NODE_STATE__DOWN, "", NULL, e) : 0;
-}
-
-static int agent_report(struct control_write *write, struct draft *d, struct plan *p, struct err *e)
-{
-    struct agent *a = container_of(write, struct agent, write);
-    struct index_node *node = index_node_by_id(p->index, a->node_id);
-
-    for (size_t i = 0; node && i < a->report_count; i++) {
-        Status status = STATUS__INIT;
-
-        status.state = a->reports[i].state;
-        plan_report(p, node, a->reports[i].task, &status);
-    }
-    return 0;
-}
-
-static void agent_submit(struct agent *a, struct msim_manager *m,
-                         int (*execute)(struct control_write *w, struct draft *d, struct plan *p, struct err *e))
-{
-    a->write = (struct control_write){.background = true, .execute = execute, .done = agent_done};
-    a->busy = true;
-    control_submit(m->control, &a->write);
-}
-
-/* What a task becomes next, if it does. */
-static TaskState agent_move(struct agent *a, TaskState state, TaskState desired)
-{
-    struct msim *w = a->world;
-
-    if (state > TASK_STATE__RUNNING || msim_chance(w, 30))
-        return state;
-    if (desired >= TASK_STATE__SHUTDOWN)
-        return TASK_STATE__SHUTDOWN;
-    switch (state) {
-    case TASK_STATE__ASSIGNED:
-        return TASK_STATE__PREPARING;
-    case TASK_STATE__PREPARING:
-        return w->faults && msim_chance(w, 4) ? TASK_STATE__REJECTED : TASK_STATE__READY;
-    case TASK_STATE__READY:
-        return desired > TASK_STATE__READY ? TASK_STATE__STARTING : TASK_STATE__READY;
-    case TASK_STATE__STARTING:
-        return w->plant == PLANT_CONVERGE ? TASK_STATE__STARTING : TASK_STATE__RUNNING;
-    case TASK_STATE__RUNNING:
-        if (w->faults && msim_chance(w, 1))
-            return msim_chance(w, 50) ? TASK_STATE__FAILED : TASK_STATE__COMPLETE;
-        return TASK_STATE__RUNNING;
-    default:
-        return state;
-    }
-}
-
-static void agent_see(struct agent *a, struct map64 *kept, const Task *task, const Status *status, uint64_t number)
-{
-    uint64_t here = (uint64_t)(uintptr_t)map64_get(&a->tasks, number);
-    TaskState state = (TaskState)MAX(here ? here - 1 : 0, (uint64_t)status->state);
-
-    if (status->state < TASK_STATE__ASSIGNED)
-        return;
-    state = agent_move(a, state, task->desired_state);
-    map64_put(kept, number, (void *)(uintptr_t)((uint64_t)state + 1));
-    if (state <= status->state || a->report_count == REPORTS)
-        return;
-    struct report *r = &a->reports[a->report_count++];
-    memcpy(r->task, task->id.data, sizeof(r->task));
-    r->state = state;
-}
-
-/* Look at all tasks of the node, as applied. What is not assigned any more is forgotten. */
-static void agent_look(struct agent *a, struct msim_manager *m, uint64_t node)
-{
-    struct index_node *n = index_node(control_index(m->control), node);
-    struct view *v = view_begin(m->store);
-    struct map64 kept = {0};
-    struct index_walk walk = {0};
-    struct index_task *t;
-    struct arena arena;
-
-    arena_init(&arena);
-    a->report_count = 0;
-    while (n && (t = index_node_next(n, &walk))) {
-        struct object task, status;
-
-        if (view_get(v, KIND_TASK, t->number, &arena, &task) == 0 &&
-            view_get(v, KIND_STATUS, t->number, &arena, &status) == 0 && ((const Task *)task.message)->node == node)
-            agent_see(a, &kept, (const Task *)task.message, (const Status *)status.message, t->number);
-    }
-    map64_fini(&a->tasks);
-    a->tasks = kept;
-    view_end(v);
-    arena_fini(&arena);
-}
-
-/* Power is lost: what ran has failed when the machine is back. */
-static void agent_power_off(struct agent *a)
-{
-    for (size_t at = 0; a->tasks.slots && at <= a->tasks.mask; at++) {
-        struct map64_slot *slot = &a->tasks.slots[at];
-
-        if (slot->value && (uint64_t)(uintptr_t)slot->value <= TASK_STATE__RUNNING + 1)
-            slot->value = (void *)(uintptr_t)(TASK_STATE__FAILED + 1);
-    }
-}
-
-static void agent_fate(struct agent *a)
-{
-    struct msim *w = a->world;
-
-    if (!w->faults) {
-        a->up = true;
-    } else if (a->up && msim_chance(w, 1)) {
-        a->up = false;
-        if (msim_chance(w, 50))
-            agent_power_off(a);
-    } else if (!a->up && msim_chance(w, 3)) {
-        a->up = true;
-    }
-}
-
-static void agent_tick(struct msim *w, struct msim_event *e)
-{
-    struct agent *a = w->agents[e->number];
-    struct msim_manager *m = msim_leader(w);
-
-    agent_soon(a);
-    agent_fate(a);
-    if (!m || a->busy)
-        return;
-    struct view *v = view_begin(m->store);
-    uint64_t node = view_find_id(v, KIND_NODE, a->node_id);
-    view_end(v);
-    const struct index_node *n = node ? index_node(control_index(m->control), node) : NULL;
-    if (!node) {
-        agent_submit(a, m, agent_make_node);
-    } else if (n && n->state != (a->up ? NODE_STATE__UP : NODE_STATE__DOWN)) {
-        agent_submit(a, m, agent_set_state);
-    } else if (a->up) {
-        agent_look(a, m, node);
-        if (a->report_count)
-            agent_submit(a, m, agent_report);
-    }
-}
-
-/* --- clients
- * ------------------------------------------------------------------------------------------------------------ */
+enum { NAMES = 2 };
 
 enum op { OP_NONE, OP_CREATE, OP_UPDATE, OP_REMOVE };
 
@@ -238,9 +31,10 @@ struct client {
     unsigned image;
     uint64_t replicas;
     bool submitted;
-    bool finishing, finished;
+    bool finishing, last; /* the request is one of the last ones */
+    unsigned left;        /* names that still get their last change */
     uint8_t request_id[16];
-    struct msim_manager *asked;
+    struct msim_ask ask;
     struct control_write write;
 };
 
@@ -374,7 +168,7 @@ static void client_done(struct control_write *write, const struct err *e, uint64
     client_believe(c);
     w->counts.acked++;
     w->counts.replayed += write->replayed;
-    if (c->asked->up && !name_there(c->asked, c->target, why, sizeof(why)))
+    if (c->ask.manager->up && !name_there(c->ask.manager, c->target, why, sizeof(why)))
         msim_fail(w, "acked", "%s", why);
     bool repeat = w->plant == PLANT_ANSWER && w->faults && c->op == OP_CREATE && !w->planted;
     if (repeat) {
@@ -382,9 +176,24 @@ static void client_done(struct control_write *write, const struct err *e, uint64
         entropy_fill(&w->random.base, c->request_id, sizeof(c->request_id));
     } else {
         c->op = OP_NONE;
-        c->finished = c->finishing && c->target == &c->names[NAMES - 1];
+        c->left -= c->last;
     }
     client_soon(c, c->finishing ? 50000 : 400000);
+}
+
+static void client_arrived(struct msim_ask *ask, bool alive)
+{
+    struct client *c = container_of(ask, struct client, ask);
+
+    if (!alive) {
+        c->submitted = false;
+        client_soon(c, 60000);
+        return;
+    }
+    buf_fini(&c->write.reply);
+    c->write = (struct control_write){.has_request_id = true, .execute = client_execute, .done = client_done};
+    memcpy(c->write.request_id, c->request_id, sizeof(c->request_id));
+    control_submit(ask->manager->control, &c->write);
 }
 
 static void client_submit(struct client *c)
@@ -399,24 +208,19 @@ static void client_submit(struct client *c)
         client_soon(c, 50000);
         return;
     }
-    buf_fini(&c->write.reply);
-    c->write = (struct control_write){.has_request_id = true, .execute = client_execute, .done = client_done};
-    memcpy(c->write.request_id, c->request_id, sizeof(c->request_id));
-    c->asked = m;
     c->submitted = true;
-    control_submit(m->control, &c->write);
+    c->ask.arrived = client_arrived;
+    msim_ask(w, &c->ask, m);
 }
 
 static void client_choose(struct client *c)
 {
     struct msim *w = c->world;
 
-    if (c->finishing)
-        c->target = c->target == &c->names[0] ? &c->names[1] : &c->names[0];
-    else
-        c->target = &c->names[msim_below(w, NAMES)];
-    if (c->finishing && !c->target->exists) {
-        c->finished = c->target == &c->names[NAMES - 1];
+    c->last = c->finishing; /* a request that was under way before may have met a fault */
+    c->target = &c->names[c->last ? c->left - 1 : msim_below(w, NAMES)];
+    if (c->last && !c->target->exists) {
+        c->left--;
         client_soon(c, 10000);
         return;
     }
@@ -431,7 +235,7 @@ static void client_tick(struct msim *w, struct msim_event *e)
 {
     struct client *c = w->clients[e->number];
 
-    if (c->submitted || c->finished)
+    if (c->submitted || (c->finishing && !c->left))
         return;
     if (w->plant == PLANT_ACKED && w->faults && c->names[0].exists && !w->planted && c->op == OP_NONE) {
         w->planted = true;
@@ -443,25 +247,13 @@ static void client_tick(struct msim *w, struct msim_event *e)
         client_submit(c);
 }
 
-/* --- all of them
- * ---------------------------------------------------------------------------------------------------------- */
-
 static void name_make(struct name *n, unsigned client, unsigned number)
 {
     (void)snprintf(n->text, sizeof(n->text), "c%un%u", client, number);
 }
 
-void actors_make(struct msim *w)
+void clients_make(struct msim *w)
 {
-    for (unsigned i = 0; i < MSIM_AGENTS; i++) {
-        struct agent *a = w->agents[i] = mem_alloc(sizeof(*a));
-
-        a->world = w;
-        a->number = i;
-        a->up = true;
-        memset(a->node_id, 'a' + (int)i, sizeof(a->node_id));
-        agent_soon(a);
-    }
     for (unsigned i = 0; i < MSIM_CLIENTS; i++) {
         struct client *c = w->clients[i] = mem_alloc(sizeof(*c));
 
@@ -473,25 +265,21 @@ void actors_make(struct msim *w)
     }
 }
 
-void actors_free(struct msim *w)
+void clients_free(struct msim *w)
 {
-    for (unsigned i = 0; i < MSIM_AGENTS; i++) {
-        map64_fini(&w->agents[i]->tasks);
-        free(w->agents[i]);
-    }
     for (unsigned i = 0; i < MSIM_CLIENTS; i++) {
         buf_fini(&w->clients[i]->write.reply);
         free(w->clients[i]);
     }
 }
 
-void actors_finish(struct msim *w)
+void clients_finish(struct msim *w)
 {
     for (unsigned i = 0; i < MSIM_CLIENTS; i++) {
         struct client *c = w->clients[i];
 
         c->finishing = true;
-        c->target = c->op == OP_NONE ? &c->names[NAMES - 1] : c->target;
+        c->left = NAMES;
         client_soon(c, 10000);
     }
 }
@@ -515,7 +303,7 @@ static bool service_content(struct msim_manager *m, const struct client *c, cons
     return false;
 }
 
-bool actors_content(struct msim *w, char *why, size_t size)
+bool clients_content(struct msim *w, char *why, size_t size)
 {
     struct msim_manager *m = msim_leader(w);
 
@@ -526,7 +314,7 @@ bool actors_content(struct msim *w, char *why, size_t size)
     for (unsigned i = 0; i < MSIM_CLIENTS; i++) {
         struct client *c = w->clients[i];
 
-        if (!c->finished) {
+        if (!c->finishing || c->left) {
             (void)snprintf(why, size, "client %u was not answered", i);
             return false;
         }

@@ -52,6 +52,7 @@ check "self is the node that is asked" eval 'for n in m1 m2 m3; do equals "$(sh_
 check "addresses are those of the machines" equals "$(for n in $nodes; do sh_ m2 node inspect -f '{{.Status.Addr}}' $n; done | tr '\n' ' ')" "$(for n in $nodes; do address $n; done | tr '\n' ' ')"
 check "filters" eval 'equals "$(sh_ m2 node ls -f role=worker --format "{{.Hostname}}" | sort | tr "\n" " ")" "w1 w2 " && equals "$(sh_ m3 node ls -f name=w1 -q | wc -l)" 1'
 check "a rotated token lets nobody in" eval 'new=$(sh_ m2 swarm join-token -q --rotate worker) && [ "$new" != "$worker" ] && equals "$(sh_ m3 swarm join-token -q worker)" "$new" && equals "$(sh_ m3 swarm join-token -q manager)" "$manager"'
+all_good # what follows builds on it
 
 # --- services, by any manager ------------------------------------------------------------------------------------------------
 
@@ -65,14 +66,18 @@ check "drain: it gives its tasks up" eval 'sh_ m3 node update --availability dra
 check "active: it takes tasks again" eval 'sh_ m2 node update --availability active w1 && sh_ m2 service scale -d web=12 && settled m2 web 12/12 && eventually 20 eval "[ \"\$(count_on w1 web)\" -ge 2 ]"'
 check "labels decide where tasks go" eval 'sh_ m2 node update --label-add disk=fast w2 && create m3 --name fast --replicas 2 --constraint node.labels.disk==fast busy:1 sleep 100000 && settled m3 fast 2/2 && equals "$(count_on w2 fast)" 2 && sh_ m3 service rm fast'
 sh_ m2 service scale -d web=5 >/dev/null
+all_good # what follows builds on it
 
 # --- roles ---------------------------------------------------------------------------------------------------------------------
 
+create m3 --name stays --constraint node.hostname==w1 busy:1 sleep 100000 >/dev/null
+settled m3 stays 1/1 >/dev/null
+stays=$(containers_on w1 stays)
 check "w1 is promoted" equals "$(sh_ m2 node promote w1)" "Node w1 promoted to a manager in the swarm."
 check "it becomes one, without a restart" eval 'pid=$(node_pid w1); eventually 20 eval "equals \"\$(member m1 w1)\" \"Ready Active Reachable\"" && eventually 20 eval "equals \"\$(controls w1)\" true" && equals "$(node_pid w1)" "$pid" && ! process_ended "$pid"'
 check "and serves" eval 'eventually 10 eval "equals \"\$(members w1)\" \"\$(members m1)\"" && sh_ w1 service scale -d web=6 && settled w1 web 6/6'
 check "w1 is demoted" equals "$(sh_ w1 node demote w1)" "Manager w1 demoted in the swarm."
-check "it is a worker again, and its tasks run on" eval 'eventually 20 eval "equals \"\$(member m1 w1)\" \"Ready Active\"" && eventually 20 eval "equals \"\$(controls w1)\" false" && [ "$(count_on w1 web)" -ge 1 ]'
+check "it is a worker again, and its tasks run on" eval 'eventually 20 eval "equals \"\$(member m1 w1)\" \"Ready Active\"" && eventually 20 eval "equals \"\$(controls w1)\" false" && [ -n "$stays" ] && equals "$(containers_on w1 stays)" "$stays"'
 old=$(leader m2)
 check "the leader demotes itself" says "Manager $old demoted in the swarm." sh_ "$old" node demote "$old"
 other=$([ "$old" = m2 ] && echo m3 || echo m2)
@@ -80,6 +85,7 @@ check "another one leads" eventually 20 eval 'l=$(leader $other) && [ -n "$l" ] 
 check "the old one is a worker" eval 'eventually 20 eval "equals \"\$(controls $old)\" false" && eventually 20 eval "equals \"\$(member $other $old)\" \"Ready Active\""'
 check "it is promoted again" eval 'sh_ $other node promote $old && eventually 20 eval "equals \"\$(member $other $old)\" \"Ready Active Reachable\"" && eventually 20 eval "equals \"\$(controls $old)\" true"'
 check "the service noticed nothing" settled m2 web 6/6
+all_good # what follows builds on it
 
 # --- leaving ---------------------------------------------------------------------------------------------------------------------
 
