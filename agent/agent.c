@@ -358,6 +358,12 @@ int agent_connect(struct agent *a, const char *const *managers, size_t count, st
     return session_open(&config, managers, count, &events, &a->session, e);
 }
 
+void agent_try_first(struct agent *a, const char *manager)
+{
+    if (a->session)
+        session_try_first(a->session, manager);
+}
+
 const char *agent_manager(const struct agent *a)
 {
     return a->session ? session_manager(a->session) : NULL;

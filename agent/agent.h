@@ -48,6 +48,9 @@ int agent_open(const struct agent_config *config, struct agent **ret, struct err
 /* Dial these managers, now and whenever the session is lost. */
 int agent_connect(struct agent *a, const char *const *managers, size_t count, struct err *e);
 
+/* Dial this one first, once: it is known to lead. After agent_connect. */
+void agent_try_first(struct agent *a, const char *manager);
+
 /* The address of the manager it has a session with; NULL when there is none. Borrowed until the loop turns. */
 const char *agent_manager(const struct agent *a);
 

@@ -850,6 +850,8 @@ static void locked_manager_says_so_and_runs_nothing(void **state)
 
 static void tasks_of_a_locked_manager_run_on(void **state)
 {
+    char *managers[] = {(char *)"10.0.0.9:2377"};
+    ManagerMessage message = MANAGER_MESSAGE__INIT;
     struct assigner manager = {0};
     AUTO_ARENA struct arena a;
     size_t at = 0;
@@ -859,17 +861,21 @@ static void tasks_of_a_locked_manager_run_on(void **state)
     (void)assigner_add(&manager, 1, TASK_STATE__RUNNING);
     fake_session_ready();
     fake_session_deliver(assigner_full(&manager, &at, SIZE_MAX, &a));
+    message.managers = managers;
+    message.n_managers = 1;
+    fake_session_deliver(&message);
     fake_engine_end_all(engine);
     fake_manager_lock_key(first_key, 10);
     web_until(&web, stored_opens_with(first_key));
     close_node();
     size_t containers = fake_world_count(world);
     assert_true(containers > 0);
+    unsigned opens = fake_session.opens;
     open_node();
     fake_engine_end_all(engine);
     assert_string_equal(swarm_header(swarm), "locked");
     assert_int_equal(fake_world_count(world), containers);
-    unsigned opens = fake_session.opens;
+    assert_int_equal(fake_session.opens, opens); /* it has no certificate to dial anybody with */
     assert_int_equal(unlock(first_key), 200);
     fake_manager_ready();
     assert_int_equal(fake_session.opens, opens + 1); /* its agent has what it needs to dial */

@@ -158,16 +158,14 @@ static void next_address(struct join *j, const struct err *e)
 
 /* --- what the manager says ------------------------------------------------------------------------- */
 
-static const char *hours(int64_t ms, char ret[32])
+static const char *span(int64_t ms, char ret[32])
 {
     int64_t minutes = (ms < 0 ? -ms : ms) / 60000;
 
     if (minutes >= 48 * 60)
         (void)snprintf(ret, 32, "%lld days", (long long)(minutes / (24 * 60)));
-    else if (minutes >= 120)
-        (void)snprintf(ret, 32, "%lld hours", (long long)(minutes / 60));
     else
-        (void)snprintf(ret, 32, "%lld minutes", (long long)minutes);
+        (void)snprintf(ret, 32, "%lld h %lld min", (long long)(minutes / 60), (long long)(minutes % 60));
     return ret;
 }
 
@@ -183,12 +181,12 @@ static int check_dates(const struct join *j, int64_t not_before_ms, int64_t not_
             e, ERR_PRECONDITION,
             "%s certificate is not valid yet by this node's clock: the clocks differ by at least %s; set "
             "them and join again",
-            whose, hours(not_before_ms + CERT_BACKDATE_MS - now_ms, text));
+            whose, span(not_before_ms + CERT_BACKDATE_MS - now_ms, text));
     if (now_ms > not_after_ms)
         return err_set(e, ERR_PRECONDITION,
                        "%s certificate ended %s ago by this node's clock: either the clocks differ, or that "
                        "manager's certificate has expired",
-                       whose, hours(now_ms - not_after_ms, text));
+                       whose, span(now_ms - not_after_ms, text));
     return 0;
 }
 
@@ -209,12 +207,25 @@ static int check_certificate(const struct join *j, const IssueReply *reply, cons
     return check_dates(j, ret->not_before_ms, ret->not_after_ms, "the new", e);
 }
 
+/* The manager that signed leads. Ends with NULL. */
+static char **leader_first(char *leader, const IssueReply *reply, struct arena *a)
+{
+    char **managers = arena_array(a, reply->n_managers + 2, sizeof(*managers));
+    size_t count = 0;
+
+    managers[count++] = leader;
+    for (size_t i = 0; i < reply->n_managers; i++)
+        if (strcmp(reply->managers[i], leader) != 0)
+            managers[count++] = reply->managers[i];
+    managers[count] = NULL;
+    return managers;
+}
+
 static void use(struct join *j, const IssueReply *reply, struct arena *a)
 {
     const char *certificate_pem =
         arena_strndup(a, (const char *)reply->certificate_pem.data, reply->certificate_pem.len);
     const char *root_pem = arena_strndup(a, (const char *)reply->root_pem.data, reply->root_pem.len);
-    char *own[] = {j->address};
     struct cert_facts facts;
     struct err e;
 
@@ -229,9 +240,11 @@ static void use(struct join *j, const IssueReply *reply, struct arena *a)
                                  .cluster_id = facts.identity.cluster_id,
                                  .role = facts.identity.role == RPC_ROLE_MANAGER ? NODE_ROLE__MANAGER
                                                                                  : NODE_ROLE__WORKER,
-                                 .managers = reply->n_managers ? reply->managers : own,
-                                 .manager_count = reply->n_managers ? reply->n_managers : 1,
+                                 .managers = leader_first(j->address, reply, a),
+                                 .manager_count = 1,
                                  .local = j->local};
+    while (result.managers[result.manager_count])
+        result.manager_count++;
     sm_move(&machine, &j->state, DONE);
     e.code = 0;
     j->config.done(j->config.ctx, &e, &result);

@@ -18,7 +18,7 @@ struct join_result {
     const char *certificate_pem, *key_pem, *root_pem;
     const char *node_id, *cluster_id;
     NodeRole role;
-    char *const *managers; /* addresses of the managers; at least one */
+    char *const *managers; /* addresses of the managers; at least one, that of the leader first */
     size_t manager_count;
     const char *local; /* our own address, without a port, as it was used to reach the manager */
 };

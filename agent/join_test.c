@@ -357,7 +357,7 @@ static void clocks_that_differ_are_told_so_and_by_how_much(void **state)
     static const struct {
         int64_t hours;
         const char *text;
-    } cases[] = {{-5, "differ by at least 5 hours"},
+    } cases[] = {{-5, "differ by at least 5 h "},
                  {-24 * 400, "differ by at least 400 days"},
                  {24 * 400, "ended 309 days ago"}};
 

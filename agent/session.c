@@ -20,6 +20,7 @@
 
 #define BACKOFF_FIRST_MS 100
 #define BACKOFF_MAX_MS   8000
+#define DIAL_MS          4000
 #define REGISTER_MS      10000 /* from the open stream to "ready" */
 #define GOOD_AFTER_MS    10000 /* a session this old resets the back-off */
 #define MANAGERS_MAX     16
@@ -49,6 +50,7 @@ struct session {
     size_t manager_count, manager_next;
     char *redirect;            /* owned; tried before all others, once */
     unsigned redirects;        /* since the last session that was ready */
+    size_t tried;              /* managers, since the last long wait */
     int64_t retry_ms;          /* the manager asked for so much patience; 0: it did not */
     char *manager;             /* owned; dialed or connected */
     struct rpc_conn *conn;     /* NULL when there is none */
@@ -99,6 +101,9 @@ static int64_t patience(struct session *s)
     s->retry_ms = 0;
     if (s->redirect && ++s->redirects <= REDIRECTS_MAX)
         return 0;
+    if (!asked_ms && ++s->tried < s->manager_count)
+        return with_jitter(s, BACKOFF_FIRST_MS); /* all are tried before the wait gets long */
+    s->tried = 0;
     wait_ms = with_jitter(s, s->backoff_ms);
     s->backoff_ms = MIN(s->backoff_ms * 2, BACKOFF_MAX_MS);
     return asked_ms ? asked_ms : wait_ms;
@@ -277,7 +282,10 @@ static void choose_manager(struct session *s)
 static void dial(struct session *s)
 {
     struct rpc_conn_events events = {.ctx = s, .on_open = on_conn_open, .on_closed = on_conn_closed};
-    struct rpc_dial how = {.tls = s->config.tls, .expect_roles = RPC_ROLE_MANAGER, .expect_cluster = s->cluster_id};
+    struct rpc_dial how = {.tls = s->config.tls,
+                           .expect_roles = RPC_ROLE_MANAGER,
+                           .expect_cluster = s->cluster_id,
+                           .timeout_ms = DIAL_MS};
     struct err e = {.text = "no manager is known"};
 
     choose_manager(s);
@@ -299,6 +307,12 @@ void session_set_managers(struct session *s, char *const *managers, size_t count
     for (size_t i = 0; i < s->manager_count; i++)
         s->managers[i] = mem_strdup(managers[i]);
     s->manager_next = s->manager_count ? entropy_below(s->config.entropy, s->manager_count) : 0;
+}
+
+void session_try_first(struct session *s, const char *manager)
+{
+    free(s->redirect);
+    s->redirect = mem_strdup(manager);
 }
 
 void session_set_tls(struct session *s, struct tls *tls)

@@ -55,6 +55,9 @@ int session_fd(const struct session *s);
 /* Where to look for managers from now on; copied. The present connection stays. */
 void session_set_managers(struct session *s, char *const *managers, size_t count);
 
+/* Try this manager before all others, once: it is known to lead. */
+void session_try_first(struct session *s, const char *manager);
+
 /* For connections from now on. */
 void session_set_tls(struct session *s, struct tls *tls);
 

@@ -7,6 +7,7 @@
 #include "agent/address.h"
 #include "agent/swarm_internal.h"
 #include "proto/base/mem.h"
+#include "proto/wire/cert.h"
 
 static const char not_manager_text[] =
     "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to "
@@ -21,6 +22,9 @@ const char swarm_locked_text[] = "Swarm is encrypted and needs to be unlocked be
 
 static const char expired_text[] =
     "Swarm certificates have expired. To replace them, leave the swarm and join again.";
+static const char expired_manager_text[] =
+    "Swarm certificates have expired. To replace them, leave the swarm and join again, or, where no other manager "
+    "is left, go on alone with \"docker swarm init --force-new-cluster\".";
 
 static void on_client_gone(struct http_exchange *x)
 {
@@ -130,9 +134,16 @@ const char *swarm_header(const struct swarm *s)
     }
 }
 
+/* A manager that does not get ready does not renew either. */
 static bool is_expired(const struct swarm *s)
 {
-    return s->state == SWARM_ACTIVE && s->renew && renew_expired(s->renew);
+    struct cert_facts facts;
+
+    if (s->state == SWARM_ACTIVE)
+        return s->renew && renew_expired(s->renew);
+    return s->state == SWARM_PENDING && s->identity &&
+           cert_facts(s->identity->certificate_pem, &facts, NULL) == 0 &&
+           facts.not_after_ms <= clock_wall_ms(s->config.clock);
 }
 
 static const char *local_state(const struct swarm *s)
@@ -177,7 +188,10 @@ void swarm_info(const struct swarm *s, struct jwrite *j)
     jwrite_string(j, "NodeAddr", host);
     jwrite_string(j, "LocalNodeState", local_state(s));
     jwrite_bool(j, "ControlAvailable", s->manager_ready);
-    jwrite_string(j, "Error", s->state == SWARM_FAILED ? s->error.text : is_expired(s) ? expired_text : "");
+    jwrite_string(j, "Error",
+                  s->state == SWARM_FAILED ? s->error.text
+                  : is_expired(s)          ? (swarm_is_manager(s) ? expired_manager_text : expired_text)
+                                           : "");
     if (s->manager_ready)
         manager_info(s->manager, j); /* which knows all of them */
     else

@@ -76,6 +76,8 @@ static void on_identity_written(void *ctx, const struct err *e)
     else
         swarm_move(s, SWARM_ACTIVE);
     swarm_start_agent(s);
+    if (s->agent)
+        agent_try_first(s->agent, s->identity->managers[0]); /* the leader, who knows us */
 }
 
 /* A manager's identity has a key for its data, and no place in the group yet. That it can listen is looked at while

@@ -87,7 +87,7 @@ void swarm_connect_agent(struct swarm *s)
     size_t count = 0;
     struct err e;
 
-    if (!s->agent || s->is_entering)
+    if (!s->agent || !s->tls || s->is_entering) /* while it is locked its tasks run, but nobody is dialed */
         return;
     managers = mem_array(s->identity->n_managers + 1, sizeof(*managers));
     if (own)

@@ -209,6 +209,20 @@ static void demoted_manager_is_told_and_comes_back_with_another_number(void **st
     group_until(&g, g.at[i].ready);
 }
 
+static void leader_that_stops_as_planned_is_followed_at_once_and_comes_back(void **state)
+{
+    managers(3);
+    for (int turn = 0; turn < 2; turn++) {
+        unsigned i = leader();
+
+        group_stop(&g, i);
+        write_something();
+        group_start(&g, i);
+        group_until(&g, group_is_level(&g, 3));
+        group_until(&g, g.at[i].ready);
+    }
+}
+
 static void leader_that_demotes_itself_hands_over_first(void **state)
 {
     managers(3);
@@ -345,6 +359,25 @@ static void manager_that_moved_is_followed(void **state)
     write_something();
 }
 
+static void sole_manager_that_moved_announces_it_to_itself(void **state)
+{
+    managers(1);
+    struct cluster *c = &g.at[0];
+
+    group_stop(&g, 0);
+    (void)snprintf(strrchr(c->listen, ':'), 6, ":2378"); /* as long as it was */
+    memcpy(c->advertise, c->listen, sizeof(c->advertise));
+    group_start(&g, 0);
+    group_until(&g, c->ready);
+    assert_int_equal(group_announce(&g, 0, false), 0);
+    assert_string_equal(group_node(&g, 0, "ManagerStatus.Addr"), c->advertise);
+    group_join(&g);
+    group_until(&g, group_is_level(&g, 2));
+    group_until(&g, g.at[1].ready);
+    assert_string_equal(json_at(&g.at[1], group_expect(&g, 1, 200, "GET", "/nodes", NULL), "0.ManagerStatus.Addr"),
+                        c->advertise);
+}
+
 /* --- going on alone --------------------------------------------------------------------------------------------
  */
 
@@ -405,6 +438,7 @@ int main(void)
         TEST(managers_that_lead_and_fall_silent_are_events),
         TEST(joiner_that_never_opens_keeps_nobody_from_anything),
         TEST(demoted_manager_is_told_and_comes_back_with_another_number),
+        TEST(leader_that_stops_as_planned_is_followed_at_once_and_comes_back),
         TEST(leader_that_demotes_itself_hands_over_first),
         TEST(of_two_managers_one_is_demoted_whoever_leads),
         TEST(what_would_cost_the_quorum_is_refused),
@@ -413,6 +447,7 @@ int main(void)
         TEST(manager_that_lost_its_disk_becomes_another_member),
         TEST(managers_leave_and_are_answered_when_they_may_go),
         TEST(manager_that_moved_is_followed),
+        TEST(sole_manager_that_moved_announces_it_to_itself),
         TEST(survivor_goes_on_alone_with_every_object_and_refuses_the_others),
     };
 

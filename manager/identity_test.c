@@ -316,7 +316,6 @@ static void everybody_may_do_what_the_table_says(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        // TEST(everybody_may_do_what_the_table_says),
         TEST(everybody_may_do_what_the_table_says),
         TEST(ten_thousand_bad_tokens_let_nobody_in),
     };

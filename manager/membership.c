@@ -22,6 +22,7 @@
 #define MEMBERS_MOST  64
 #define LEVEL_ENTRIES 64
 #define REACHABLE_MS  2000
+#define PROMPT_MS     500 /* who is to carry a change of votes answered within */
 #define LOOK_MS       50
 #define WATCH_MS      1000 /* whether the others answer, which is news */
 #define SAY_MS        2000
@@ -357,10 +358,9 @@ static int64_t reachable_ms_of(const struct membership *m)
     return m->config.reachable_ms ? m->config.reachable_ms : REACHABLE_MS;
 }
 
-static void gather(struct membership *m, struct facts *f)
+static void gather(struct membership *m, int64_t reachable_ms, struct facts *f)
 {
     struct replica *r = control_replica(m->config.control);
-    int64_t reachable_ms = reachable_ms_of(m);
     struct replica_member members[MEMBERS_MOST];
     const struct membership_row *row;
     uint64_t last = replica_last_index(r);
@@ -428,7 +428,7 @@ int64_t membership_turn(struct membership *m)
             force(m);
         return LOOK_MS;
     }
-    gather(m, &f);
+    gather(m, MIN(reachable_ms_of(m), PROMPT_MS), &f);
     m->step = membership_plan(&f.in);
     say(m);
     if (m->step.verb > MEMBERSHIP_WAIT)
@@ -541,7 +541,7 @@ int membership_check_demotion(struct membership *m, struct plan *p, uint64_t num
     bool has_vote = false;
     struct facts f;
 
-    gather(m, &f);
+    gather(m, reachable_ms_of(m), &f);
     for (size_t i = 0; i < f.in.member_count; i++) {
         const struct index_node *node = node_of(p->index, f.members[i].id);
 

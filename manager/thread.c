@@ -603,6 +603,9 @@ static void on_handed_over(void *ctx, const struct err *e)
 
     if (e->code)
         log_warn("the leadership was not handed over", "error=\"%s\"", e->text);
+    else
+        log_info("the leadership was handed over before stopping", "manager=%llu",
+                 (unsigned long long)t->config.raft_id);
     t->handed_over = true;
     t->leave_by_ms = MIN(t->leave_by_ms, clock_mono_ms(clock_real()) + ELECTED_MS);
     wake(t);
@@ -632,7 +635,8 @@ static bool hand_over(struct thread *t)
     bool others = false;
 
     for (size_t i = 0; i < count; i++)
-        others |= members[i].voter && members[i].id != t->config.raft_id;
+        others |= members[i].voter && members[i].id != t->config.raft_id && members[i].heard_ms >= 0 &&
+                  members[i].heard_ms < LEAVE_MS;
     if (!others || replica_state(r) != REPLICA_LEADER || replica_transfer(r, 0, on_handed_over, t, NULL) < 0)
         return false;
     t->leaving = true;

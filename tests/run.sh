@@ -126,7 +126,7 @@ hygiene() { # the long form
 
 chaos() { # the long form: MINUTES of faults, SEED
     local seconds=$((${MINUTES:-10} * 60))
-    start tests/integration/chaos_test $((seconds * 6 + 1200)) env CHAOS_SECONDS=$seconds CHAOS_ROUND=20 bash tests/integration/chaos.sh "$build"
+    start tests/integration/chaos_test $((seconds * 6 + 1200)) env CHAOS_SECONDS=$seconds CHAOS_ROUND=20 bash tests/integration/chaos_test.sh "$build"
     end_suite
 }
 

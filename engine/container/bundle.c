@@ -15,8 +15,8 @@
 
 #include "engine/container/bundle_part.h"
 #include "engine/container/procfs.h"
-#include "engine/container/signal.h"
 #include "proto/base/mem.h"
+#include "proto/base/signal.h"
 
 #define PLAN_VERSION 1
 #define SHORT_ID     12

@@ -8,6 +8,7 @@
 
 #include "engine/container/bundle_part.h"
 #include "proto/base/mem.h"
+#include "proto/base/ulimit.h"
 
 #define MEMORY_MIN   (6ll << 20)
 #define PERIOD_US    100000ll
@@ -99,27 +100,11 @@ void limits_steps(const HostConfig *h, const struct bundle_kernel *kernel, struc
 
 int limits_ulimits(const HostConfig *h, struct step_list *l, struct err *e)
 {
-    static const struct {
-        const char *name;
-        uint32_t resource;
-    } known[] = {
-        {"core", RLIMIT_CORE},         {"cpu", RLIMIT_CPU},
-        {"data", RLIMIT_DATA},         {"fsize", RLIMIT_FSIZE},
-        {"locks", RLIMIT_LOCKS},       {"memlock", RLIMIT_MEMLOCK},
-        {"msgqueue", RLIMIT_MSGQUEUE}, {"nice", RLIMIT_NICE},
-        {"nofile", RLIMIT_NOFILE},     {"nproc", RLIMIT_NPROC},
-        {"rss", RLIMIT_RSS},           {"rtprio", RLIMIT_RTPRIO},
-        {"rttime", RLIMIT_RTTIME},     {"sigpending", RLIMIT_SIGPENDING},
-        {"stack", RLIMIT_STACK},
-    };
-
     for (size_t i = 0; h && i < h->n_ulimits; i++) {
         const Ulimit *u = h->ulimits[i];
-        size_t k = 0;
+        int resource = ulimit_resource(u->name);
 
-        while (k < ARRAY_SIZE(known) && strcmp(known[k].name, u->name) != 0)
-            k++;
-        if (k == ARRAY_SIZE(known))
+        if (resource < 0)
             return err_set(e, ERR_INVALID, "invalid ulimit type: %s", u->name);
         if (u->soft < -1 || u->hard < -1)
             return err_set(e, ERR_INVALID, "invalid ulimit %s: %lld:%lld", u->name, (long long)u->soft,
@@ -132,7 +117,7 @@ int limits_ulimits(const HostConfig *h, struct step_list *l, struct err *e)
             continue;
         StepRlimit *s = ARENA_NEW(l->arena, StepRlimit);
         step_rlimit__init(s);
-        s->resource = known[k].resource;
+        s->resource = (uint32_t)resource;
         s->soft = u->soft == -1 ? UINT64_MAX : (uint64_t)u->soft;
         s->hard = u->hard == -1 ? UINT64_MAX : (uint64_t)u->hard;
         step_add(l)->rlimit = s;

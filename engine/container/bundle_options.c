@@ -10,6 +10,7 @@
 
 #include "engine/container/bundle_part.h"
 #include "proto/base/mem.h"
+#include "proto/base/sysctl.h"
 
 void warn(struct arena *a, char ***warnings, size_t *count, const char *fmt, ...)
 {
@@ -264,34 +265,21 @@ int options_log(const HostConfig *h, LogTarget *ret, struct err *e)
 
 /* --- sysctls --------------------------------------------------------------------------------------- */
 
-static const char *const ipc_names[] = {
-    "kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem",
-    "kernel.shmall", "kernel.shmmax", "kernel.shmmni", "kernel.shm_rmid_forced",
-};
-
-static bool is_ipc(const char *name)
-{
-    for (size_t i = 0; i < ARRAY_SIZE(ipc_names); i++)
-        if (strcmp(name, ipc_names[i]) == 0)
-            return true;
-    return strncmp(name, "fs.mqueue.", 10) == 0;
-}
-
 int options_sysctls(const HostConfig *h, struct step_list *l, struct err *e)
 {
     for (size_t i = 0; h && i < h->n_sysctls; i++) {
         const char *name = h->sysctls[i]->key;
+        enum sysctl_scope scope = sysctl_scope_of(name);
 
-        if (strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-/") != strlen(name) ||
-            strstr(name, "..") || strchr(name, '/'))
+        if (scope == SYSCTL_NO_NAME)
             return err_set(e, ERR_INVALID, "invalid sysctl name \"%s\"", name);
-        if (is_ipc(name) && options_is(h->ipc_mode, "host"))
+        if (scope == SYSCTL_OF_IPC && options_is(h->ipc_mode, "host"))
             return err_set(e, ERR_INVALID, "sysctl \"%s\" not allowed in host ipc namespace", name);
-        if (strncmp(name, "net.", 4) == 0 && options_is(h->network_mode, "host"))
+        if (scope == SYSCTL_OF_NETWORK && options_is(h->network_mode, "host"))
             return err_set(e, ERR_INVALID, "sysctl \"%s\" not allowed in host network namespace", name);
-        if (strcmp(name, "kernel.domainname") == 0 && options_is(h->uts_mode, "host"))
+        if (scope == SYSCTL_OF_UTS && options_is(h->uts_mode, "host"))
             return err_set(e, ERR_INVALID, "sysctl \"%s\" not allowed in host uts namespace", name);
-        if (!is_ipc(name) && strncmp(name, "net.", 4) != 0 && strcmp(name, "kernel.domainname") != 0)
+        if (scope == SYSCTL_OF_KERNEL)
             return err_set(e, ERR_INVALID, "sysctl \"%s\" is not in a separate kernel namespace", name);
         if (!l)
             continue;

@@ -11,10 +11,10 @@
 #include <unistd.h>
 
 #include "engine/container/container.h"
-#include "engine/container/signal.h"
 #include "proto/base/file.h"
 #include "proto/base/log.h"
 #include "proto/base/mem.h"
+#include "proto/base/signal.h"
 
 #define GRACE_DEFAULT_S 10
 #define GRACE_UNSENT_MS 2000  /* the signal could not be sent */

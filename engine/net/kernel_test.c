@@ -12,6 +12,7 @@
 #include <linux/netfilter.h>
 #include <sched.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -367,11 +368,24 @@ static void fabric_of_a_node_can_be_built(void **state)
 static bool listing_has(const char *needle)
 {
     char text[16384];
-    FILE *f = popen("nft list table ip t 2>&1", "r");
-    size_t size = fread(text, 1, sizeof(text) - 1, f);
+    size_t size = 0;
+    ssize_t part;
+    int ends[2];
 
+    assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        dup2(ends[1], 1);
+        dup2(ends[1], 2);
+        execl("/usr/sbin/nft", "nft", "list", "table", "ip", "t", NULL);
+        _exit(1);
+    }
+    close(ends[1]);
+    while ((part = read(ends[0], text + size, sizeof(text) - 1 - size)) > 0)
+        size += (size_t)part;
     text[size] = '\0';
-    pclose(f);
+    close(ends[0]);
+    waitpid(pid, NULL, 0);
     return strstr(text, needle) != NULL;
 }
 

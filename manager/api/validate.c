@@ -134,21 +134,6 @@ static int check_image(const char *image, struct err *e)
     return err_wrap(e, "ContainerSpec: \"%.100s\" is not a valid repository/tag", image);
 }
 
-/* "address name alias..." */
-static int check_hosts(const ContainerSpec *spec, struct err *e)
-{
-    int rc = check_texts("ContainerSpec.Hosts", spec->hosts, spec->n_hosts, e);
-
-    for (size_t i = 0; i < spec->n_hosts && rc == 0; i++) {
-        size_t address = strcspn(spec->hosts[i], " \t");
-
-        if (!address || !spec->hosts[i][address + strspn(spec->hosts[i] + address, " \t")])
-            rc = err_set(e, ERR_INVALID, "invalid ContainerSpec.Hosts[%zu]: \"%.80s\" is not \"ADDRESS NAME\"", i,
-                         spec->hosts[i]);
-    }
-    return rc;
-}
-
 static int check_container(const ContainerSpec *spec, struct err *e)
 {
     int rc = 0;
@@ -171,7 +156,7 @@ static int check_container(const ContainerSpec *spec, struct err *e)
     if (rc == 0 && spec->init)
         rc = err_set(e, ERR_UNSUPPORTED, "ContainerSpec.Init (true): " LATER("an init process"));
     if (rc == 0)
-        rc = check_hosts(spec, e);
+        rc = validate_container(spec, e);
     if (rc == 0)
         rc = check_texts("ContainerSpec.Command", spec->command, spec->n_command, e);
     if (rc == 0)

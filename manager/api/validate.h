@@ -10,3 +10,6 @@
 int validate_service(const ServiceSpec *spec, struct err *e);
 int validate_node(const NodeSpec *spec, struct err *e);
 int validate_cluster(const ClusterSpec *spec, struct err *e);
+
+/* Of a service's container: signals, capabilities, limits, settings and names that no node knows. */
+int validate_container(const ContainerSpec *spec, struct err *e);

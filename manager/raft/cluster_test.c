@@ -168,6 +168,25 @@ static void the_leadership_is_handed_over(void **state)
     group_close(&g);
 }
 
+/* Not to the one that is silent, though it had everything when it was heard last. */
+static void the_leadership_goes_to_one_that_answers(void **state)
+{
+    struct group g;
+    struct err e;
+
+    group_open(&g);
+    group_found(&g, 3);
+    group_propose(&g, 10, 100);
+    group_assert_equal(&g);
+    member_close(&g.members[3]);
+    group_rest(&g, 600); /* longer than an election takes: it does not count as heard any more */
+    unsigned want = g.done + 1;
+    assert_int_equal(replica_transfer(g.members[1].replica, 0, group_on_done, &g, &e), 0);
+    group_until(&g, g.done == want && g.members[2].state == REPLICA_LEADER);
+    assert_int_equal(g.failed, 0);
+    group_close(&g);
+}
+
 /* What a member's disk does instead: the lanes' threads ask. */
 static struct {
     int (*write)(struct env_file *f, uint64_t offset, const void *data, size_t size, struct err *e);
@@ -460,6 +479,7 @@ int main(void)
         cmocka_unit_test(a_removed_member_is_told),
         cmocka_unit_test(addresses_change_and_roles_stay),
         cmocka_unit_test(the_leadership_is_handed_over),
+        cmocka_unit_test(the_leadership_goes_to_one_that_answers),
         cmocka_unit_test(a_leader_whose_disk_hangs_hands_over),
         cmocka_unit_test(a_leader_whose_disk_is_full_hands_over),
         cmocka_unit_test(equal_stores_are_not_complained_of),

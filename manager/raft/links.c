@@ -137,24 +137,6 @@ void links_complain(struct link_peer *p, const char *what, const struct err *e)
         log_warn(what, "manager=%llu error=\"%s\"", (unsigned long long)p->id, e->text);
 }
 
-void links_forget(struct links *l, uint64_t id)
-{
-    struct link_peer *p = find_peer(l, id);
-    struct err e;
-
-    if (!p)
-        return;
-    err_set(&e, ERR_DENIED, "manager %llu is no member of the group any more", (unsigned long long)id);
-    *p->announced = *p->configured = 0;
-    p->alive = false;
-    for (int i = 0; i < CHANNELS; i++) {
-        link_out_close(&p->out[i]);
-        if (p->in[i])
-            rpc_end(p->in[i]->stream, &e);
-        p->in[i] = NULL; /* freed at its end */
-    }
-}
-
 /* --- out ------------------------------------------------------------------------------------------ */
 
 void links_send(struct links *l, uint64_t to, const char *address, enum env_channel channel, const void *data,

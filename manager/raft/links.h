@@ -2,7 +2,8 @@
  *
  * Each side dials for what it sends: one connection per peer and channel, when there is something to send, so that
  * heartbeats never wait behind entries or chunks. What cannot be sent is dropped, oldest first or newest first as
- * the channel is, and never damaged; within a channel the order is kept.
+ * the channel is, and never damaged; within a channel the order is kept. A connection that nothing is sent on for a
+ * minute is closed, as to one that was removed.
  *
  * A link begins with a LinkHello (link.proto). Who the dialer is says its certificate; that the number it claims in
  * the group is that node's, the owner's `check`. The address that a peer announced last is where it is dialed, else
@@ -61,9 +62,6 @@ void links_on_open(struct links *l, struct rpc_stream *stream, const struct rpc_
                    size_t size);
 
 void links_set_tls(struct links *l, struct tls *tls); /* for connections dialed from now on */
-
-/* It is no member any more: close what there is between it and us. */
-void links_forget(struct links *l, uint64_t id);
 
 /* Close every connection that was dialed, then `closed`; l is freed then. The port is closed before. */
 void links_close(struct links *l, void (*closed)(void *ctx), void *ctx);

@@ -1,6 +1,7 @@
 /* Links by themselves: who is let in, what is lost, what is told. */
 #include "manager/raft/link_hello.h"
 #include "manager/raft/links_test_group.h"
+#include "proto/base/ident.h"
 
 static void on_message(void *ctx, uint64_t from, const void *data, size_t size)
 {
@@ -195,7 +196,7 @@ static void a_connection_that_broke_alone_is_made_again_and_nobody_is_gone(void 
     send_number(a, b, ENV_CHANNEL_CONTROL, 8);
     group_until(&g, b->messages == 1 && stats_of(a).dialed == 1);
     rpc_server_close_peer(b->server, a->node_id);
-    group_until(&g, stats_of(a).dials == 2 && stats_of(a).dialed == 1); /* though there is nothing to send */
+    group_until(&g, stats_of(a).dials >= 2 && stats_of(a).dialed == 1); /* though there is nothing to send */
     send_number(a, b, ENV_CHANNEL_CONTROL, 8);
     group_until(&g, b->messages == 2);
     assert_int_equal(a->gone + b->gone, 0);
@@ -219,23 +220,8 @@ static void a_new_certificate_is_used_for_new_links(void **state)
     send_number(a, b, ENV_CHANNEL_CONTROL, 8);
     group_until(&g, b->messages == 1);
     rpc_server_close_peer(b->server, "0manager0manager0manager9");
-    group_until(&g, stats_of(a).dials == 2);
+    group_until(&g, stats_of(a).dials >= 2);
     test_node_fini(&node);
-    group_close(&g);
-}
-
-static void a_forgotten_peer_is_cut_off(void **state)
-{
-    struct group g;
-    struct member *a = &g.members[1], *b = &g.members[2];
-
-    begin(&g);
-    send_number(a, b, ENV_CHANNEL_CONTROL, 8);
-    send_number(b, a, ENV_CHANNEL_CONTROL, 8);
-    group_until(&g, a->messages == 1 && b->messages == 1);
-    links_forget(a->links, 2);
-    group_until(&g, stats_of(a).dialed == 0 && stats_of(a).accepted == 0 && stats_of(b).dialed == 0);
-    assert_int_equal(a->gone, 0);
     group_close(&g);
 }
 
@@ -340,6 +326,22 @@ static void a_hello_says_what_is_wrong_with_it(void **state)
     assert_string_equal(e.text, "manager 1 offers feature level 1, the cluster needs 2: its version is too old");
 }
 
+static void golden_hello(void **state)
+{
+    const struct link_hello hello = {.from = 1,
+                                     .to = 2,
+                                     .epoch = 3,
+                                     .feature_level = 1,
+                                     .channel = ENV_CHANNEL_BULK,
+                                     .address = "10.0.0.1:2377"};
+    AUTO_BUF struct buf bytes = {0};
+    char hex[128];
+
+    link_hello_put(&bytes, &hello);
+    hex_encode(buf_bytes(&bytes), bytes.length, hex);
+    assert_string_equal(hex, "08011002180320012802320d31302e302e302e313a32333737");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -353,9 +355,9 @@ int main(void)
         cmocka_unit_test(a_listener_learns_that_a_speaker_is_gone),
         cmocka_unit_test(a_connection_that_broke_alone_is_made_again_and_nobody_is_gone),
         cmocka_unit_test(a_new_certificate_is_used_for_new_links),
-        cmocka_unit_test(a_forgotten_peer_is_cut_off),
         cmocka_unit_test(strangers_are_refused),
         cmocka_unit_test(a_number_is_one_node_s_only),
+        cmocka_unit_test(golden_hello),
         cmocka_unit_test(a_hello_says_what_is_wrong_with_it),
     };
 

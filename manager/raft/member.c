@@ -261,22 +261,33 @@ int replica_transfer(struct replica *r, uint64_t to, replica_member_done *done, 
     return 0;
 }
 
-void transfer_away(struct replica *r, const char *why)
+/* A voter that was heard just now, has everything and has room; 0: none. */
+static uint64_t successor(struct replica *r)
 {
     uint64_t ids[MESSAGE_MEMBERS_MAX], to = 0;
     unsigned voters = driver_voters(r, ids);
-    int64_t now = driver_now(r);
+    int64_t now = driver_now(r), heard_ms = now - r->election_ms;
 
-    if (r->transfer.active || r->transfer.answered || now < r->transfer.again_ms)
-        return;
     for (unsigned i = 0; i < voters; i++) {
         const struct peer *peer = ids[i] == r->id ? NULL : peer_of(r, ids[i]);
         raft_index match;
 
-        if (peer && !peer->full && peer->heard_ms >= now - r->election_ms &&
-            raft_match_index(&r->guard.core, ids[i], &match) == 0 && match == r->tail.last)
-            to = ids[i];
+        if (!peer || peer->full || peer->heard_ms < heard_ms ||
+            raft_match_index(&r->guard.core, ids[i], &match) != 0 || match != r->tail.last)
+            continue;
+        heard_ms = peer->heard_ms;
+        to = ids[i];
     }
+    return to;
+}
+
+void transfer_away(struct replica *r, const char *why)
+{
+    int64_t now = driver_now(r);
+
+    if (r->transfer.active || r->transfer.answered || now < r->transfer.again_ms)
+        return;
+    uint64_t to = successor(r);
     if (!to)
         return;
     log_warn("the raft leader hands over", "member=%llu to=%llu why=\"%s\"", (unsigned long long)r->id,
@@ -309,7 +320,8 @@ static void transfer_advance(struct replica *r)
     else if (!t->fired && driver_now(r) >= t->until_ms)
         transfer_finish(r, ERR_TIMEOUT, "no other manager has everything");
     else if (!t->fired) {
-        int rc = guard_transfer(&r->guard, t->to, &e);
+        uint64_t to = t->to ? t->to : successor(r);
+        int rc = to ? guard_transfer(&r->guard, to, &e) : ERR_AGAIN;
 
         if (rc == 0)
             t->fired = true;

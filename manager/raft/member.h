@@ -23,6 +23,6 @@ int replica_member_address(struct replica *r, uint64_t id, const char *address, 
 /* The member is told that it was removed. */
 int replica_member_remove(struct replica *r, uint64_t id, replica_member_done *done, void *ctx, struct err *e);
 
-/* Hand the leadership to a voter, 0: to any. Proposals are refused until `done`: code 0 when we no longer lead;
- * ERR_TIMEOUT when the other did not take over, and we lead on. */
+/* Hand the leadership to a voter, 0: to one that answers, has everything and has room. Proposals are refused until
+ * `done`: code 0 when we no longer lead; ERR_TIMEOUT when the other did not take over, and we lead on. */
 int replica_transfer(struct replica *r, uint64_t to, replica_member_done *done, void *ctx, struct err *e);

@@ -318,6 +318,17 @@ static void golden_append_entries(void **state)
                              "040000000000000001000000050000006669727374");
 }
 
+static void golden_digest(void **state)
+{
+    AUTO_BUF struct buf out = {0};
+    char hex[128];
+
+    put(&out, (struct message){.type = MESSAGE_DIGEST, .digest = {.index = 256, .value = 0x1122334455667788}});
+    hex_encode(buf_bytes(&out), out.length, hex);
+    assert_string_equal(hex, "0115000030000000070000000000000002000000000000000100000000000000"
+                             "00010000000000008877665544332211");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -325,7 +336,7 @@ int main(void)
         cmocka_unit_test(our_own_messages_are_read_back), cmocka_unit_test(offer_of_a_snapshot_is_read_back),
         cmocka_unit_test(broken_fields_are_refused),      cmocka_unit_test(broken_configurations_are_refused),
         cmocka_unit_test(every_cut_message_is_refused),   cmocka_unit_test(random_bytes_never_crash),
-        cmocka_unit_test(golden_append_entries),
+        cmocka_unit_test(golden_append_entries),          cmocka_unit_test(golden_digest),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

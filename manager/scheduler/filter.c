@@ -8,6 +8,7 @@ struct question {
     const struct index_spec *spec;
     const struct index_node *node;
     uint32_t counted;             /* of the spec's service on the node */
+    bool counts_itself;           /* the task is among the node's already */
     const struct demand *without; /* as if a task of this demand were gone; NULL: none */
 };
 
@@ -125,6 +126,11 @@ static bool replicas(const struct question *q)
     return !q->spec->demand.max_replicas || q->counted < q->spec->demand.max_replicas;
 }
 
+static bool node_tasks(const struct question *q)
+{
+    return q->node->counted - q->counts_itself < FILTER_NODE_TASKS_MAX;
+}
+
 /* In the order of enum filter, which is Docker's. The text is `before`, the number of nodes, and `one` or `many`.
  */
 static const struct {
@@ -138,6 +144,8 @@ static const struct {
     [FILTER_PLATFORM] = {platforms, "unsupported platform on ", " node", " nodes"},
     [FILTER_HOST_PORT] = {host_ports, "host-mode port already in use on ", " node", " nodes"},
     [FILTER_MAX_REPLICAS] = {replicas, "max replicas per node limit exceed", NULL, NULL},
+    [FILTER_NODE_TASKS] = {node_tasks, "", " node has the most tasks it can hold",
+                           " nodes have the most tasks they can hold"},
 };
 
 static enum filter check(const struct question *q)
@@ -163,15 +171,19 @@ enum filter filter_check_again(const struct index_spec *spec, const struct index
         return FILTER_RESOURCES;
     if (!host_ports(&q))
         return FILTER_HOST_PORT;
-    return replicas(&q) ? FILTER_NONE : FILTER_MAX_REPLICAS;
+    if (!replicas(&q))
+        return FILTER_MAX_REPLICAS;
+    return node_tasks(&q) ? FILTER_NONE : FILTER_NODE_TASKS;
 }
 
 enum filter filter_check_pinned(const struct index_task *t)
 {
     bool counts_itself = t->slot->holder == t && t->slot->counted;
 
-    return check(
-        &(struct question){.spec = t->spec, .node = t->share->node, .counted = t->share->counted - counts_itself});
+    return check(&(struct question){.spec = t->spec,
+                                    .node = t->share->node,
+                                    .counted = t->share->counted - counts_itself,
+                                    .counts_itself = counts_itself});
 }
 
 bool filter_fits_without(const struct index_task *new, const struct index_task *old)
@@ -179,7 +191,8 @@ bool filter_fits_without(const struct index_task *new, const struct index_task *
     struct question q = {.spec = new->spec, .node = old->share->node};
 
     /* Neither counts among the replicas of the node: the old one is no holder any more. */
-    q.counted = old->share->counted - (new->share == old->share &&new->slot->counted);
+    q.counts_itself = new->share == old->share &&new->slot->counted;
+    q.counted = old->share->counted - q.counts_itself;
     q.without = old->holds_resources ? &old->spec->demand : NULL;
     return (!new->share || new->share == old->share) && check(&q) == FILTER_NONE;
 }

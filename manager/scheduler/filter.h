@@ -8,6 +8,10 @@
 #include "manager/index.h"
 #include "proto/base/arena.h"
 
+/* Tasks that are to run on one node. Its agent is told of them all, of as many that end while they are replaced,
+ * and of their specs, and takes 65,536 of these together (agent/assignment.h). */
+#define FILTER_NODE_TASKS_MAX 30000
+
 enum filter {
     FILTER_NONE, /* fits */
     FILTER_READY,
@@ -17,6 +21,7 @@ enum filter {
     FILTER_PLATFORM,
     FILTER_HOST_PORT,
     FILTER_MAX_REPLICAS,
+    FILTER_NODE_TASKS, /* the only one that Docker does not have */
     FILTER_COUNT,
 };
 

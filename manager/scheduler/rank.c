@@ -179,7 +179,8 @@ static enum filter ask(const struct rank *r, const struct index *x, const struct
     const struct index_share *share =
         spec->demand.max_replicas ? index_share(x, spec->service->number, n->number) : NULL;
     uint8_t before = r->place[n->place].refused;
-    bool facts_passed = before == FILTER_NONE || before == FILTER_HOST_PORT || before == FILTER_MAX_REPLICAS;
+    bool facts_passed = before == FILTER_NONE || before == FILTER_HOST_PORT || before == FILTER_MAX_REPLICAS ||
+                        before == FILTER_NODE_TASKS;
 
     if (facts_passed && r->place[n->place].seen >= n->facts_at)
         return filter_check_again(spec, n, share);

@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "manager/scheduler/filter.h"
 #include "tests/simulation/fake.h"
 
 static const char *reason(struct fake *f, uint64_t service, uint64_t slot)
@@ -140,6 +141,27 @@ static void reservations_are_kept_and_given_back(void **state)
     uint64_t more = fake_service(f, (struct fake_service){.name = "m", .replicas = 9, .nano_cpus = 10});
     fake_converge(f);
     assert_int_equal(fake_count_on(f, more, n), 7);
+    fake_check_settled(f);
+    fake_free(f);
+}
+
+static void node_has_no_more_tasks_than_its_agent_can_hold(void **state)
+{
+    struct fake *f = fake_new(1);
+    uint64_t n = fake_node(f, (struct fake_node){.hostname = "n"});
+    uint64_t web = fake_service(f, (struct fake_service){.name = "w", .replicas = FILTER_NODE_TASKS_MAX});
+    uint64_t more = fake_service(f, (struct fake_service){.name = "m", .replicas = 2});
+    uint64_t global = fake_service(f, (struct fake_service){.name = "g", .mode = SERVICE_MODE__GLOBAL});
+
+    fake_settle(f);
+    assert_int_equal(fake_count_on(f, web, n) + fake_count_on(f, more, n) + fake_count_on(f, global, n),
+                     FILTER_NODE_TASKS_MAX);
+    const char *waits = fake_count_on(f, more, n) < 2 ? reason(f, more, 2) : reason(f, web, FILTER_NODE_TASKS_MAX);
+    assert_string_equal(waits, "no suitable node (1 node has the most tasks it can hold)");
+    fake_service_update(f, web, (struct fake_service){.name = "w", .replicas = 10});
+    fake_converge(f);
+    assert_int_equal(fake_count_on(f, more, n), 2);
+    assert_int_equal(fake_count_on(f, global, n), 1);
     fake_check_settled(f);
     fake_free(f);
 }
@@ -405,6 +427,7 @@ int main(void)
         cmocka_unit_test(platforms_match_by_alias_and_empty_parts),
         cmocka_unit_test(log_drivers_are_not_asked_of_nodes_that_report_none),
         cmocka_unit_test(reservations_are_kept_and_given_back),
+        cmocka_unit_test(node_has_no_more_tasks_than_its_agent_can_hold),
         cmocka_unit_test(tasks_spread_by_service_first_then_by_load),
         cmocka_unit_test(node_on_which_tasks_fail_ranks_behind_healthy_ones),
         cmocka_unit_test(preferences_even_out_branches_and_nest),

@@ -67,6 +67,20 @@ check "typed at a terminal it is asked for" eval 'types m1 "$new"; contains "$(c
 check "and not shown" refuses contains "$(cat "$work/screen")" "$new"
 check "it unlocks" is_active m1
 
-check "without autolock the key is as everywhere" eval 'equals "$(sh_ m1 swarm update --autolock=false)" "Swarm updated." && fails_with 1 "no unlock key is set" sh_ m1 swarm unlock-key && eventually 10 readable m1'
-check "and nothing is locked" eval 'restart m1 && is_active m1'
+# --- more managers -----------------------------------------------------------------------------------------------------------------
+
+check "two more managers join" eval 'swarm_join m2 manager m1 --availability drain && swarm_join m3 manager m1 --availability drain && all_ready m1 3'
+check "no private key can be read on theirs" eventually 10 eval 'nothing_readable m2 && nothing_readable m3'
+restart m2 || exit 1
+check "one of them is locked when it starts again" is_locked m2
+check "the others work on" eval 'sh_ m3 service scale -d web=3 && eventually 20 eval "equals \"\$(sh_ m3 service ls --format {{.Replicas}})\" 3/3"'
+check "the same key unlocks it" eval 'unlock m2 "$new" && is_active m2 && all_ready m3 3'
+seen=$(locked_again m2) newest=$(sh_ m3 swarm unlock-key -q --rotate)
+check "a rotation reaches all" eval 'eventually 10 eval "[ \$(locked_again m2) -gt $seen ]" && restart m2 && is_locked m2 && unlock m2 "$newest" && is_active m2'
+check "without autolock nobody is locked" eval 'equals "$(sh_ m2 swarm update --autolock=false)" "Swarm updated." && fails_with 1 "no unlock key is set" sh_ m2 swarm unlock-key'
+check "the keys are as everywhere then" eventually 10 eval 'readable m1 && readable m2 && readable m3'
+check "also after a restart" eval 'restart m1 && is_active m1 && restart m3 && is_active m3'
+again=$(sh_ m3 swarm update --autolock=true | grep -o "SWMKEY-1-.*")
+check "and with it again they are" eval '[ "$again" != "$newest" ] && eventually 10 nothing_readable m1 && restart m1 && is_locked m1 && unlock m1 "$again" && is_active m1'
+check "a locked manager leaves by force" eval 'restart m3 && is_locked m3 && sh_ m3 swarm leave --force && equals "$(swarm_state m3)" inactive'
 finish

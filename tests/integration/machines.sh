@@ -89,9 +89,11 @@ move() { # MACHINE NUMBER: it has another address from now on
 
 # --- processes, disks, clocks ----------------------------------------------------------------------------------------
 
-node_processes() { # NODE: all of it: shoald, the keeper's two processes, the containers'
-    grep -lF -- "$work/$1/run" /proc/[0-9]*/cmdline 2>/dev/null | cut -d/ -f3
-    grep -lF -- "/$cgroup/$1/" /proc/[0-9]*/cgroup 2>/dev/null | cut -d/ -f3
+node_processes() { # NODE: all of it that lives: shoald, the keeper's two processes, the containers'
+    local pid
+    for pid in $({ grep -lF -- "$work/$1/run" /proc/[0-9]*/cmdline; grep -lF -- "/$cgroup/$1/" /proc/[0-9]*/cgroup; } 2>/dev/null | cut -d/ -f3 | sort -u); do
+        process_ended "$pid" || echo "$pid"
+    done
 }
 
 machine_off() { # MACHINE: the plug is pulled; nobody on the network hears of it
@@ -100,7 +102,7 @@ machine_off() { # MACHINE: the plug is pulled; nobody on the network hears of it
 }
 node_destroyed() { # NODE: kill all of it; what a killed process was just making is found the next time
     local pids
-    pids=$(node_processes "$1" | sort -u)
+    pids=$(node_processes "$1")
     [ -n "$pids" ] || return 0
     kill -KILL $pids 2>/dev/null
     return 1

@@ -151,6 +151,7 @@ bool linear_check(const struct linear_op *ops, size_t count, uint64_t initial, s
     struct entry *e = s.head.after, *furthest = NULL;
     bool found = true;
 
+    (void)all; /* held here only to be freed */
     s.stack = mem_array(count + 1, sizeof(*s.stack));
     while (s.left && found) {
         if (e && e->is_call) {

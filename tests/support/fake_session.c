@@ -84,6 +84,11 @@ void session_set_managers(struct session *s, char *const *managers, size_t count
                        managers[i]); /* addresses are short */
 }
 
+void session_try_first(struct session *s, const char *manager)
+{
+    (void)snprintf(fake_session.first, sizeof(fake_session.first), "%s", manager); /* addresses are short */
+}
+
 void session_set_tls(struct session *s, struct tls *tls)
 {
     fake_session.tls_set = true;

@@ -25,6 +25,7 @@ struct fake_session {
     bool abandoned;      /* closed without a word to the manager */
     char managers[16][64];
     size_t manager_count;
+    char first[64]; /* to be tried first */
     /* A message of the agent. Borrowed for the call. NULL: nobody cares. */
     void (*on_sent)(void *ctx, const AgentMessage *message);
     void *ctx;

@@ -108,7 +108,9 @@ static int call(struct group *g, struct tls *tls, uint16_t method, const Protobu
         if (rc == 0)
             *ret = arena_unpack(&g->at[0].arena, descriptor, buf_bytes(&k.reply), k.reply.length);
         caller_close(&k, to);
-        bool again = rc == ERR_UNAVAILABLE || rc == ERR_CLOSED || (rc == 0 && redirect(*ret));
+        /* Unauthorized: the connection was closed because its node's role changed just now. */
+        bool again =
+            rc == ERR_UNAVAILABLE || rc == ERR_CLOSED || rc == ERR_UNAUTHORIZED || (rc == 0 && redirect(*ret));
         if (!again || uv_hrtime() / 1000000 > give_up)
             return rc;
         if (rc == 0)
@@ -258,6 +260,21 @@ void group_lose_disk(struct group *g, unsigned i)
 
 /* --- questions
  * ---------------------------------------------------------------------------------------------------- */
+
+const char *group_expect(struct group *g, unsigned i, int status, const char *method, const char *path,
+                         const char *body)
+{
+    struct cluster *c = &g->at[i];
+    struct answer a;
+
+    cluster_ask(c, &a, method, path, body);
+    group_until(g, a.done);
+    const char *text = arena_strndup(&c->arena, a.body.length ? buf_bytes(&a.body) : "", a.body.length);
+    answer_fini(&a);
+    if (a.status != status)
+        FAIL("%s %s: %d instead of %d: %s", method, path, a.status, status, text);
+    return text;
+}
 
 /* Whom a list of nodes calls the leader. */
 static unsigned leader_in(struct group *g, struct cluster *c, const char *body)

@@ -49,6 +49,11 @@ void group_start(struct group *g, unsigned i); /* on what it left on the disk; d
 /* Its log is gone. It is stopped. */
 void group_lose_disk(struct group *g, unsigned i);
 
+/* As cluster_expect, at any manager: one that does not lead forwards, and the leader's own loop renders the answer,
+ * so all of them have to be turned. */
+const char *group_expect(struct group *g, unsigned i, int status, const char *method, const char *path,
+                         const char *body);
+
 /* The place of the leader, as those that are open see it; GROUP_MOST: there is none at the moment. */
 unsigned group_leader(struct group *g);
 /* Wait for one. */

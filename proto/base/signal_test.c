@@ -7,9 +7,9 @@
 
 #include <cmocka.h>
 
-#include "engine/container/signal.h"
 #include "proto/base/err.h"
 #include "proto/base/mem.h"
+#include "proto/base/signal.h"
 
 static void names_and_numbers_are_found(void **state)
 {

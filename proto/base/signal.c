@@ -8,9 +8,9 @@
 #include <strings.h>
 #include <sys/param.h> /* the numbers; pure files may not include signal.h itself */
 
-#include "engine/container/signal.h"
 #include "proto/base/err.h"
 #include "proto/base/mem.h"
+#include "proto/base/signal.h"
 
 #define REAL_TIME_MIN 34
 #define REAL_TIME_MAX 64
