@@ -607,9 +607,6 @@ static void on_end(void *ctx, struct rpc_stream *stream, const struct err *e)
         map64_remove(&d->by_node, s->node);
         dispatcher_logs_session_ended(d, s->node);
         liveness_closed(d->liveness, s->node, dispatcher_now_ms(d));
-        if (e->code ==
-            ERR_UNAUTHORIZED) /* its role changed: it is we who closed, and it needs a certificate first */
-            liveness_expect(d->liveness, s->node, dispatcher_now_ms(d));
         dispatcher_wake(d);
         log_info("agent's session ended", "node=%s error=\"%s\"", s->node_id, e->code ? e->text : "none");
     }
