@@ -170,7 +170,7 @@ asan: deps ## the whole suite under the address and undefined-behaviour sanitize
 # What shares memory between threads: mailboxes, the manager's loop beside the node's, libuv's pool. (Not where sockets
 # and the pool's files take turns in the same descriptor numbers: libuv closes behind the sanitizer's back.)
 tsan_UNIT = $(patsubst %.c,build/tsan/%,proto/wire/mailbox_test.c proto/base/record_test.c \
-	$(shell grep -lE 'tests/support/(caller|cluster|puppet)\.h' $(UNIT_SRC)))
+	$(shell grep -lE 'tests/support/(caller|cluster|puppet)\.h' $(UNIT_SRC) | xargs grep -L 'tests/support/group\.h'))
 .PHONY: tsan
 tsan: deps ## the tests of what runs in several threads, under the thread sanitizer
 	@$(MAKE) --no-print-directory MODE=tsan $(tsan_UNIT)
