@@ -272,6 +272,8 @@ $(KEEPER_UNIT): $(B)/%: $(B)/%.o $(KEEPER_ARCHIVES)
 # Tests in which something of the agent's surroundings is a fake: found before the archive with the real one.
 FAKE_ENGINE := $(B)/tests/support/fake_engine.o
 FAKE_SESSION := $(B)/tests/support/fake_session.o
+FAKE_RPC := $(B)/tests/support/fake_rpc.o
+$(B)/tests/simulation/manager_sim: $(FAKE_RPC)
 $(B)/agent/logs_test: $(FAKE_ENGINE)
 $(B)/agent/front_test $(B)/agent/membership_test: $(FAKE_ENGINE) $(FAKE_SESSION) \
 	$(addprefix $(B)/tests/support/,fake_manager.o fake_node.o)

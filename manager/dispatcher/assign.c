@@ -82,6 +82,11 @@ uint64_t assign_next(const struct assign_set *s, size_t *at)
     return task ? task->number : 0;
 }
 
+bool assign_has(const struct assign_set *s, uint64_t task)
+{
+    return map64_get(&s->tasks, task) != NULL;
+}
+
 size_t assign_count(const struct assign_set *s)
 {
     return s->tasks.count;
@@ -221,6 +226,8 @@ void assign_task(struct assign_set *s, struct view *v, const struct index *x, ui
     }
     const Task *task = (const Task *)object.message;
     bool has_status = view_get(v, KIND_STATUS, number, a, &status) == 0;
+    if (!known && (!has_status || ((const Status *)status.message)->state < TASK_STATE__ASSIGNED))
+        return; /* made for this node, but the scheduler has not yet said that it fits there */
     struct spec_item *spec = known ? known->spec : need_spec(s, v, x, task, a, items, count);
     if (!spec || task->id.len != IDENT_BYTES) {
         log_error("a task names a spec that is not there", "task=%" PRIu64 " service=%" PRIu64, number,

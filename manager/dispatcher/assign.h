@@ -26,5 +26,6 @@ void assign_task(struct assign_set *s, struct view *v, const struct index *x, ui
 
 uint64_t assign_digest(const struct assign_set *s); /* of everything that was appended so far */
 uint64_t assign_next(const struct assign_set *s,
-                     size_t *at);                /* numbers of the tasks the agent has, in no order; 0 at the end */
-size_t assign_count(const struct assign_set *s); /* tasks the agent has */
+                     size_t *at); /* numbers of the tasks the agent has, in no order; 0 at the end */
+bool assign_has(const struct assign_set *s, uint64_t task); /* the agent has it */
+size_t assign_count(const struct assign_set *s);            /* tasks the agent has */

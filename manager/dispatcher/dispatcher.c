@@ -141,6 +141,20 @@ static void read_cluster(struct dispatcher *d)
 
 /* --- following ------------------------------------------------------------------------------------- */
 
+/* A task that was made for its node becomes its node's with this. */
+static bool is_assigned(const struct object *status)
+{
+    return status->message && ((const Status *)status->message)->state == TASK_STATE__ASSIGNED;
+}
+
+static struct node_session *session_by_index(struct dispatcher *d, uint64_t task)
+{
+    const struct index_task *t = index_task(control_index(d->config.control), task);
+    const struct index_node *node = t ? index_task_node(t) : NULL;
+
+    return node ? dispatcher_session_of(d, node->number) : NULL;
+}
+
 /* A task changed: the session of its node looks at it. A deleted one's record is gone, so we remember who had it.
  */
 static void on_fed(void *ctx, uint64_t index, const struct object *object)
@@ -154,9 +168,11 @@ static void on_fed(void *ctx, uint64_t index, const struct object *object)
         node_session_row_changed(s, (const Node *)object->message);
     if (object->kind == KIND_CLUSTER && object->message)
         set_cluster(d, (const Cluster *)object->message);
-    if (object->kind != KIND_TASK)
+    if (object->kind != KIND_TASK && object->kind != KIND_STATUS)
         return;
-    if (object->message)
+    if (object->kind == KIND_STATUS)
+        s = is_assigned(object) ? session_by_index(d, object->number) : NULL;
+    else if (object->message)
         s = dispatcher_session_of(d, ((const Task *)object->message)->node);
     else
         s = map64_get(&d->by_task, object->number);
@@ -167,8 +183,9 @@ static void on_fed(void *ctx, uint64_t index, const struct object *object)
 static void follow(struct dispatcher *d, struct arena *a)
 {
     int rc = store_feed_kinds(control_store(d->config.control), d->fed,
-                              FEED_KIND(KIND_TASK) | FEED_KIND(KIND_NODE) | FEED_KIND(KIND_CLUSTER), a, on_fed, d,
-                              &d->fed);
+                              FEED_KIND(KIND_TASK) | FEED_KIND(KIND_STATUS) | FEED_KIND(KIND_NODE) |
+                                  FEED_KIND(KIND_CLUSTER),
+                              a, on_fed, d, &d->fed);
     struct node_session *s;
 
     if (rc == 0)

@@ -123,6 +123,21 @@ static void each_node_is_told_of_its_own_tasks(void **state)
     puppet_end(&worker);
 }
 
+static void task_is_told_once_the_scheduler_has_said_that_it_fits(void **state)
+{
+    /* One of each node's: it is made for the node, which has half of that memory. */
+    cluster_expect(&c, 201, "POST", "/services/create",
+                   "{\"Name\":\"large\",\"TaskTemplate\":{\"ContainerSpec\":{\"Image\":\"web:1\"},\"Resources\":{"
+                   "\"Reservations\":{\"MemoryBytes\":2199023255552}}},\"Mode\":{\"Global\":{}}}");
+    cluster_expect(&c, 201, "POST", "/services/create",
+                   "{\"Name\":\"small\",\"TaskTemplate\":{\"ContainerSpec\":{\"Image\":\"web:1\"},\"Resources\":{"
+                   "\"Reservations\":{\"MemoryBytes\":1073741824}}},\"Mode\":{\"Global\":{}}}");
+    cluster_until(&c, count_tasks("{\"service\":[\"large\"]}") == 1 && puppet_running(&first) == 1);
+    cluster_rest(&c, 50);
+    assert_non_null(puppet_find(&first, "small."));
+    assert_null(puppet_find(&first, "large."));
+}
+
 static void full_set_comes_again_when_the_agent_asks(void **state)
 {
     AgentMessage message = AGENT_MESSAGE__INIT;
@@ -728,6 +743,7 @@ int main(void)
         TEST(thousands_of_tasks_come_in_several_messages_that_fit_together),
         TEST(spec_goes_with_its_last_task),
         TEST(each_node_is_told_of_its_own_tasks),
+        TEST(task_is_told_once_the_scheduler_has_said_that_it_fits),
         TEST(full_set_comes_again_when_the_agent_asks),
         TEST(agent_that_does_not_read_gets_the_newest_state_once),
         TEST(reports_are_acknowledged_and_states_go_forward_only),

@@ -183,6 +183,24 @@ void node_session_wait(struct node_session *s, uint64_t number)
     flush_soon(s);
 }
 
+/* Nothing leads from that task to this session any more. */
+static void release_task(struct node_session *s, uint64_t number)
+{
+    struct map64 *by_task = &s->dispatcher->by_task;
+
+    if (map64_get(by_task, number) == s)
+        map64_remove(by_task, number);
+}
+
+static void release_assigned(struct node_session *s)
+{
+    uint64_t number;
+
+    for (size_t at = 0; s->set && (number = assign_next(s->set, &at));)
+        if (!map64_get(&s->waiting_by_number, number))
+            release_task(s, number);
+}
+
 void node_session_begin_full_set(struct node_session *s)
 {
     const struct index_node *node = index_node(control_index(s->dispatcher->config.control), s->node);
@@ -191,6 +209,7 @@ void node_session_begin_full_set(struct node_session *s)
 
     if (!node)
         return;
+    release_assigned(s);
     assign_set_free(s->set);
     s->set = assign_set_new(s->node, node->id);
     s->sequence = 0;
@@ -214,6 +233,8 @@ static bool next_assignment(struct node_session *s, struct view *v, struct arena
         for (; measured < count; measured++)
             bytes += assignment_item__get_packed_size(items[measured]);
         looked_at++;
+        if (!assign_has(s->set, task->number)) /* taken back, or not to be told yet */
+            release_task(s, task->number);
         map64_remove(&s->waiting_by_number, task->number);
         list_remove(&task->link);
         free(task);
@@ -567,16 +588,10 @@ static void on_message(void *ctx, struct rpc_stream *stream, const void *data, s
 static void release_tasks(struct node_session *s)
 {
     struct waiting_task *task;
-    uint64_t number;
-    size_t at = 0;
 
-    list_each (task, &s->waiting, link) {
-        if (map64_get(&s->dispatcher->by_task, task->number) == s)
-            map64_remove(&s->dispatcher->by_task, task->number);
-    }
-    while (s->set && (number = assign_next(s->set, &at)))
-        if (map64_get(&s->dispatcher->by_task, number) == s)
-            map64_remove(&s->dispatcher->by_task, number);
+    list_each (task, &s->waiting, link)
+        release_task(s, task->number);
+    release_assigned(s);
 }
 
 static void on_end(void *ctx, struct rpc_stream *stream, const struct err *e)

@@ -1,6 +1,7 @@
 /* See manager_world.h: what must hold after each event. */
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "manager/orchestrator/orchestrator.h"
 #include "proto/base/mem.h"
@@ -46,10 +47,35 @@ static void msim_check_digest(struct msim_manager *m)
         msim_fail(w, "digest", "manager %" PRIu64 " holds other records at index %" PRIu64, m->id, index);
 }
 
+static uint64_t task_key(const uint8_t id[16])
+{
+    uint64_t key;
+
+    memcpy(&key, id, sizeof(key));
+    return key | 1; /* random enough */
+}
+
+static void see_task(struct msim *w, const struct object *o)
+{
+    const Task *task = (const Task *)o->message;
+
+    if (task)
+        map64_put(&w->tasks, o->number, (void *)(uintptr_t)task_key(task->id.data));
+    if (!task || task->desired_state > TASK_STATE__RUNNING)
+        map64_put(&w->ended, (uint64_t)(uintptr_t)map64_get(&w->tasks, o->number), w);
+}
+
+bool msim_told_to_end(const struct msim *w, const uint8_t task[16])
+{
+    return w->missed || map64_get(&w->ended, task_key(task));
+}
+
 static void see(void *ctx, uint64_t index, const struct object *o)
 {
     struct msim *w = ctx;
 
+    if (o->kind == KIND_TASK)
+        see_task(w, o);
     if (o->kind != KIND_STATUS)
         return;
     if (!o->message)
@@ -71,7 +97,7 @@ static void msim_check_forward(struct msim_manager *m)
 
     arena_init(&arena);
     if (store_feed(m->store, MAX(m->fed, w->seen), &arena, see, w, &to) < 0)
-        to = store_applied(m->store);
+        w->missed |= (to = store_applied(m->store)) > MAX(m->fed, w->seen);
     m->fed = to;
     w->seen = MAX(w->seen, to);
     arena_fini(&arena);

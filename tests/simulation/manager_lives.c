@@ -6,9 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "manager/dispatcher/dispatcher.h"
 #include "proto/base/file.h"
 #include "proto/base/mem.h"
-#include "tests/simulation/manager_world.h"
+#include "tests/simulation/manager_conn.h"
 #include "tests/simulation/spoil.h"
 
 static const uint8_t key[SEAL_KEY] = "the data key of the simulation", cluster_id[16] = "simulated clust";
@@ -38,7 +39,9 @@ static int64_t sooner(int64_t a_ms, int64_t b_ms)
 static void turn(struct msim_manager *m)
 {
     m->turn_due = false;
-    int64_t wait = sooner(control_turn(m->control), membership_turn(m->membership));
+    int64_t wait = control_turn(m->control);
+    wait = sooner(wait, dispatcher_turn(m->dispatcher));
+    wait = sooner(wait, membership_turn(m->membership));
     if (msim_below(m->world, 16) == 0) /* it looks at everything: now and then is enough to find the step */
         msim_check_index(m);
     if (wait >= 0 && !m->turn_due)
@@ -123,6 +126,7 @@ static bool open_store(struct msim_manager *m)
 static const struct control_founding *founding(void)
 {
     static Cluster cluster = CLUSTER__INIT;
+    static ClusterSpec spec = CLUSTER_SPEC__INIT;
     static const uint8_t node_id[16] = "the first node";
     static const struct control_founding f = {.cluster = &cluster,
                                               .node_id = node_id,
@@ -130,6 +134,9 @@ static const struct control_founding *founding(void)
                                               .manager_address = "m1:2377",
                                               .availability = NODE_AVAILABILITY__DRAIN};
 
+    spec.has_heartbeat_period_ns = true;
+    spec.heartbeat_period_ns = 300000000;
+    cluster.spec = &spec;
     cluster.id = (ProtobufCBinaryData){.len = 16, .data = (uint8_t *)cluster_id};
     return &f;
 }
@@ -203,6 +210,14 @@ static void open_rest(struct msim_manager *m)
                                            .ctx = m,
                                            .wake = on_wake};
 
+    struct dispatcher_config dispatcher = {.control = m->control,
+                                           .clock = &m->clock,
+                                           .entropy = &m->entropy.base,
+                                           .registrations_per_node = 20,
+                                           .ctx = m,
+                                           .wake = on_wake};
+
+    m->dispatcher = dispatcher_new(&dispatcher);
     m->membership = membership_new(&membership);
 }
 
@@ -286,12 +301,15 @@ void msim_crash(struct msim *w, uint64_t id, bool power)
     add_counts(m);
     m->up = false; /* nothing it still does is looked at */
     m->control_closed = false;
+    conns_end_of(m);
     control_unwatch(m->control, &m->watch);
     control_close(m->control, on_closed, m);
     msim_env_drain(m);
     assert(m->control_closed);
     m->control = NULL;
+    dispatcher_free(m->dispatcher);
     membership_free(m->membership);
+    m->dispatcher = NULL;
     m->membership = NULL;
     store_close(m->store);
     m->store = NULL;

@@ -247,7 +247,8 @@ static void restart_all(struct msim *w)
 
 static bool content(struct msim *w, char *why, size_t size)
 {
-    return people_content(w, why, size) && rivals_content(w, why, size) && clients_content(w, why, size);
+    return people_content(w, why, size) && rivals_content(w, why, size) && clients_content(w, why, size) &&
+           agents_content(w, why, size);
 }
 
 /* Everything wanted runs, within so many seconds. */
@@ -488,6 +489,14 @@ static bool print_counts(void)
         {"demotions refused", c->refused},
         {"managers told that they were removed", c->told_removed},
         {"managers gone", c->gone},
+        {"agents' sessions", c->sessions},
+        {"full sets asked for", c->resyncs},
+        {"agents sent to the leader", c->redirects},
+        {"agents told to come back later", c->come_back},
+        {"containers started", c->started},
+        {"actions of engines that failed", c->actions_failed},
+        {"agents killed", c->agents_killed},
+        {"machines of agents without power", c->machines_off},
     };
     bool all = true;
 

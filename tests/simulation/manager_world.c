@@ -8,7 +8,7 @@
 
 #include "proto/base/file.h"
 #include "proto/base/mem.h"
-#include "tests/simulation/manager_world.h"
+#include "tests/simulation/manager_conn.h"
 
 uint64_t msim_below(struct msim *w, uint64_t limit)
 {
@@ -107,6 +107,7 @@ struct msim *msim_new(uint64_t seed, const struct msim_options *options, const c
     w->now_us = 1000000;
     (void)snprintf(w->dir, sizeof(w->dir), "%s", dir);
     msim_net_heal(w);
+    list_init(&w->conns);
     people_make(w);
     agents_make(w);
     clients_make(w);
@@ -130,6 +131,7 @@ void msim_free(struct msim *w)
         free_event(container_of(first, struct msim_event, due));
     }
     heap_fini(&w->events);
+    conns_free(w);
     agents_free(w);
     clients_free(w);
     rivals_free(w);
@@ -139,5 +141,7 @@ void msim_free(struct msim *w)
     map64_fini(&w->leaders);
     map64_fini(&w->digests);
     map64_fini(&w->states);
+    map64_fini(&w->tasks);
+    map64_fini(&w->ended);
     free(w);
 }

@@ -12,6 +12,7 @@
  *     index       the warm index equals one rebuilt from the store
  *     laws        one task of a slot is told to run, updates keep to their parallelism, no port twice
  *     forward     no task's state goes back
+ *     agent       no task starts twice, none is stopped that is to run (manager_agents.c)
  *     acked       what a client was told is done is there, once, and stays
  *     answer      no client is told an error that cannot be
  *     linear      what rivals did and saw has an order (linear.h)
@@ -76,6 +77,7 @@ struct msim_manager { /* one member, through all its lives */
     uint8_t node_id[16];
     uint64_t announced; /* index of the entry that gave it its number */
     struct membership *membership;
+    struct dispatcher *dispatcher;
     uint64_t life, boot;
     struct disk disk;
     char address[16];
@@ -117,10 +119,12 @@ struct msim_counts {
     uint64_t paused, events, checks, elections, crashes, powers, inside, rivals_lead, drafts_lost, acked, unknown,
         replayed, gave_up, swaps, mismatches, reads, spoiled, suspected, snapshots, installs, cuts, restarts,
         fetches, hung, full, broken, slow_disks, wall_steps, one_way, partitions, isolated, noisy, announced,
-        demoted, refused, told_removed, gone;
+        demoted, refused, told_removed, gone, sessions, resyncs, redirects, come_back, started, actions_failed,
+        agents_killed, machines_off;
 };
 
 struct agent;
+struct dispatcher;
 struct people;
 struct client;
 struct rival;
@@ -142,6 +146,7 @@ struct msim {
     struct msim_manager managers[MSIM_MANAGERS + 1]; /* from 1 */
     unsigned manager_count;                          /* highest id */
     struct people *people;
+    struct list conns;                            /* of agents with managers: manager_conn.c */
     struct msim_link links[MSIM_ENDS][MSIM_ENDS]; /* from, to */
     struct agent *agents[MSIM_AGENTS];
     struct client *clients[MSIM_CLIENTS];
@@ -154,6 +159,9 @@ struct msim {
     struct map64 leaders; /* term -> id */
     struct map64 digests; /* applied index -> digest */
     struct map64 states;  /* task number -> highest state + 1 */
+    struct map64 tasks;   /* task number -> first bytes of its id */
+    struct map64 ended;   /* these -> told to end, or gone */
+    bool missed;          /* some changes were not seen: nothing is known of ended tasks */
     uint64_t seen;        /* index up to which states were looked at */
     uint64_t moment;      /* of the rivals' clock */
     struct linear_op *history[MSIM_OBJECTS];
@@ -227,13 +235,16 @@ bool people_content(struct msim *w, char *why, size_t size);
 void msim_check_applied(struct msim_manager *m); /* something was applied */
 void msim_check_index(struct msim_manager *m);   /* unless a draft is under way */
 void msim_check_opened(struct msim_manager *m);
-void msim_check_leads(struct msim_manager *m); /* it leads now */
-void msim_check_history(struct msim *w);       /* at the end */
+void msim_check_leads(struct msim_manager *m);                       /* it leads now */
+void msim_check_history(struct msim *w);                             /* at the end */
+bool msim_told_to_end(const struct msim *w, const uint8_t task[16]); /* by what was applied, or nobody knows */
 
 /* --- who uses it: manager_agents.c, manager_clients.c, manager_rivals.c ------------------------------------- */
 
 void agents_make(struct msim *w);
 void agents_free(struct msim *w);
+/* What the store says runs, and nothing else, runs on their machines. */
+bool agents_content(struct msim *w, char *why, size_t size);
 
 void clients_make(struct msim *w);
 void clients_free(struct msim *w);
