@@ -117,6 +117,22 @@ static void pages_are_asked_for_as_the_client_reads(void **state)
     assert_int_equal(fake_manager.drops, 0);
 }
 
+static void client_sees_that_an_answer_broke_off(void **state)
+{
+    init_swarm();
+    ask("GET", "/services", "");
+    web_until(&web, fake_manager.asked);
+    fake_manager_reply(200, NULL, "one,", true);
+    web_until(&web, client_has(&client, "one,"));
+    fake_manager_cut();
+    web_until(&web, client_ended(&client));
+    assert_null(strstr(buf_str(&client.got), "\r\n0\r\n\r\n"));
+    ask("GET", "/services", "");
+    web_until(&web, fake_manager.asked);
+    fake_manager_cut(); /* before its head went out */
+    assert_int_equal(answer(), 503);
+}
+
 static void client_that_reads_slowly_is_not_sent_ahead(void **state)
 {
     char *page = mem_alloc(1 << 20);
@@ -883,6 +899,28 @@ static void tasks_of_a_locked_manager_run_on(void **state)
     assert_int_equal(fake_world_count(world), containers);
 }
 
+static void locked_manager_dials_no_other_one_before_it_is_unlocked(void **state)
+{
+    char *managers[] = {(char *)"10.0.0.9:2377", (char *)"127.0.0.1:2377"};
+    ManagerMessage message = MANAGER_MESSAGE__INIT;
+
+    init_swarm();
+    fake_session_ready();
+    message.managers = managers;
+    message.n_managers = 2;
+    fake_session_deliver(&message);
+    fake_manager_lock_key(first_key, 10);
+    web_until(&web, stored_opens_with(first_key));
+    close_node();
+    unsigned opens = fake_session.opens;
+    open_node();
+    assert_string_equal(swarm_header(swarm), "locked");
+    assert_int_equal(fake_session.opens, opens);
+    assert_int_equal(unlock(first_key), 200);
+    assert_int_equal(fake_session.opens, opens + 1); /* while its own manager does not serve */
+    assert_string_equal(fake_session.managers[0], "10.0.0.9:2377");
+}
+
 static void right_key_unlocks_and_the_manager_resumes(void **state)
 {
     init_locked();
@@ -1031,6 +1069,7 @@ int main(void)
         TEST(manager_is_asked_with_everything_that_the_client_said),
         TEST(empty_answer_has_no_type),
         TEST(pages_are_asked_for_as_the_client_reads),
+        TEST(client_sees_that_an_answer_broke_off),
         TEST(client_that_reads_slowly_is_not_sent_ahead),
         TEST(client_that_goes_away_drops_its_request),
         TEST(request_under_way_is_answered_when_the_manager_closes),
@@ -1069,6 +1108,7 @@ int main(void)
         TEST(shorter_lifetime_pulls_the_renewal_in),
         TEST(locked_manager_says_so_and_runs_nothing),
         TEST(tasks_of_a_locked_manager_run_on),
+        TEST(locked_manager_dials_no_other_one_before_it_is_unlocked),
         TEST(right_key_unlocks_and_the_manager_resumes),
         TEST(wrong_key_is_refused_after_a_while_and_one_at_a_time),
         TEST(malformed_unlock_is_refused_at_once),

@@ -137,6 +137,7 @@ static int unlock(struct swarm *s, const char *body, size_t length, struct err *
     swarm_resume(s);
     if (s->agent && s->tls)
         agent_set_tls(s->agent, s->tls, s->identity);
+    swarm_connect_agent(s);
     return 0;
 }
 

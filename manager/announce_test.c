@@ -348,17 +348,26 @@ static void renewal_gives_the_role_that_the_row_wishes(void **state)
     tls_unref(j.tls);
 }
 
-static void connections_of_a_demoted_manager_are_closed_those_of_a_promoted_worker_stay(void **state)
+static void connections_stay_when_a_role_changes_and_may_do_what_it_allows(void **state)
 {
     struct joined worker = join(c.founding.worker_secret), manager = join(c.founding.manager_secret);
     struct caller of_worker = {0}, of_manager = {0};
+    MemberRequest request = MEMBER_REQUEST__INIT;
+    uint8_t packed[64];
+
+    request.address = (char *)ELSEWHERE;
+    size_t size = member_request__pack(&request, packed);
 
     assert_int_equal(caller_open(&of_worker, &c, worker.tls), 0);
     assert_int_equal(caller_open(&of_manager, &c, manager.tls), 0);
     wish(worker.id, "manager");
     wish(manager.id, "worker");
-    cluster_until(&c, !of_manager.conn);
-    assert_non_null(of_worker.conn);
+    assert_int_equal(caller_call(&of_manager, &c, METHOD_MEMBER, packed, size), ERR_DENIED);
+    assert_non_null(strstr(of_manager.e.text, "has no manager's certificate")); /* it counts as a worker's */
+    assert_int_equal(caller_call(&of_worker, &c, METHOD_MEMBER, packed, size), ERR_DENIED); /* it does not grow */
+    wish(manager.id, "manager");
+    assert_int_equal(caller_call(&of_manager, &c, METHOD_MEMBER, packed, size), 0);
+    assert_true(of_manager.opened && of_manager.conn && of_worker.conn);
     caller_close(&of_worker, &c);
     caller_close(&of_manager, &c);
     tls_unref(worker.tls);
@@ -401,7 +410,7 @@ int main(void)
         TEST(malformed_announcements_are_refused),
         TEST(worker_announces_nothing_even_with_a_managers_certificate),
         TEST(renewal_gives_the_role_that_the_row_wishes),
-        TEST(connections_of_a_demoted_manager_are_closed_those_of_a_promoted_worker_stay),
+        TEST(connections_stay_when_a_role_changes_and_may_do_what_it_allows),
         TEST(manager_leaves_the_group_but_not_as_the_last),
     };
 

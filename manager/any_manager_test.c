@@ -199,6 +199,32 @@ static void self_is_the_node_that_was_asked(void **state)
     puppet_end(&agent);
 }
 
+/* Lines of a node reach a client of a manager that does not lead as they come, and stop coming when it leaves. */
+static void log_is_followed_through_a_follower(void **state)
+{
+    unsigned lead = leader(), follower = (lead + 1) % 3;
+    struct puppet agent;
+    struct answer a;
+
+    puppet_start(&agent, &g.at[lead]);
+    create(follower, "web", 1);
+    group_until(&g, puppet_running(&agent) == 1 && agent.acknowledged == agent.reports);
+    cluster_ask(&g.at[follower], &a, "GET", "/services/web/logs?stdout=1&follow=1", NULL);
+    group_until(&g, !list_empty(&agent.logs));
+    struct puppet_log *log = list_first(&agent.logs, struct puppet_log, link);
+    for (unsigned n = 1; n <= 3; n++) {
+        group_until(&g, log->stream);
+        assert_true(puppet_log_line(log, n, 1, "one line\n"));
+        group_until(&g, a.body.length == n * (8 + 9));
+    }
+    assert_string_equal(a.type, "application/vnd.docker.multiplexed-stream");
+    assert_false(a.done || log->stopped);
+    manager_drop(a.request);
+    answer_fini(&a);
+    group_until(&g, log->stopped);
+    puppet_end(&agent);
+}
+
 /* --- reads see what was acknowledged ------------------------------------------------------------------------- */
 
 static void read_sees_what_was_acknowledged_at_another_manager(void **state)
@@ -329,6 +355,7 @@ int main(void)
         TEST(long_list_is_whole_at_every_manager),
         TEST(body_comes_unchanged_through_a_follower),
         TEST(self_is_the_node_that_was_asked),
+        TEST(log_is_followed_through_a_follower),
         TEST(read_sees_what_was_acknowledged_at_another_manager),
         TEST(clients_that_go_leave_nothing_at_the_leader),
         TEST(writes_at_followers_outlive_the_leader),

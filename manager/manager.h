@@ -33,6 +33,7 @@ struct manager_event {              /* for GET /events, of scope "swarm" */
 /* What is fixed for users and short for tests; 0: as it is for users. */
 struct manager_tuning {
     unsigned registrations_per_second, registrations_per_node; /* of agents (manager/dispatcher/admission.h) */
+    uint64_t snapshot_bytes;                                   /* least log between snapshots; 64 MiB */
     int64_t orphan_ms; /* a node is down for so long before its tasks are given up; 24 hours */
 };
 

@@ -1,9 +1,10 @@
 /* See serve.h.
  *
  * A certificate says who a node is; the store says whether it still is one. Both are asked when a peer connects,
- * and when the node's row changes afterwards its connections are closed, so that no other call has to ask again.
+ * and when the node's row goes afterwards its connections are closed, so that no other call has to ask again.
  * Rows of nodes that are connected, or were, are remembered by number, because a row that is gone cannot say whose
- * it was. A manager's certificate counts as a worker's unless the row wishes a manager or its node still is one. */
+ * it was. A manager's certificate counts as a worker's unless the row wishes a manager or its node still is one;
+ * when that changes the connections stay, for the sake of the node's session, with what its role allows. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,8 +23,7 @@
 
 struct row { /* of a node that connected */
     char node_id[IDENT_TEXT + 1];
-    bool manages;  /* it may be a manager */
-    bool asked_to; /* with a manager's certificate: what it may do depends on that */
+    bool manages; /* it may be a manager */
 };
 
 struct serve {
@@ -57,7 +57,6 @@ static void remember(struct serve *s, uint64_t number, const struct rpc_identity
     }
     memcpy(row->node_id, peer->node_id, sizeof(row->node_id));
     row->manages = may_manage;
-    row->asked_to |= peer->role == RPC_ROLE_MANAGER;
 }
 
 /* Whether the peer's row is there. A certificate's role counts only as long as the row agrees. */
@@ -98,34 +97,41 @@ static int on_connect(void *ctx, struct rpc_conn *c, struct rpc_identity *peer, 
 
 /* --- rows that change ---------------------------------------------------------------------------------- */
 
-static void drop_row(struct serve *s, uint64_t number, const char *why)
+static void drop_row(struct serve *s, uint64_t number)
 {
     struct row *row = map64_remove(&s->rows, number);
 
     if (!row)
         return;
-    log_info("closing a node's connections", "node=%s why=\"%s\"", row->node_id, why);
+    log_info("closing a node's connections", "node=%s why=\"it was removed\"", row->node_id);
     if (s->server)
         rpc_server_close_peer(s->server, row->node_id);
     free(row);
 }
 
-/* What it may do is another since. */
-static bool is_other(const struct row *row, const Node *node)
+/* Its sessions go on; what only managers may have ends. */
+static void judge(struct serve *s, struct row *row, const Node *node)
 {
-    return row->asked_to && row->manages != manages(node);
+    bool may_manage = manages(node);
+
+    if (row->manages == may_manage)
+        return;
+    log_info(may_manage ? "a node may be a manager now" : "a node is a manager no more", "node=%s", row->node_id);
+    row->manages = may_manage;
+    if (s->server)
+        rpc_server_limit_peer(s->server, row->node_id, may_manage ? RPC_ROLE_MANAGER : RPC_ROLE_WORKER);
 }
 
 static void on_fed(void *ctx, uint64_t index, const struct object *object)
 {
     struct serve *s = ctx;
     const Node *node = (const Node *)object->message;
-    const struct row *row = map64_get(&s->rows, object->number);
+    struct row *row = map64_get(&s->rows, object->number);
 
     if (row && !node)
-        drop_row(s, object->number, "it was removed");
-    else if (row && is_other(row, node))
-        drop_row(s, object->number, "its role changed");
+        drop_row(s, object->number);
+    else if (row)
+        judge(s, row, node);
 }
 
 /* The feed does not go back far enough: look at every row. */
@@ -138,16 +144,17 @@ static void look_at_all(struct serve *s)
 
     arena_init(&a);
     for (size_t i = 0; s->rows.slots && i <= s->rows.mask && count < ARRAY_SIZE(gone); i++) {
-        const struct row *row = s->rows.slots[i].value;
+        struct row *row = s->rows.slots[i].value;
         struct object object;
 
-        if (row && (view_get(v, KIND_NODE, s->rows.slots[i].key, &a, &object) < 0 ||
-                    is_other(row, (const Node *)object.message)))
+        if (row && view_get(v, KIND_NODE, s->rows.slots[i].key, &a, &object) < 0)
             gone[count++] = s->rows.slots[i].key;
+        else if (row)
+            judge(s, row, (const Node *)object.message);
     }
     view_end(v);
     for (size_t i = 0; i < count; i++)
-        drop_row(s, gone[i], "it was removed or has another role");
+        drop_row(s, gone[i]);
     if (count < ARRAY_SIZE(gone))
         s->fed = store_applied(control_store(s->config.control));
 }
@@ -330,11 +337,11 @@ void serve_ready(struct serve *s)
     for (size_t i = 0; i < s->unjudged_count; i++) {
         struct rpc_identity peer = s->unjudged[i];
 
-        e.text[0] = 0;
-        if (check_row(s, v, &peer, &e) < 0 || peer.role != s->unjudged[i].role) {
-            log_info("closing a node's connections", "node=%s why=\"%s\"", peer.node_id,
-                     *e.text ? e.text : "it has another role than its certificate");
+        if (check_row(s, v, &peer, &e) < 0) {
+            log_info("closing a node's connections", "node=%s why=\"%s\"", peer.node_id, e.text);
             rpc_server_close_peer(s->server, peer.node_id);
+        } else {
+            rpc_server_limit_peer(s->server, peer.node_id, peer.role);
         }
     }
     s->unjudged_count = 0;

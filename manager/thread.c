@@ -388,6 +388,7 @@ static int open_control(struct thread *t, struct err *e)
                     .epoch = t->config.epoch,
                     .election_ms = t->config.election_ms,
                     .heartbeat_ms = t->config.heartbeat_ms,
+                    .snapshot_bytes = t->config.tuning.snapshot_bytes,
                     .env = t->env},
         .clock = clock_real(),
         .entropy = entropy_real(),

@@ -271,6 +271,8 @@ static void on_write_done(struct control_write *write, const struct err *e, uint
         ask_reply(k, status);
 }
 
+static void submit(struct ask_wait *w);
+
 /* --- at the leader ----------------------------------------------------------------------------------------- */
 
 static void on_forwarded_end(struct ask *k, const struct err *e, bool undecided)
@@ -284,7 +286,10 @@ static void on_forwarded_end(struct ask *k, const struct err *e, bool undecided)
     forward_drop(w->forwarded);
     w->forwarded = NULL;
     w->proposed |= w->execute && undecided;
-    be_patient(w, e);
+    if (e->code == ERR_AGAIN)
+        submit(w);
+    else
+        be_patient(w, e);
 }
 
 static void forwarded_more(struct ask *k)
@@ -338,11 +343,11 @@ static void follow_leader(struct asks *a)
 
     if (!a->config.forward)
         return;
-    /* By its row, which follows a leader that moved; the members' configuration may lag. NULL: there is none. */
-    if (!control_leads(a->config.control) && a->config.leader)
-        address = a->config.leader(a->config.ctx);
-    else if (!control_leads(a->config.control))
-        (void)control_leader(a->config.control, &address);
+    if (control_leads(a->config.control)) {
+        forward_lead_here(a->config.forward);
+        return;
+    }
+    (void)control_leader(a->config.control, &address); /* NULL when there is none */
     forward_lead(a->config.forward, address);
 }
 

@@ -171,6 +171,7 @@ static void confirm_read(int code)
 
 struct forward {
     const char *leader;
+    bool here; /* we lead */
     bool refuses;
 };
 
@@ -190,6 +191,13 @@ static unsigned call_count;
 void forward_lead(struct forward *f, const char *address)
 {
     f->leader = address;
+    f->here = false;
+}
+
+void forward_lead_here(struct forward *f)
+{
+    f->leader = NULL;
+    f->here = true;
 }
 
 int forward_send(struct forward *f, struct ask *k, const uint8_t *id, const struct forward_events *events,
@@ -245,6 +253,15 @@ static void broke(struct forward_call *call, bool undecided)
 
     err_set(&e, ERR_CLOSED, "the link broke");
     call->events.on_end(call->ask, &e, undecided);
+}
+
+/* Because another leads. */
+static void left(struct forward_call *call)
+{
+    struct err e;
+
+    err_set(&e, ERR_AGAIN, "another manager leads now");
+    call->events.on_end(call->ask, &e, true);
 }
 
 /* --- asks ------------------------------------------------------------------------------------------------ */
@@ -596,14 +613,35 @@ static void write_goes_to_the_next_leader_with_the_same_id(void **state)
     ask_end(&c);
 }
 
+static void what_a_hanging_leader_has_goes_to_the_next_at_once(void **state)
+{
+    struct client read, write;
+
+    change_leader(false, "10.0.0.2:2377");
+    ask(&read, &read_route);
+    ask(&write, &write_route);
+    change_leader(false, "10.0.0.3:2377");
+    left(&calls[0]);
+    left(&calls[1]);
+    assert_int_equal(call_count, 4); /* without a wait */
+    assert_memory_equal(calls[3].id, calls[1].id, 16);
+    part(&calls[2], 200, "read", false);
+    part(&calls[3], 201, "made", false);
+    expect(&read, 200, "read");
+    expect(&write, 201, "made");
+    ask_end(&read);
+    ask_end(&write);
+}
+
 static void write_is_done_here_with_the_same_id_when_we_come_to_lead(void **state)
 {
     struct client c;
 
     change_leader(false, "10.0.0.2:2377");
     ask(&c, &write_route);
-    broke(&calls[0], true);
-    lead(true);
+    lead(true); /* the old leader hangs: nothing came from it */
+    assert_true(elsewhere.here);
+    left(&calls[0]);
     struct control_write *w = execute();
     assert_memory_equal(w->request_id, calls[0].id, 16);
     applied(w);
@@ -852,6 +890,7 @@ int main(void)
         TEST(managers_that_are_missing_are_named),
         TEST(read_is_answered_by_the_leader_page_by_page),
         TEST(write_goes_to_the_next_leader_with_the_same_id),
+        TEST(what_a_hanging_leader_has_goes_to_the_next_at_once),
         TEST(write_is_done_here_with_the_same_id_when_we_come_to_lead),
         TEST(write_that_the_leader_lost_goes_to_the_next_with_the_same_id),
         TEST(write_whose_link_broke_is_undecided_and_one_that_was_not_taken_is_refused),

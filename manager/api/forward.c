@@ -29,6 +29,7 @@ struct line {
     struct rpc_conn *conn;
     char *address; /* owned */
     bool opened;   /* it was connected at some time */
+    bool left;     /* because another leads */
 };
 
 struct forward {
@@ -104,8 +105,10 @@ static void close_line(struct forward *f)
     struct line *l = f->line;
 
     f->line = NULL;
-    if (l)
-        rpc_conn_close(l->conn); /* ends the streams; may come back to us */
+    if (!l)
+        return;
+    l->left = true;
+    rpc_conn_close(l->conn); /* the streams end later */
 }
 
 static int make_line(struct forward *f, struct err *e)
@@ -144,6 +147,13 @@ void forward_lead(struct forward *f, const char *address)
         close_line(f);
 }
 
+void forward_lead_here(struct forward *f)
+{
+    forward_lead(f, NULL);
+    if (!f->closing)
+        close_line(f);
+}
+
 void forward_set_tls(struct forward *f, struct tls *tls)
 {
     tls_unref(f->tls);
@@ -172,7 +182,9 @@ static void on_end(void *ctx, struct rpc_stream *s, const struct err *e)
 
     call->stream = NULL;
     call->why = *e;
-    if (!e->code)
+    if (call->line->left)
+        err_set(&call->why, ERR_AGAIN, "another manager leads now");
+    else if (!e->code)
         err_set(&call->why, ERR_CLOSED, "the leader ended its answer");
     call->undecided = call->line->opened && !was_refused(e);
     if (!call->held)

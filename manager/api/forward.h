@@ -30,9 +30,11 @@ struct forward_config {
 struct forward *forward_new(const struct forward_config *config);
 void forward_set_tls(struct forward *f, struct tls *tls); /* for connections from now on */
 
-/* This is the leader's address ("host:port"; NULL: not known, or we lead). A connection to another one is closed,
- * what is under way there ends; one is kept while nobody is known to lead, for what it may still say. */
+/* This is the leader's address, "host:port"; NULL: nobody is known to lead. A connection to another one is closed,
+ * and what is under way there ends with ERR_AGAIN; without a leader it is kept, for what it may still say. */
 void forward_lead(struct forward *f, const char *address);
+/* We lead: the connection is closed likewise. */
+void forward_lead_here(struct forward *f);
 
 /* `closed` comes when the connection is gone; every call was dropped before. f is freed then. */
 void forward_close(struct forward *f, void (*closed)(void *ctx), void *ctx);

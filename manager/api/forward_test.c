@@ -373,6 +373,7 @@ static void calls_to_a_leader_that_was_replaced_end_undecided(void **state)
     forward_lead(forward, "127.0.0.1:1");
     net_until(&net, c.ends == 1);
     assert_true(c.undecided);
+    assert_int_equal(c.why.code, ERR_AGAIN);
     net_until(&net, node.drops == 1);
     forward_lead(forward, net.address);
     send_ask(&next, ASK_READ);
@@ -381,6 +382,22 @@ static void calls_to_a_leader_that_was_replaced_end_undecided(void **state)
     net_until(&net, next.last);
     client_end(&c);
     client_end(&next);
+}
+
+static void calls_end_when_we_come_to_lead(void **state)
+{
+    struct client c = {0};
+
+    send_ask(&c, ASK_WRITE);
+    net_until(&net, node.begins == 1);
+    forward_lead_here(forward);
+    net_until(&net, c.ends == 1);
+    assert_int_equal(c.why.code, ERR_AGAIN);
+    assert_true(c.undecided);
+    client_end(&c);
+    assert_int_equal(send_body(&c, ASK_READ, NULL, 0), ERR_UNAVAILABLE);
+    client_end(&c);
+    net_until(&net, node.drops == 1);
 }
 
 static void leader_that_cannot_be_reached_has_done_nothing(void **state)
@@ -583,6 +600,7 @@ int main(void)
         TEST(leader_drops_what_nobody_waits_for),
         TEST(request_whose_body_never_came_is_forgotten),
         TEST(calls_to_a_leader_that_was_replaced_end_undecided),
+        TEST(calls_end_when_we_come_to_lead),
         TEST(leader_that_cannot_be_reached_has_done_nothing),
         TEST(leader_that_dies_in_the_middle_is_told_when_the_part_is_taken),
         TEST(without_a_leader_nothing_is_sent),

@@ -263,8 +263,10 @@ static int execute_down(struct control_write *w, struct draft *draft, struct pla
     for (size_t i = 0; i < down->count; i++) {
         const struct index_node *node = index_node(p->index, down->nodes[i]);
 
-        /* It may be back by now: then its registration was executed before, or comes after. */
-        if (node && node->exists && !dispatcher_session_of(down->dispatcher, down->nodes[i]))
+        /* It may be back by now: then its registration was executed before, perhaps in this very draft, or comes
+         * after. */
+        if (node && node->exists && !dispatcher_session_of(down->dispatcher, down->nodes[i]) &&
+            !map64_get(&down->dispatcher->registering, down->nodes[i]))
             (void)node_set_state(p, down->nodes[i], NODE_STATE__DOWN,
                                  down->silent[i] ? "heartbeat failure" : "session closed", NULL, NULL);
     }
@@ -383,6 +385,7 @@ void dispatcher_free(struct dispatcher *d)
     admission_free(d->admission);
     buf_fini(&d->authority);
     map64_fini(&d->by_node);
+    map64_fini(&d->registering);
     map64_fini(&d->by_task);
     free(d);
 }

@@ -49,9 +49,10 @@ struct node_session {
 struct dispatcher {
     struct dispatcher_config config;
     struct control_watch watch;
-    struct map64 by_node; /* node number -> its registered node_session */
-    struct map64 by_task; /* task number -> the node_session that has it, or is about to */
-    struct list sessions; /* all with a stream */
+    struct map64 by_node;     /* node number -> its registered node_session */
+    struct map64 registering; /* node number -> the node_session whose registration is executed, not yet applied */
+    struct map64 by_task;     /* task number -> the node_session that has it, or is about to */
+    struct list sessions;     /* all with a stream */
     struct list to_flush;
     struct liveness *liveness;
     struct managers *managers;

@@ -366,6 +366,7 @@ static int execute_registration(struct control_write *w, struct draft *d, struct
     if (!node || !node->exists)
         return err_set(e, ERR_DENIED, "node %s is not part of this cluster (it was removed)", s->node_id);
     s->node = node->number;
+    map64_put(&s->dispatcher->registering, s->node, s);
     put_description(p, node->number, write->message->open->description);
     return node_set_state(p, node->number, NODE_STATE__UP, "", seen_at(p, node->number, write), e);
 }
@@ -420,10 +421,12 @@ static void on_registration_done(struct control_write *w, const struct err *e, u
     struct dispatcher *d = s->dispatcher;
 
     s->writes--;
+    if (map64_get(&d->registering, s->node) == s)
+        map64_remove(&d->registering, s->node);
     if (e->code == 0 && s->stream && !s->is_ending && d->leads) {
         registered(s);
     } else {
-        if (e->code == 0 && d->leads && !dispatcher_session_of(d, s->node)) /* it went away meanwhile */
+        if (s->node && d->leads && !dispatcher_session_of(d, s->node)) /* it went away meanwhile */
             liveness_expect(d->liveness, s->node, dispatcher_now_ms(d));
         s->node = 0;
         if (e->code)
@@ -607,9 +610,6 @@ static void on_end(void *ctx, struct rpc_stream *stream, const struct err *e)
         map64_remove(&d->by_node, s->node);
         dispatcher_logs_session_ended(d, s->node);
         liveness_closed(d->liveness, s->node, dispatcher_now_ms(d));
-        if (e->code ==
-            ERR_UNAUTHORIZED) /* its role changed: it is we who closed, and it needs a certificate first */
-            liveness_expect(d->liveness, s->node, dispatcher_now_ms(d));
         dispatcher_wake(d);
         log_info("agent's session ended", "node=%s error=\"%s\"", s->node_id, e->code ? e->text : "none");
     }

@@ -29,7 +29,7 @@
 
 #define DIAL_MS        2000
 #define QUICK_MS       50
-#define STUCK_MS       4000
+#define STUCK_MS       2000
 #define BACKOFF_MS     20
 #define BACKOFF_MAX_MS 1000
 #define URGENT_MS      100 /* an attempt on the control channel that long ago is repeated when there is something */

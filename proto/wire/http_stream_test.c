@@ -201,6 +201,23 @@ static void head_of_a_stream_leaves_before_its_first_piece(void **state)
     web_close(&w);
 }
 
+static void stream_that_is_cut_ends_without_its_last_chunk(void **state)
+{
+    struct web w;
+    struct client c;
+
+    web_open(&w, NULL, on_request);
+    begin(&w, &c, GET("/stream"));
+    assert_true(http_write(seen.x, "x", 1));
+    http_stream_cut(seen.x);
+    web_until(&w, client_ended(&c));
+    assert_true(client_has(&c, "\r\n\r\n1\r\nx\r\n"));
+    assert_false(client_has(&c, "0\r\n\r\n"));
+    assert_int_equal(seen.closed, 0); /* it was answered */
+    client_close(&c);
+    web_close(&w);
+}
+
 static void client_that_leaves_a_silent_stream_is_noticed(void **state)
 {
     struct web w;
@@ -759,6 +776,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, reset, balanced)
         TEST(slow_reader_holds_the_stream_back),
         TEST(head_of_a_stream_leaves_before_its_first_piece),
+        TEST(stream_that_is_cut_ends_without_its_last_chunk),
         TEST(client_that_leaves_a_silent_stream_is_noticed),
         TEST(half_closed_client_gets_its_answer),
         TEST(handler_without_on_close_answers_into_nothing),

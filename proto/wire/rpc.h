@@ -99,6 +99,10 @@ int rpc_server_listen(struct rpc_server *s, const char *address /* "host:port", 
 int rpc_server_port(const struct rpc_server *s);                       /* of the first listener, for port 0 */
 void rpc_server_set_tls(struct rpc_server *s, struct tls *tls);        /* for connections accepted from now on */
 void rpc_server_close_peer(struct rpc_server *s, const char *node_id); /* every connection of that node */
+/* What every connection of that node may do from now on: at most this role, of the one that its certificate says.
+ * Streams that it opened and may not have any more are ended with ERR_DENIED. Connections that come later are
+ * on_connect's to judge. */
+void rpc_server_limit_peer(struct rpc_server *s, const char *node_id, enum rpc_role most);
 void rpc_server_close(struct rpc_server *s, void (*closed)(void *ctx), void *ctx);
 
 struct rpc_conn_events {

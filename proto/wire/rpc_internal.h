@@ -41,6 +41,7 @@ struct rpc_conn {
     void *method_ctx;              /* borrowed */
     struct rpc_conn_events events; /* of a dialed connection */
     struct rpc_identity peer;
+    enum rpc_role shown;    /* role in the peer's certificate; peer.role may be less */
     char address[TCP_TEXT]; /* the peer's */
     unsigned expect_roles;  /* dialed: refuse another; 0: any */
     char expect_cluster[IDENT_TEXT + 1];
@@ -120,6 +121,7 @@ void rpc_streams_fill(struct rpc_conn *c, struct buf *batch, size_t room);
 
 /* End all of them with the connection. */
 void rpc_streams_end(struct rpc_conn *c, const struct err *e);
+void rpc_streams_limit(struct rpc_conn *c); /* end those that the peer may not have any more */
 
 /* --- rpc_server.c -------------------------------------------------------------------------------- */
 

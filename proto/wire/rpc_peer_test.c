@@ -595,6 +595,45 @@ static void closing_a_peer_closes_all_its_connections_and_no_other(void **state)
     net_close(&n);
 }
 
+static void on_own_end(void *ctx, struct rpc_stream *s, const struct err *e)
+{
+    *(struct err *)ctx = *e;
+}
+
+/* What it may not have any more ends, on each of its connections; they stay, and may be given it again. */
+static void limited_peer_keeps_its_connections(void **state)
+{
+    struct net n;
+    struct line l[2];
+    struct err ended[2] = {0}, e;
+
+    open_net(&n, NULL);
+    for (size_t i = 0; i < ARRAY_SIZE(l); i++) {
+        const struct rpc_stream_events events = {.ctx = &ended[i], .on_end = on_own_end};
+        struct rpc_stream *stream;
+
+        line_open(&n, &l[i]);
+        assert_int_equal(rpc_open(l[i].conn, REPORT, 1000, "x", 1, &events, &stream, &e), 0);
+    }
+    net_until(&n, served.opens == 2);
+    rpc_server_limit_peer(n.server, NET_MANAGER, RPC_ROLE_NONE);
+    net_rest(&n, 20);
+    assert_int_equal(ended[0].code, 0);
+    rpc_server_limit_peer(n.server, NET_WORKER, RPC_ROLE_NONE);
+    rpc_server_limit_peer(n.server, NET_WORKER, RPC_ROLE_NONE); /* nothing ends twice */
+    net_until(&n, ended[0].code && ended[1].code);
+    assert_int_equal(ended[0].code, ERR_DENIED);
+    assert_non_null(strstr(ended[1].text, "report is not for peers of this role any more"));
+    assert_int_equal(call(&n, l[0].conn, REPORT), ERR_DENIED);
+    assert_int_equal(call(&n, l[1].conn, FETCH_ROOT), 0);
+    rpc_server_limit_peer(n.server, NET_WORKER, RPC_ROLE_MANAGER); /* never more than its certificate says */
+    assert_int_equal(call(&n, l[0].conn, FETCH_ROOT), 0);
+    assert_int_equal(served.peer.role, RPC_ROLE_WORKER);
+    for (size_t i = 0; i < ARRAY_SIZE(l); i++)
+        line_close(&n, &l[i]);
+    net_close(&n);
+}
+
 static void one_node_does_not_take_all_places(void **state)
 {
     struct net n;
@@ -1031,6 +1070,7 @@ int main(void)
         TEST(peers_without_certificate_are_few),
         TEST(node_that_on_connect_refuses_is_told_and_closed),
         TEST(closing_a_peer_closes_all_its_connections_and_no_other),
+        TEST(limited_peer_keeps_its_connections),
         TEST(one_node_does_not_take_all_places),
         TEST(connections_beyond_the_limit_are_closed),
         TEST(garbage_and_silence_before_the_handshake_end),

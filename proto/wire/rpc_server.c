@@ -236,6 +236,7 @@ static int admit_node(struct rpc_conn *c, struct err *e)
     p->count++;
     list_push(&p->conns, &c->by_peer);
     c->by_node = p;
+    c->shown = c->peer.role;
     return s->events.on_connect ? s->events.on_connect(s->events.ctx, c, &c->peer, e) : 0;
 }
 
@@ -307,6 +308,19 @@ void rpc_server_forget(struct rpc_conn *c)
     }
     leave_handshakes(c);
     close_when_empty(s);
+}
+
+void rpc_server_limit_peer(struct rpc_server *s, const char *node_id, enum rpc_role most)
+{
+    struct rpc_peer *p = map_get(&s->peers, node_id);
+    struct rpc_conn *c;
+
+    if (!p)
+        return;
+    list_each (c, &p->conns, by_peer) {
+        c->peer.role = MIN(c->shown, most); /* they are in order */
+        rpc_streams_limit(c);
+    }
 }
 
 void rpc_server_close_peer(struct rpc_server *s, const char *node_id)

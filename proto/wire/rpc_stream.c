@@ -123,6 +123,21 @@ static void set_end(struct rpc_stream *s, const struct err *e)
     mark_ready(s);
 }
 
+void rpc_streams_limit(struct rpc_conn *c)
+{
+    struct rpc_stream *s;
+    struct err e;
+
+    list_each (s, &c->all, by_conn) {
+        const struct rpc_method *m = s->opened_by_peer;
+
+        if (!m || (m->roles & c->peer.role) || s->ending)
+            continue;
+        err_set(&e, ERR_DENIED, "%s is not for peers of this role any more", m->name);
+        set_end(s, &e);
+    }
+}
+
 /* --- receiving ----------------------------------------------------------------------------------- */
 
 static void tell_message(struct rpc_stream *s, const uint8_t *message, size_t size)

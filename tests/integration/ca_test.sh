@@ -3,6 +3,7 @@
 . "$(dirname "$0")/lib.sh"
 . "$here/images.sh"
 . "$here/machines.sh"
+. "$here/secrets.sh"
 
 nodes="m1 m2 m3 w1 w2"
 for n in $nodes; do
@@ -78,11 +79,35 @@ for n in m1 w1; do node_stop "$n" && node_start "$n" --warm 0 || exit 1; done
 check "and comes back with it" eval 'all_ready m2 6 && eventually 30 alive && eventually 30 serve m1 m2 m3'
 check "tasks run, the same ones on the machines that stayed" eventually 30 eval 'equals "$(sh_ m2 service ls --format "{{.Replicas}}")" 10/10'
 
+# --- secrets ------------------------------------------------------------------------------------------------------------------------
+
+locks() { for n in "$@"; do refuses grep -qa "PRIVATE KEY" "$work/$n/data/swarm/identity" || return 1; done; } # NODE...: no key is in its file
+auth=$(printf '{"username":"canary","password":"in-the-mine"}' | base64 -w0)
+check "autolock is turned on" eval 'sh_ m2 swarm update --autolock=true >/dev/null && eventually 20 locks m1 m2 m3'
+check "a service with credentials for its registry" eval 'curl -sSf --unix-socket "$work/m1/api.sock" -H "X-Registry-Auth: $auth" -H "Content-Type: application/json" -d "{\"Name\":\"private\",\"TaskTemplate\":{\"ContainerSpec\":{\"Image\":\"busy:1\",\"Command\":[\"sleep\",\"100000\"],\"StopSignal\":\"KILL\"}},\"Mode\":{\"Replicated\":{\"Replicas\":6}}}" http://x/services/create && eventually 30 eval "equals \"\$(sh_ m2 service ls -f name=private --format {{.Replicas}})\" 6/6"'
+key=$(sh_ m1 swarm unlock-key -q)
+secret_pem "our own root's key" "$work/own.key"
+for n in m1 m2 m3; do secret_base64 "the unlock key" "$(sh_ $n swarm unlock-key -q | cut -c10-)"; done
+for role in worker manager; do secret_text "the join secret of a $role" "$(sh_ m1 swarm join-token -q $role | cut -d- -f4)"; done
+secret_text "credentials for a registry" "$auth"
+secret_text "credentials for a registry" '"password":"in-the-mine"'
+check "nothing of them can be read on any machine" nothing_leaks $nodes
+printf '%s' "$auth" >"$work/w1/data/left-open"
+check "what lies about is found" eval 'says "credentials for a registry: $work/w1/data/left-open" leaks w1; rm "$work/w1/data/left-open"'
+check "nor the managers' own keys" locks m1 m2 m3
+for n in m1 m2 m3; do node_stop $n; done
+check "nor when they are stopped" nothing_leaks $nodes
+for n in m1 m2 m3; do node_start $n --warm 0 || exit 1; done
+check "all three are locked, none leads, tasks run on" eval 'for n in m1 m2 m3; do equals "$(swarm_state $n)" locked || exit 1; done; [ "$(containers | wc -l)" -eq 16 ]'
+check "one key opens them all" eval 'for n in m1 m2 m3; do sh_ $n swarm unlock <<<"$key" || exit 1; done; eventually 30 serve m1 m2 m3 && all_ready m3 6'
+check "who is promoted locks its keys" eval 'sh_ m2 node promote w1 >/dev/null && eventually 30 serve w1 && eventually 10 locks w1'
+check "who is demoted does not any more" eval 'sh_ m2 node demote w1 >/dev/null && eventually 30 refuses locks w1'
+
 # --- certificates that live shorter ------------------------------------------------------------------------------------------------
 
 certificate() { tr -c '[:print:]\n' '\n' <"$work/$1/data/swarm/identity" | sed -n '/-----BEGIN CERT/,/-----END CERT/p' | sed 's/^.*-----BEGIN/-----BEGIN/'; } # NODE
-left() { echo $(($(date -d "$(certificate "$1" | openssl x509 -noout -enddate | cut -d= -f2)" +%s) - $(date +%s))); } # NODE: seconds until its certificate ends
-check "certificates live long" eval '[ "$(left w1)" -gt 7000000 ]'
-check "shorter lives do not end what is there" eval 'sh_ m1 swarm update --cert-expiry 2h0m0s >/dev/null && equals "$(api m1 GET /swarm | jq .Spec.CAConfig.NodeCertExpiry)" 7200000000000 && [ "$(left w1)" -gt 7000000 ]'
-check "they are for those to come" eval 'sh_ m1 swarm ca --rotate -q && [ "$(left w1)" -lt 7300 ] && [ "$(left m2)" -lt 7300 ]'
+left() { echo $(($(date -d "$(certificate "$1" | openssl x509 -noout -enddate | cut -d= -f2)" +%s) - $(date +%s))); }                                  # NODE: seconds until its certificate ends
+check "certificates live long" eval '[ "$(left w2)" -gt 7000000 ]'
+check "shorter lives do not end what is there" eval 'sh_ m1 swarm update --cert-expiry 2h0m0s >/dev/null && equals "$(api m1 GET /swarm | jq .Spec.CAConfig.NodeCertExpiry)" 7200000000000 && [ "$(left w2)" -gt 7000000 ]'
+check "they are for those to come" eval 'sh_ m1 swarm ca --rotate -q && [ "$(left w2)" -lt 7300 ] && [ "$(left m2)" -lt 7300 ]'
 finish

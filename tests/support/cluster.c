@@ -160,6 +160,8 @@ static Cluster *cluster_object(struct cluster *c, const char *init)
     root->worker_secret = c->founding.worker_secret;
     root->manager_secret = c->founding.manager_secret;
     parsed.cluster->root_ca = root;
+    parsed.cluster->has_unlock_key = parsed.cluster->spec->autolock_managers;
+    parsed.cluster->unlock_key = (ProtobufCBinaryData){sizeof(c->founding.unlock_key), c->founding.unlock_key};
     return parsed.cluster;
 }
 

@@ -269,14 +269,23 @@ void manager_drop(struct manager_request *r)
     request_free(r);
 }
 
-void fake_manager_reply(int status, const char *type, const char *body, bool more)
+static void reply_with(struct manager_reply reply, const char *body)
 {
     struct manager_request *r = fake_manager.asked;
-    struct manager_reply reply = {.status = status, .content_type = type, .more = more};
 
     assert(r);
     buf_append(&reply.body, body, strlen(body));
     r->on_reply(r, &reply);
-    if (!more)
+    if (!reply.more)
         request_free(r);
+}
+
+void fake_manager_reply(int status, const char *type, const char *body, bool more)
+{
+    reply_with((struct manager_reply){.status = status, .content_type = type, .more = more}, body);
+}
+
+void fake_manager_cut(void)
+{
+    reply_with((struct manager_reply){.status = 503, .cut = true}, "");
 }

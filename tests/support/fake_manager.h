@@ -42,3 +42,4 @@ void fake_manager_remove(void); /* from the group */
 void fake_manager_lock_key(const uint8_t *key, uint64_t version);
 /* A page for the newest request. */
 void fake_manager_reply(int status, const char *type, const char *body, bool more);
+void fake_manager_cut(void); /* the answer breaks off */
