@@ -132,6 +132,11 @@ SEEDS ?= $(if $(SEED),1,200)
 sim: sim-programs ## the simulations: SEEDS=n worlds from SEED=k on, what they reached; SEED=k alone replays one
 	@FIGURES=1 SEEDS=$(SEEDS) SEED=$(SEED) tests/run.sh $(B) sim
 
+DAMAGE_TESTS := $(addprefix $(B)/,manager/raft/log_test manager/raft/segment_test manager/raft/snapshot_test manager/raft/meta_test manager/store/damage_test agent/identity_test)
+.PHONY: damage
+damage: $(DAMAGE_TESTS) ## flip and cut every byte of the files of a manager: log, term, snapshot, store, identity
+	@for t in $(DAMAGE_TESTS); do echo "$$t"; DAMAGE=all CMOCKA_MESSAGE_OUTPUT=TAP $$t || exit 1; done
+
 .PHONY: integration
 ONLY ?=
 integration: all tool-programs ## the stories with the real programs: ONLY=name runs one
