@@ -136,6 +136,11 @@ sim: sim-programs ## the simulations: SEEDS=n worlds from SEED=k on, what they r
 sim-plants: sim-programs ## planted bugs and missing guards: each must be seen by the simulations
 	@SEEDS=1000 ONLY=faults_sim tests/run.sh $(B) sim
 
+DAMAGE_TESTS := $(addprefix $(B)/,manager/raft/log_test manager/raft/segment_test manager/raft/snapshot_test manager/raft/meta_test manager/store/damage_test agent/identity_test)
+.PHONY: damage
+damage: $(DAMAGE_TESTS) ## flip and cut every byte of the files of a manager: log, term, snapshot, store, identity
+	@for t in $(DAMAGE_TESTS); do echo "$$t"; DAMAGE=all CMOCKA_MESSAGE_OUTPUT=TAP $$t || exit 1; done
+
 .PHONY: integration
 ONLY ?=
 integration: all tool-programs ## the stories with the real programs: ONLY=name runs one
@@ -169,7 +174,7 @@ asan: deps ## the whole suite under the address and undefined-behaviour sanitize
 # What shares memory between threads: mailboxes, the manager's loop beside the node's, libuv's pool. (Not where sockets
 # and the pool's files take turns in the same descriptor numbers: libuv closes behind the sanitizer's back.)
 tsan_UNIT = $(patsubst %.c,build/tsan/%,proto/wire/mailbox_test.c proto/base/record_test.c \
-	$(shell grep -lE 'tests/support/(caller|cluster|puppet)\.h' $(UNIT_SRC)))
+	$(shell grep -lE 'tests/support/(caller|cluster|puppet)\.h' $(UNIT_SRC) | xargs grep -L 'tests/support/group\.h'))
 .PHONY: tsan
 tsan: deps ## the tests of what runs in several threads, under the thread sanitizer
 	@$(MAKE) --no-print-directory MODE=tsan $(tsan_UNIT)

@@ -269,7 +269,9 @@ static void job_clear_manager(struct job *job)
     AUTO_CLOSE
     int dir = -1;
 
-    if (dir_open(path, &dir, &job->error) == 0 && tree_remove(dir, "manager", &job->error) == 0 && fsync(dir) < 0)
+    if (dir_open(path, &dir, &job->error) < 0 || faccessat(dir, "manager", F_OK, 0) < 0)
+        return; /* there is none */
+    if (tree_remove(dir, "manager", &job->error) == 0 && fsync(dir) < 0)
         err_errno(&job->error, "sync %s", path);
 }
 

@@ -1,5 +1,8 @@
 /* See liveness.h. One entry per node in a heap by deadline. A storm is found by counting what closed in the last
- * second; when it is one, the nodes that closed in it before it was recognised are given the grace too. */
+ * second; when it is one, the nodes that closed in it before it was recognised are given the grace too.
+ *
+ * A heartbeat costs a look-up and a store: the deadline of a node that was heard from stays where it is, and moves
+ * when its time has come. */
 #include <stdlib.h>
 
 #include "manager/dispatcher/liveness.h"
@@ -8,13 +11,15 @@
 #include "proto/base/map.h"
 #include "proto/base/mem.h"
 
-#define GRACE_PERIODS  3
-#define EXPECT_PERIODS 6
+#define GRACE_PERIODS   3
+#define EXPECT_PERIODS  6
+#define STEPS_PER_GRACE 64 /* silent nodes are looked for so often at most: thousands of agents are one wake-up */
 
 struct entry {
     uint64_t node;
     struct heap_item deadline;
     struct list closed; /* liveness->closed, while suspect; else unlinked */
+    int64_t heard_ms;   /* with a session: when anything came last */
     int64_t closed_ms;
     int64_t grace_ms; /* by the period that its agent was told */
     bool has_session;
@@ -105,6 +110,7 @@ void liveness_opened(struct liveness *l, uint64_t node, int64_t now_ms)
     l->sessions += !entry->has_session;
     entry->has_session = true;
     entry->expected = false;
+    entry->heard_ms = now_ms;
     entry->grace_ms = liveness_grace_ms(l);
     heap_put(&l->deadlines, &entry->deadline, now_ms + entry->grace_ms);
 }
@@ -113,8 +119,8 @@ void liveness_heard(struct liveness *l, uint64_t node, int64_t now_ms)
 {
     struct entry *entry = map64_get(&l->entries, node);
 
-    if (entry && entry->has_session)
-        heap_put(&l->deadlines, &entry->deadline, now_ms + entry->grace_ms);
+    if (entry)
+        entry->heard_ms = now_ms;
 }
 
 /* Whether what closed lately is too much to be the nodes' own doing. Drops what closed longer ago. */
@@ -179,19 +185,34 @@ static void forgive(struct liveness *l, int64_t now_ms)
     struct heap_item *item;
 
     while ((item = heap_first(&l->deadlines)) && item->key <= now_ms) {
-        const struct entry *entry = container_of(item, struct entry, deadline);
+        struct entry *entry = container_of(item, struct entry, deadline);
         int64_t ms = entry->has_session ? entry->grace_ms
                      : entry->expected  ? l->period_ms * EXPECT_PERIODS
                                         : LIVENESS_SUSPECT_MS;
 
+        entry->heard_ms = now_ms;
         heap_put(&l->deadlines, item, now_ms + ms);
+    }
+}
+
+/* Put those in front back that were heard from since their deadline was set. */
+static void put_back(struct liveness *l, int64_t now_ms)
+{
+    struct heap_item *item;
+
+    while ((item = heap_first(&l->deadlines)) && item->key <= now_ms) {
+        const struct entry *entry = container_of(item, struct entry, deadline);
+
+        if (!entry->has_session || entry->heard_ms + entry->grace_ms <= item->key)
+            return;
+        heap_put(&l->deadlines, item, entry->heard_ms + entry->grace_ms);
     }
 }
 
 bool liveness_next_down(struct liveness *l, int64_t now_ms, uint64_t *ret_node, bool *ret_silent)
 {
+    put_back(l, now_ms);
     struct heap_item *item = heap_first(&l->deadlines);
-
     if (item && item->key < now_ms - LIVENESS_LATE_MS) {
         forgive(l, now_ms);
         return false;
@@ -209,7 +230,11 @@ int64_t liveness_due_ms(const struct liveness *l)
 {
     struct heap_item *item = heap_first(&l->deadlines);
 
-    return item ? item->key : INT64_MAX;
+    if (!item)
+        return INT64_MAX;
+    const struct entry *entry = container_of(item, struct entry, deadline);
+    int64_t step_ms = entry->has_session ? MIN(entry->grace_ms / STEPS_PER_GRACE, LIVENESS_LATE_MS / 4) : 1;
+    return step_ms > 1 ? (item->key + step_ms - 1) / step_ms * step_ms : item->key;
 }
 
 unsigned liveness_sessions(const struct liveness *l)

@@ -44,7 +44,8 @@ void liveness_clear(struct liveness *l);
  * session, which says nothing. */
 bool liveness_next_down(struct liveness *l, int64_t now_ms, uint64_t *ret_node, bool *ret_silent);
 
-/* When liveness_next_down may have something; INT64_MAX: never. */
+/* When to call liveness_next_down again; INT64_MAX: never. For silent nodes up to a sixty-fourth of their grace
+ * after it ends. */
 int64_t liveness_due_ms(const struct liveness *l);
 
 unsigned liveness_sessions(const struct liveness *l);

@@ -63,6 +63,7 @@ run group_bench "$TMPDIR"
 run scheduler_bench 1000 10000
 run control_bench
 run list_bench 30000
+run swarm_bench agents=300 tasks=10000
 run restart_bench "$TMPDIR"
 run wire_bench
 run store_bench 100000

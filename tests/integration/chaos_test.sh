@@ -147,6 +147,24 @@ fault_lossy() { if [ "$1" = begin ]; then sever_all "$2" "$3"; else heal_all "$2
 fault_deaf() { one_way "$1" to "$2"; } # hears nothing, is heard
 fault_mute() { one_way "$1" from "$2"; }
 fault_disk() { if [ "$1" = begin ]; then disk_fill "$2"; else disk_free "$2"; fi; }
+fault_keeper() { [ "$1" = end ] || kill -KILL "$(keeper_pid "$2")"; } # another one takes its containers over
+fault_role() { # a worker becomes a manager for a while; without a majority that is refused, so it may take until all else is over
+    local n
+    for n in $managers; do
+        change_role "$n" "$1" "$2" && return
+    done
+    [ "$1" = begin ] || echo "$2" >>"$work/late-roles"
+}
+change_role() { # MANAGER begin|end WORKER
+    timeout 12 shoal -H "unix://$work/$1/api.sock" node "$([ "$2" = begin ] && echo promote || echo demote)" "$3"
+}
+end_late_roles() {
+    local n
+    for n in $(cat "$work/late-roles" 2>/dev/null); do
+        eventually 60 change_role "$(first_manager)" end "$n" || return 1
+    done
+    rm -f "$work/late-roles"
+}
 fault_clock() { clock_step "$2" "$([ "$1" = begin ] && echo "$3" || echo 0)"; }
 one_way() { # begin|end to|from MACHINE
     local other
@@ -161,7 +179,7 @@ one_way() { # begin|end to|from MACHINE
     done
 }
 heal_all() { one_way end to "$1" && one_way end from "$1"; }
-kinds="kill kill term off off hang hang link sever sever lossy deaf mute disk clock"
+kinds="kill kill term off off hang hang link sever sever lossy deaf mute disk clock keeper role"
 [ -z "$only" ] || kinds=$only
 
 declare -A broken=() # MACHINE: "KIND until-ms"
@@ -173,6 +191,11 @@ begin_fault() {
     draw 10
     if [ "$drawn" -lt 7 ] || [ -z "$workers" ]; then pick $managers; else pick $workers; fi # managers are more interesting
     target=$drawn
+    if [ "$kind" = role ]; then
+        [ -n "$workers" ] || return 0
+        pick $workers
+        target=$drawn
+    fi
     [ -z "${broken[$target]:-}" ] || return 0
     case $kind in
     lossy) draw 50 && parameter=$((drawn + 15)) ;;
@@ -204,7 +227,7 @@ faults_for() { # SECONDS
         [ "$drawn" -ne 0 ] || [ ${#broken[@]} -ge 3 ] || begin_fault || rc=1
         pause 0.3
     done
-    end_faults all && return $rc
+    end_faults all && end_late_roles && return $rc
 }
 
 # --- what must hold ------------------------------------------------------------------------------------------------------------------
@@ -224,6 +247,8 @@ desired_is_actual() {
     for n in $managers; do
         equals "$(ready "$n")" "$(set -- $managers $workers; echo $#)" || { echo "nodes ready as $n says:"; members "$n"; return 1; }
     done
+    equals "$(sh_ "$(first_manager)" node ls --format '{{.Hostname}} {{.ManagerStatus}}' | sed 's/Leader/Reachable/; s/ *$//' | sort)" \
+        "$({ printf '%s Reachable\n' $managers; [ -z "$workers" ] || printf '%s\n' $workers; } | sort)" || return 1
     want=$(tasks_wanted) && have=$(tasks_actual) || return 1
     [ "$want" = "$have" ] || { echo "wanted (<) and actual (>):"; diff <(echo "$want") <(echo "$have"); return 1; }
     # each service has as many as it asks for, one in each slot
@@ -318,7 +343,7 @@ round() { # SECONDS: of faults; prints how long it took until everything was rig
     chaos_log "everything wanted runs, and nothing else, $(($(now_ms) - healed)) ms after the last fault"
 }
 
-clients=3 round=0 campaign=0
+clients=${CHAOS_CLIENTS:-3} round=0 campaign=0
 all=$((seconds * 1000))
 spent=0 ended=0
 while [ $spent -lt $all ]; do
@@ -345,6 +370,6 @@ while [ $spent -lt $all ]; do
     [ $spent -lt $all ] || break
     check_here "cluster $campaign: all of it ends" end_cluster
 done
-check "all rounds came to their end" eval '[ $failures -gt 0 ] || [ -s "$work/faults" ] && [ $ended -ge $all ]'
+check "all rounds came to their end" eval '[ $failures -gt 0 ] || { [ -s "$work/faults" ] && [ $ended -ge $all ]; }'
 say "faults: $(sort "$work/faults" 2>/dev/null | uniq -c | awk '{ printf "%s %s, ", $1, $2 }')$round rounds, $campaign clusters, SEED=$seed"
 finish

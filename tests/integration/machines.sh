@@ -81,10 +81,13 @@ heal() { # everything that was severed
 link_down() { ip link set "port-$1" down; } # MACHINE: the cable is out
 link_up() { ip link set "port-$1" up; }
 
-move() { # MACHINE NUMBER: it has another address from now on
-    local old
+move() { # MACHINE NUMBER: it has another address from now on, and says so, as those who set addresses do
+    local old other
     old=$(address "$1")
-    on "$1" ip addr del "$old/24" dev eth0 && on "$1" ip addr add "$subnet.$2/24" dev eth0 && echo "$subnet.$2" >"$work/$1/address"
+    on "$1" ip addr del "$old/24" dev eth0 && on "$1" ip addr add "$subnet.$2/24" dev eth0 && echo "$subnet.$2" >"$work/$1/address" || return 1
+    for other in "${machines[@]}"; do
+        on "$other" ip neigh flush dev eth0
+    done
 }
 
 # --- processes, disks, clocks ----------------------------------------------------------------------------------------
