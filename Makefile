@@ -132,6 +132,10 @@ SEEDS ?= $(if $(SEED),1,200)
 sim: sim-programs ## the simulations: SEEDS=n worlds from SEED=k on, what they reached; SEED=k alone replays one
 	@FIGURES=1 SEEDS=$(SEEDS) SEED=$(SEED) tests/run.sh $(B) sim
 
+.PHONY: sim-plants
+sim-plants: sim-programs ## planted bugs and missing guards: each must be seen by the simulations
+	@SEEDS=1000 ONLY=faults_sim tests/run.sh $(B) sim
+
 DAMAGE_TESTS := $(addprefix $(B)/,manager/raft/log_test manager/raft/segment_test manager/raft/snapshot_test manager/raft/meta_test manager/store/damage_test agent/identity_test)
 .PHONY: damage
 damage: $(DAMAGE_TESTS) ## flip and cut every byte of the files of a manager: log, term, snapshot, store, identity
@@ -297,6 +301,13 @@ $(B)/faults/%.o: %.c Makefile | $(GEN)
 	$(call say,CC)
 	$(Q)$(CC) $(CFLAGS) $(CPPFLAGS) -DRAFT_FAULTS -MMD -MP -c -o $@ $<
 $(B)/tests/simulation/raft_faults_sim: $(FAULT_OBJ)
+# The same for managers and agents: those sources that hold such bugs (proto/base/planted.h), and all of manager/raft.
+PLANTED_OBJ := $(patsubst %.c,$(B)/planted/%.o,$(filter-out %_test.c,$(shell grep -l base/planted.h manager/*.c manager/*/*.c agent/*.c)))
+$(B)/planted/%.o: %.c Makefile | $(GEN)
+	@mkdir -p $(@D)
+	$(call say,CC)
+	$(Q)$(CC) $(CFLAGS) $(CPPFLAGS) -DWITH_PLANTED -MMD -MP -c -o $@ $<
+$(B)/tests/simulation/manager_faults_sim: $(PLANTED_OBJ) $(filter-out $(B)/faults/manager/raft/link% %/env_real.o,$(FAULT_OBJ)) $(FAKE_RPC)
 
 $(FUZZ): $(B)/%: $(B)/%.o $(ARCHIVES)
 	$(call link,-fsanitize=fuzzer $(JOB_LIBS) $(LIBS) $(RAFT))

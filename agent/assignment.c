@@ -8,6 +8,7 @@
 #include "proto/base/map.h"
 #include "proto/base/mem.h"
 #include "proto/base/message.h"
+#include "proto/base/planted.h"
 #include "proto/wire/assigned.h"
 
 struct entry {
@@ -184,6 +185,8 @@ int assignment_apply(struct assignment *a, const Assignment *message, struct err
         return rc;
     }
     a->sequence = message->sequence;
+    if (PLANTED(FULL_SET_CLEARS) && message->begin)
+        drop_unnamed(a);
     for (size_t i = 0; i < message->n_items; i++) {
         if (message->items[i]->has_remove && message->items[i]->remove)
             drop(a, message->items[i]->key);

@@ -25,6 +25,7 @@
 #include "manager/control_fill.h"
 #include "proto/base/log.h"
 #include "proto/base/mem.h"
+#include "proto/base/planted.h"
 
 #define WRITES_OBJECTS     600 /* of a draft: what people ask for */
 #define BACKGROUND_OBJECTS 900 /* with statuses; the rest is the planners' at least */
@@ -233,6 +234,8 @@ static void propose(struct control *c, struct fill *f, struct list *writes)
         return;
     }
     draft_end(f->draft, true);
+    if (PLANTED(ANSWERED_EARLY))
+        answer_all(&b->writes, &e, false, store_applied(c->store));
     c->under_way = true;
     c->stats.drafts++;
 }
@@ -358,7 +361,11 @@ static int on_apply(void *ctx, const struct replica_entry *entries, size_t count
     int64_t start_us = now_us(c), before_ms = store_cluster_ms(c->store);
 
     for (size_t i = 0; i < count; i++)
-        all[i] = (struct store_entry){.index = entries[i].index, .data = entries[i].data, .size = entries[i].size};
+        if (PLANTED(ENTRY_SKIPPED) && !c->leads && entries[i].index % 64 == 0)
+            all[i] = (struct store_entry){.index = entries[i].index};
+        else
+            all[i] =
+                (struct store_entry){.index = entries[i].index, .data = entries[i].data, .size = entries[i].size};
     int rc = store_apply(c->store, all, count, index_changed, c->index, e);
     if (rc < 0)
         return store_error(e, rc);
@@ -538,6 +545,12 @@ int control_read(struct control *c, void (*done)(void *ctx, const struct err *e)
 {
     if (!c->leads || c->closing)
         return err_set(e, ERR_UNAVAILABLE, "this manager does not lead");
+    if (PLANTED(READ_STALE)) {
+        struct err fine = {0};
+
+        done(ctx, &fine);
+        return 0;
+    }
     return replica_read(c->replica, done, ctx, e);
 }
 

@@ -14,6 +14,7 @@
 
 #include "manager/index_internal.h"
 #include "proto/base/mem.h"
+#include "proto/base/planted.h"
 
 #define TASK_HISTORY_DEFAULT 5
 
@@ -510,5 +511,7 @@ void index_apply(struct index *x, const struct object *before, const struct obje
 void index_changed(void *index, uint64_t at, const struct object *before, const struct object *after)
 {
     (void)at; /* the index does not care when */
+    if (PLANTED(UNDO_FORGOTTEN) && at == 0 && before && !after && before->version == 0)
+        return;
     index_apply(index, before, after);
 }

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "manager/membership_plan.h"
+#include "proto/base/planted.h"
 
 static const struct membership_row *row_of(const struct membership_in *in, uint64_t id)
 {
@@ -127,7 +128,7 @@ static bool promote(const struct membership_in *in, struct membership_step *ret)
     for (size_t i = 0; i < in->member_count; i++) {
         const struct membership_member *m = &in->members[i];
 
-        if (m->voter || !is_wished(in, m->id))
+        if (PLANTED(NEVER_PROMOTED) || m->voter || !is_wished(in, m->id))
             continue;
         const char *why = unready(in, m);
         if (why || m->held) {

@@ -7,6 +7,7 @@
  * say so; they are tried again when a service gives ports back. Ports in host mode are the scheduler's to keep
  * apart, node by node; one without a number is chosen by the node. */
 #include "manager/allocator/allocator.h"
+#include "proto/base/planted.h"
 
 #define STARVED "no published port is free between 30000 and 32767"
 
@@ -85,7 +86,7 @@ static bool taken(const struct index *x, const struct index_service *s, const En
     for (size_t i = 0; i < so_far->n_ports; i++)
         if (((uint32_t)so_far->ports[i]->protocol << 16 | so_far->ports[i]->published_port) == key)
             return true;
-    return other_owner(x, s, key) || map64_get(&x->host_ports, key);
+    return !PLANTED(PORT_TWICE) && (other_owner(x, s, key) || map64_get(&x->host_ports, key));
 }
 
 /* A port for one that is to be chosen; 0: none is left. */

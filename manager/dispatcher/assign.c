@@ -8,6 +8,7 @@
 #include "proto/base/log.h"
 #include "proto/base/map.h"
 #include "proto/base/mem.h"
+#include "proto/base/planted.h"
 #include "proto/wire/assigned.h"
 
 struct spec_item {
@@ -226,7 +227,8 @@ void assign_task(struct assign_set *s, struct view *v, const struct index *x, ui
     }
     const Task *task = (const Task *)object.message;
     bool has_status = view_get(v, KIND_STATUS, number, a, &status) == 0;
-    if (!known && (!has_status || ((const Status *)status.message)->state < TASK_STATE__ASSIGNED))
+    if (!known && !PLANTED(TOLD_EARLY) &&
+        (!has_status || ((const Status *)status.message)->state < TASK_STATE__ASSIGNED))
         return; /* made for this node, but the scheduler has not yet said that it fits there */
     struct spec_item *spec = known ? known->spec : need_spec(s, v, x, task, a, items, count);
     if (!spec || task->id.len != IDENT_BYTES) {

@@ -8,6 +8,7 @@
 #include "manager/orchestrator/intent.h"
 #include "proto/base/log.h"
 #include "proto/base/mem.h"
+#include "proto/base/planted.h"
 #include "proto/wire/cert.h"
 
 #define DOWN_NODES_MAX    512 /* in one write */
@@ -266,7 +267,7 @@ static int execute_down(struct control_write *w, struct draft *draft, struct pla
         /* It may be back by now: then its registration was executed before, perhaps in this very draft, or comes
          * after. */
         if (node && node->exists && !dispatcher_session_of(down->dispatcher, down->nodes[i]) &&
-            !map64_get(&down->dispatcher->registering, down->nodes[i]))
+            (PLANTED(DOWN_TWICE) || !map64_get(&down->dispatcher->registering, down->nodes[i])))
             (void)node_set_state(p, down->nodes[i], NODE_STATE__DOWN,
                                  down->silent[i] ? "heartbeat failure" : "session closed", NULL, NULL);
     }

@@ -16,6 +16,7 @@
  * they happen, against the number of slots that were outdated at the start. A cost of O(parallelism) per step. */
 #include "manager/orchestrator/intent.h"
 #include "manager/orchestrator/orchestrator.h"
+#include "proto/base/planted.h"
 
 static bool is_rollback(const struct index_service *s)
 {
@@ -297,7 +298,7 @@ bool update_step(struct plan *p, struct index_service *s)
     if (!is_running(s) || !s->update_slots)
         begin(p, s);
     for (; old; old = next_outdated(s)) {
-        if (parallelism && busy_slots(p, s, &free_ms) >= parallelism) {
+        if (parallelism && busy_slots(p, s, &free_ms) >= parallelism + PLANTED(ONE_TOO_MANY)) {
             look_again(p, s, free_ms);
             return true;
         }
