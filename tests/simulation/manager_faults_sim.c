@@ -107,7 +107,7 @@ static bool is_by(const char *why, const char *checker)
 
 static const struct bug bugs[] = {
     {"entry_skipped", "digest", "open", PLANTED_ENTRY_SKIPPED, 0, 3, true},
-    {"undo_forgotten", "index", "laws", PLANTED_UNDO_FORGOTTEN, 0, 3, false},
+    {"undo_forgotten", "index", "it crashed", PLANTED_UNDO_FORGOTTEN, 0, 3, false},
     {"one_slot_too_many", "laws", NULL, PLANTED_ONE_TOO_MANY, 0, 1, true},
     {"port_given_twice", "laws", NULL, PLANTED_PORT_TWICE, 0, 1, true},
     {"answered_when_proposed", "acked", "linear", PLANTED_ANSWERED_EARLY, 0, 3, true},
