@@ -189,7 +189,6 @@ static void kept_seeds(void)
         5,      /* the dispatcher kept a session that was freed, for a task deleted later */
         1119,   /* stored answers aged by an hour when the clock was set between two lives */
         101001, /* a node that registered was declared down in the same draft, for good */
-        101010,
     };
     bool ok = true;
 
