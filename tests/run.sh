@@ -104,7 +104,7 @@ sim() { # SEEDS worlds, from SEED on; by default few
     local t few seeds
     for t in "$build"/tests/simulation/*_sim; do
         few=40
-        [[ $t != */manager_sim ]] || few=8 # each takes a second
+        [[ $t != */manager_sim ]] || few=6 # each takes a second
         seeds=${SEEDS:-$few}
         [[ -x $t ]] && start "${t#"$build"/}" $((120 + 4 * seeds)) "$t" "$seeds" ${SEED:+"$SEED"}
     done
