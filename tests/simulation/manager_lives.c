@@ -186,6 +186,7 @@ static bool open_control(struct msim_manager *m)
                                     .clock = &m->clock,
                                     .entropy = &m->entropy.base,
                                     .founding = m->id == 1 ? founding() : NULL,
+                                    .orphan_ms = m->world->options.orphan_ms,
                                     .ctx = m,
                                     .wake = on_wake,
                                     .on_fatal = on_fatal,

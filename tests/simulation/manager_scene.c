@@ -192,5 +192,6 @@ struct scene scene_of(uint64_t seed)
     s.options.churn = entropy_below(&pick.base, 3) == 0;
     s.options.snapshot_bytes = UINT64_C(2048) << entropy_below(&pick.base, 7);
     s.options.segment_bytes = UINT64_C(16384) << entropy_below(&pick.base, 3);
+    s.options.orphan_ms = entropy_below(&pick.base, 3) == 0 ? 1500 : 0;
     return s;
 }

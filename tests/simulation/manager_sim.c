@@ -358,6 +358,7 @@ static bool print_counts(void)
         {"actions of engines that failed", c->actions_failed},
         {"agents killed", c->agents_killed},
         {"machines of agents without power", c->machines_off},
+        {"tasks given up with their node", c->orphans},
     };
     bool all = true;
 

@@ -122,7 +122,7 @@ struct msim_counts {
         replayed, gave_up, swaps, mismatches, reads, spoiled, suspected, snapshots, installs, cuts, restarts,
         fetches, hung, full, broken, slow_disks, wall_steps, one_way, partitions, isolated, noisy, announced,
         demoted, refused, told_removed, gone, sessions, resyncs, redirects, come_back, started, actions_failed,
-        agents_killed, machines_off, forced;
+        agents_killed, machines_off, forced, orphans;
 };
 
 struct agent;
@@ -135,6 +135,7 @@ struct msim_options {
     unsigned managers; /* voters at first */
     bool churn;        /* managers join and leave all the time */
     uint64_t snapshot_bytes, segment_bytes;
+    int64_t orphan_ms; /* until the tasks of a node that is down are given up; 0: a day */
 };
 
 struct msim {
