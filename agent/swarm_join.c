@@ -123,6 +123,7 @@ static int use_result(struct swarm *s, const struct join_result *result, struct 
     int rc = result->role == NODE_ROLE__MANAGER ? become_manager(s, &identity, data_key, e) : 0;
     if (rc == 0)
         rc = tls_new(identity.certificate_pem, identity.key_pem, identity.root_pem, &s->tls, e);
+    swarm_lock(&identity, result->lock_key, result->lock_version);
     if (rc == 0)
         s->identity = message_dup(&identity);
     mem_wipe(data_key, sizeof(data_key));
