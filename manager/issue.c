@@ -94,9 +94,11 @@ static int make_reply(struct serve *s, const struct object *object, const IssueR
     int rc = ca_signer(cluster->root_ca, &a, &signer, e);
     if (rc < 0)
         return rc;
-    rc = ca_issue(signer.root_pem, signer.key_pem, request->csr_der.data, request->csr_der.len, identity,
-                  clock_wall_ms(serve_config(s)->clock), ca_lifetime_ms(spec), &certificate_pem, e);
+    rc = ca_root_use(serve_root(s), signer.root_pem, signer.key_pem, e);
     ca_signer_wipe(&signer);
+    if (rc == 0)
+        rc = ca_root_issue(*serve_root(s), request->csr_der.data, request->csr_der.len, identity,
+                           clock_wall_ms(serve_config(s)->clock), ca_lifetime_ms(spec), &certificate_pem, e);
     return rc < 0 ? rc
                   : pack_reply(s, arena_printf(&a, "%s%s", certificate_pem, signer.chain_pem), signer.trust_pem,
                                object, node_id,
@@ -337,6 +339,8 @@ static int redirect(struct serve *s, struct rpc_stream *stream, struct err *e)
     IssueReply reply = ISSUE_REPLY__INIT;
     uint8_t packed[256];
 
+    ca_root_free(*serve_root(s)); /* a manager that led before has no use for it */
+    *serve_root(s) = NULL;
     if (!leader)
         return e->code;
     reply.redirect = (char *)leader;
