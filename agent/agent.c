@@ -364,6 +364,11 @@ void agent_try_first(struct agent *a, const char *manager)
         session_try_first(a->session, manager);
 }
 
+bool agent_denied(const struct agent *a)
+{
+    return a->session && session_denied(a->session);
+}
+
 const char *agent_manager(const struct agent *a)
 {
     return a->session ? session_manager(a->session) : NULL;

@@ -54,6 +54,9 @@ void agent_try_first(struct agent *a, const char *manager);
 /* The address of the manager it has a session with; NULL when there is none. Borrowed until the loop turns. */
 const char *agent_manager(const struct agent *a);
 
+/* The managers do not know this node any more: it was removed. */
+bool agent_denied(const struct agent *a);
+
 /* For connections from now on; the managers are told of the certificate and the roots in `identity`. */
 void agent_set_tls(struct agent *a, struct tls *tls, const Identity *identity);
 

@@ -624,6 +624,15 @@ static void certificate_is_renewed_by_the_own_manager_and_stored(void **state)
     assert_string_equal(swarm_header(swarm), "active/manager");
 }
 
+static void node_that_was_removed_says_so(void **state)
+{
+    init_swarm();
+    fake_session_ready();
+    assert_info_has("\"Error\":\"\"");
+    fake_session.denied = true;
+    assert_info_has("\"Error\":\"This node was removed from the swarm. To take part again, leave");
+}
+
 static void manager_that_was_off_past_its_certificate_comes_back(void **state)
 {
     init_swarm();
@@ -1100,6 +1109,7 @@ int main(void)
         TEST(container_that_cannot_be_removed_does_not_keep_the_node),
         TEST(swarm_paths_take_posts_alone),
         TEST(certificate_is_renewed_by_the_own_manager_and_stored),
+        TEST(node_that_was_removed_says_so),
         TEST(manager_that_was_off_past_its_certificate_comes_back),
         TEST(leaving_while_the_identity_is_written_leaves_nothing),
         TEST(managers_are_remembered_for_the_next_start),

@@ -23,6 +23,7 @@
 #define DIAL_MS          4000
 #define REGISTER_MS      10000 /* from the open stream to "ready" */
 #define GOOD_AFTER_MS    10000 /* a session this old resets the back-off */
+#define DENIALS_SURE     3     /* one may come of a manager that has not heard of us yet */
 #define MANAGERS_MAX     16
 #define REDIRECTS_MAX    3     /* in a row, without a wait */
 #define RETRY_MAX_MS     60000 /* as a manager may ask for */
@@ -62,6 +63,8 @@ struct session {
     void (*closed)(void *ctx);
     void *closed_ctx;
     bool timer_closed;
+    bool is_denied;   /* the stream was, with a code */
+    unsigned denials; /* in a row, by whichever managers */
 };
 
 static void dial(struct session *s);
@@ -114,6 +117,8 @@ static void come_back(struct session *s, const struct err *e)
 {
     bool was_ready = s->state == READY;
 
+    s->denials = e->code == ERR_DENIED || s->is_denied ? s->denials + 1 : 0;
+    s->is_denied = false;
     if (was_ready && uv_now(s->loop) - s->ready_since_ms >= GOOD_AFTER_MS)
         s->backoff_ms = BACKOFF_FIRST_MS;
     int64_t wait_ms = patience(s);
@@ -141,6 +146,7 @@ static void on_stream_end(void *ctx, struct rpc_stream *stream, const struct err
     struct session *s = ctx;
 
     s->stream = NULL;
+    s->is_denied = e->code == ERR_DENIED;
     if (s->conn && s->state != CLOSED) {
         if (e->code)
             log_warn("manager ended the session", "manager=%s error=\"%s\"", s->manager, e->text);
@@ -334,6 +340,11 @@ uint64_t session_epoch(const struct session *s)
 int session_fd(const struct session *s)
 {
     return s->conn ? rpc_conn_fd(s->conn) : -1;
+}
+
+bool session_denied(const struct session *s)
+{
+    return s->denials >= DENIALS_SURE;
 }
 
 const char *session_manager(const struct session *s)

@@ -66,6 +66,9 @@ bool session_ready(const struct session *s);
 /* ERR_AGAIN: no credit now, on_writable will come. ERR_UNAVAILABLE: no session. */
 int session_send(struct session *s, const AgentMessage *message, struct err *e);
 
+/* The managers say again and again that they do not know this node. */
+bool session_denied(const struct session *s);
+
 /* The address of the manager it is connected to, for bulk connections; NULL when there is none. */
 const char *session_manager(const struct session *s);
 

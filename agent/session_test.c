@@ -246,6 +246,19 @@ static void refused_registration_is_tried_again_with_a_pause(void **state)
     port_until(&port, ready == 1);
 }
 
+static void node_that_no_manager_knows_can_tell(void **state)
+{
+    err_set(&port.refuse_session, ERR_DENIED, "node " PORT_NODE " is not part of this cluster");
+    open_session();
+    port_until(&port, session_denied(session));
+    assert_true(port.sessions >= 3); /* one may have come too early */
+    port.refuse_session.code = 0;
+    port_until(&port, ready == 1);
+    session_restart(session, "to see that it is forgotten");
+    port_until(&port, ready == 2);
+    assert_false(session_denied(session));
+}
+
 static void redirect_leads_to_the_leader_at_once(void **state)
 {
     ManagerMessage message = MANAGER_MESSAGE__INIT;
@@ -503,6 +516,7 @@ int main(void)
         TEST(lost_session_is_told_once_and_comes_back),
         TEST(manager_that_is_not_there_yet_is_tried_until_it_is),
         TEST(refused_registration_is_tried_again_with_a_pause),
+        TEST(node_that_no_manager_knows_can_tell),
         TEST(redirect_leads_to_the_leader_at_once),
         TEST(redirect_to_nonsense_is_survived),
         TEST(redirects_in_a_circle_are_slowed_down),

@@ -20,6 +20,8 @@ const char swarm_locked_text[] = "Swarm is encrypted and needs to be unlocked be
                                  "\"docker swarm unlock\" to unlock "
                                  "it.";
 
+static const char removed_text[] =
+    "This node was removed from the swarm. To take part again, leave the swarm and join it anew.";
 static const char expired_text[] =
     "Swarm certificates have expired. To replace them, leave the swarm and join again.";
 static const char expired_manager_text[] =
@@ -178,6 +180,16 @@ static void write_managers(const struct swarm *s, struct jwrite *j)
     jwrite_end(j);
 }
 
+/* Why this node does not take part, although nobody told it to leave; "": it does. */
+static const char *trouble(const struct swarm *s)
+{
+    if (s->state == SWARM_FAILED)
+        return s->error.text;
+    if (is_expired(s))
+        return swarm_is_manager(s) ? expired_manager_text : expired_text;
+    return s->agent && agent_denied(s->agent) ? removed_text : "";
+}
+
 void swarm_info(const struct swarm *s, struct jwrite *j)
 {
     char host[64] = "";
@@ -188,10 +200,7 @@ void swarm_info(const struct swarm *s, struct jwrite *j)
     jwrite_string(j, "NodeAddr", host);
     jwrite_string(j, "LocalNodeState", local_state(s));
     jwrite_bool(j, "ControlAvailable", s->manager_ready);
-    jwrite_string(j, "Error",
-                  s->state == SWARM_FAILED ? s->error.text
-                  : is_expired(s)          ? (swarm_is_manager(s) ? expired_manager_text : expired_text)
-                                           : "");
+    jwrite_string(j, "Error", trouble(s));
     if (s->manager_ready)
         manager_info(s->manager, j); /* which knows all of them */
     else

@@ -99,6 +99,11 @@ bool session_ready(const struct session *s)
     return fake_session.ready;
 }
 
+bool session_denied(const struct session *s)
+{
+    return fake_session.denied;
+}
+
 const char *session_manager(const struct session *s)
 {
     return !fake_session.ready ? NULL : fake_session.address ? fake_session.address : FAKE_MANAGER;

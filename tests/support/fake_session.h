@@ -20,6 +20,7 @@ struct fake_session {
     unsigned sent, refused;
     unsigned resyncs;
     bool tls_set;
+    bool denied;         /* by all managers */
     const char *address; /* of the manager it is with; NULL: FAKE_MANAGER */
     uint64_t epoch;      /* as the agent opened it, or as the test says */
     bool abandoned;      /* closed without a word to the manager */
