@@ -359,7 +359,9 @@ void launch_go(struct server *s, const char *id)
 
     if (!b || b->stage != BOX_STAGE__LAUNCHING_BOX || !b->holding)
         return; /* its child has failed meanwhile, and that was said */
-    if (release(b, &e) == 0)
+    /* One that has just failed is about to end, and child_ended says why. */
+    int rc = b->channel < 0 ? ERR_CLOSED : release(b, &e);
+    if (rc == 0 || rc == ERR_CLOSED)
         return;
     uint32_t serial = b->serial;
     abandon(b);
