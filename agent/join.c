@@ -21,6 +21,7 @@
 #include "agent/agent.h"
 #include "agent/call.h"
 #include "agent/join.h"
+#include "manager/manager.h"
 #include "proto/base/arena.h"
 #include "proto/base/buf.h"
 #include "proto/base/ident.h"
@@ -204,6 +205,8 @@ static int check_certificate(const struct join *j, const IssueReply *reply, cons
         role = NODE_ROLE__MANAGER;
     if (strcmp(ret->identity.cluster_id, j->cluster_id) != 0 || (reply->has_role && reply->role != role))
         return err_set(e, ERR_CORRUPT, "%s gave a certificate that is not what it says it is", j->address);
+    if (reply->has_lock_key && (role != NODE_ROLE__MANAGER || reply->lock_key.len != MANAGER_LOCK_KEY))
+        return err_set(e, ERR_CORRUPT, "%s gave an unlock key of %zu bytes", j->address, reply->lock_key.len);
     return check_dates(j, ret->not_before_ms, ret->not_after_ms, "the new", e);
 }
 
@@ -242,12 +245,15 @@ static void use(struct join *j, const IssueReply *reply, struct arena *a)
                                                                                  : NODE_ROLE__WORKER,
                                  .managers = leader_first(j->address, reply, a),
                                  .manager_count = 1,
+                                 .lock_key = reply->has_lock_key ? reply->lock_key.data : NULL,
+                                 .lock_version = reply->lock_version,
                                  .local = j->local};
     while (result.managers[result.manager_count])
         result.manager_count++;
     sm_move(&machine, &j->state, DONE);
     e.code = 0;
     j->config.done(j->config.ctx, &e, &result);
+    mem_wipe(reply->lock_key.data, reply->lock_key.len);
 }
 
 static void follow_redirect(struct join *j, const char *leader)

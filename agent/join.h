@@ -4,6 +4,7 @@
 #pragma once
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include <uv.h>
 
@@ -20,7 +21,9 @@ struct join_result {
     NodeRole role;
     char *const *managers; /* addresses of the managers; at least one, that of the leader first */
     size_t manager_count;
-    const char *local; /* our own address, without a port, as it was used to reach the manager */
+    const uint8_t *lock_key; /* a manager's, while autolock is on: the unlock key, 32 bytes; else NULL */
+    uint64_t lock_version;   /* of the cluster's object that has it */
+    const char *local;       /* our own address, without a port, as it was used to reach the manager */
 };
 
 struct join_config {

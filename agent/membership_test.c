@@ -385,6 +385,84 @@ static void interrupted_join_of_a_manager_is_finished_at_the_next_start(void **s
     assert_int_equal(port.issues, 1);
 }
 
+/* --- autolock -------------------------------------------------------------------------------------- */
+
+#define LOCK_VERSION 40
+
+static uint8_t lock_key[MANAGER_LOCK_KEY] = {1, 2, 3};
+static size_t lock_key_size;
+
+static void lock(IssueReply *reply, struct port *p)
+{
+    reply->has_lock_key = reply->has_lock_version = true;
+    reply->lock_key = (ProtobufCBinaryData){lock_key_size, lock_key};
+    reply->lock_version = LOCK_VERSION;
+}
+
+static bool stored_is_locked(void)
+{
+    Identity *identity = stored();
+    bool is = identity->has_sealed && !*identity->key_pem && !identity->has_data_key;
+
+    message_free(identity);
+    return is;
+}
+
+static void joining_manager_is_locked_from_its_first_file_on(void **state)
+{
+    char text[MANAGER_LOCK_TEXT + 1];
+
+    port.role = NODE_ROLE__MANAGER;
+    port.spoil = lock;
+    lock_key_size = MANAGER_LOCK_KEY;
+    err_set(&port.refuse_member, ERR_UNAVAILABLE, "the cluster elects a leader");
+    ask_to_join();
+    web_until(&web, port.members);
+    assert_true(stored_is_locked()); /* and no store has told it yet */
+    close_node();
+    port.refuse_member.code = 0;
+    open_node();
+    assert_string_equal(swarm_header(swarm), "locked");
+    manager_lock_format(lock_key, text);
+    AUTO_FREE
+    char *body = mem_printf("{\"UnlockKey\":\"%s\"}", text);
+    assert_int_equal(call("POST", "/swarm/unlock", body), 200);
+    web_until(&web, fake_manager.open);
+    assert_true(stored_is_locked());
+    fake_manager_ready();
+    fake_manager_lock_key(NULL, LOCK_VERSION - 1); /* its log is read from the beginning */
+    web_rest(&web, 50);
+    assert_true(stored_is_locked());
+    fake_manager_lock_key(NULL, LOCK_VERSION + 1);
+    web_until(&web, !stored_is_locked());
+}
+
+static void promoted_worker_is_locked_from_its_first_file_as_a_manager_on(void **state)
+{
+    join_as_worker();
+    tell_row(NODE_ROLE__WORKER, false);
+    port.spoil = lock;
+    lock_key_size = MANAGER_LOCK_KEY;
+    wish_role(NODE_ROLE__MANAGER);
+    err_set(&port.refuse_member, ERR_UNAVAILABLE, "the cluster elects a leader");
+    tell_row(NODE_ROLE__MANAGER, false);
+    web_until(&web, port.members);
+    assert_true(stored_role_is(NODE_ROLE__MANAGER));
+    assert_true(stored_is_locked());
+}
+
+static void unlock_key_of_another_size_is_refused(void **state)
+{
+    port.role = NODE_ROLE__MANAGER;
+    port.spoil = lock;
+    lock_key_size = MANAGER_LOCK_KEY - 1;
+    ask_to_join();
+    assert_true(answer() >= 400);
+    assert_answer_has("gave an unlock key of 31 bytes");
+    assert_string_equal(swarm_header(swarm), "inactive");
+    assert_false(swarm_dir_exists());
+}
+
 static void joined_manager_comes_back_with_its_log(void **state)
 {
     join_as_manager();
@@ -657,6 +735,9 @@ int main(void)
         TEST(manager_joins_with_a_place_in_the_group),
         TEST(manager_whose_port_is_taken_does_not_join),
         TEST(interrupted_join_of_a_manager_is_finished_at_the_next_start),
+        TEST(joining_manager_is_locked_from_its_first_file_on),
+        TEST(promoted_worker_is_locked_from_its_first_file_as_a_manager_on),
+        TEST(unlock_key_of_another_size_is_refused),
         TEST(joined_manager_comes_back_with_its_log),
         TEST(one_that_is_not_to_be_a_manager_any_more_joins_as_a_worker),
         TEST(promoted_worker_becomes_a_manager_without_a_restart),

@@ -157,10 +157,18 @@ static int use(struct renew *r, struct err *e)
     }
     if (!reply || !reply->has_certificate_pem || !reply->has_root_pem)
         return err_set(e, ERR_INVALID, "malformed answer");
+    if (reply->has_lock_key && reply->lock_key.len != MANAGER_LOCK_KEY)
+        return err_set(e, ERR_INVALID, "the unlock key in the answer has %zu bytes", reply->lock_key.len);
     const char *certificate_pem = text_of(&a, &reply->certificate_pem), *root_pem = text_of(&a, &reply->root_pem);
     int rc = check(r, certificate_pem, root_pem, e);
+    struct renewed renewed = {.certificate_pem = certificate_pem,
+                              .key_pem = r->key_pem,
+                              .root_pem = root_pem,
+                              .lock_key = reply->has_lock_key ? reply->lock_key.data : NULL,
+                              .lock_version = reply->lock_version};
     if (rc == 0)
-        rc = r->config.on_renewed(r->config.ctx, certificate_pem, r->key_pem, root_pem, &tls, e);
+        rc = r->config.on_renewed(r->config.ctx, &renewed, &tls, e);
+    mem_wipe(reply->lock_key.data, reply->lock_key.len);
     if (rc < 0)
         return rc;
     tls_unref(r->tls);

@@ -18,6 +18,14 @@
 
 struct renew;
 
+/* Checked: for this node, of this cluster, signed by this root; the role in it is what the cluster wishes now, and
+ * may be another than before. Borrowed. */
+struct renewed {
+    const char *certificate_pem, *key_pem, *root_pem;
+    const uint8_t *lock_key; /* a manager's, while autolock is on: the unlock key, 32 bytes; else NULL */
+    uint64_t lock_version;   /* of the cluster's object that has it */
+};
+
 struct renew_config {
     uv_loop_t *loop;
     struct clock *clock;
@@ -29,11 +37,9 @@ struct renew_config {
     struct manager *(*own)(void *ctx);
     /* Address of a manager to ask, another one at each attempt where there are several; NULL: none is known. */
     const char *(*address)(void *ctx, unsigned attempt);
-    /* A new certificate, checked: for this node, of this cluster, signed by this root; the role in it is what the
-     * cluster wishes now, and may be another than before. Use it, and set *ret_tls to
-     * what was made of it (borrowed). An error counts as a failed attempt. The texts are borrowed. */
-    int (*on_renewed)(void *ctx, const char *certificate_pem, const char *key_pem, const char *root_pem,
-                      struct tls **ret_tls, struct err *e);
+    /* A new certificate. Use it, and set *ret_tls to what was made of it (borrowed). An error counts as a failed
+     * attempt. */
+    int (*on_renewed)(void *ctx, const struct renewed *renewed, struct tls **ret_tls, struct err *e);
 };
 
 int renew_open(const struct renew_config *config, struct renew **ret, struct err *e);

@@ -50,8 +50,7 @@ static const char *on_address(void *ctx, unsigned attempt)
     return address;
 }
 
-static int on_renewed(void *ctx, const char *certificate_pem, const char *key_pem, const char *root_pem,
-                      struct tls **ret_tls, struct err *e)
+static int on_renewed(void *ctx, const struct renewed *r, struct tls **ret_tls, struct err *e)
 {
     struct tls *made;
 
@@ -59,10 +58,10 @@ static int on_renewed(void *ctx, const char *certificate_pem, const char *key_pe
         *e = refuse_use;
         return e->code;
     }
-    assert_int_equal(cert_check(certificate_pem, key_pem, root_pem, e), 0);
-    assert_int_equal(cert_facts(certificate_pem, &facts, e), 0);
-    assert_string_not_equal(key_pem, key); /* a new one */
-    assert_int_equal(tls_new(certificate_pem, key_pem, root_pem, &made, e), 0);
+    assert_int_equal(cert_check(r->certificate_pem, r->key_pem, r->root_pem, e), 0);
+    assert_int_equal(cert_facts(r->certificate_pem, &facts, e), 0);
+    assert_string_not_equal(r->key_pem, key); /* a new one */
+    assert_int_equal(tls_new(r->certificate_pem, r->key_pem, r->root_pem, &made, e), 0);
     tls_unref(tls);
     tls = *ret_tls = made;
     renewed++;

@@ -263,8 +263,7 @@ static void use_identity(struct swarm *s, const Identity *changed, struct tls *t
                                 s->identity->root_pem);
 }
 
-static int on_renewed(void *ctx, const char *certificate_pem, const char *key_pem, const char *root_pem,
-                      struct tls **ret_tls, struct err *e)
+static int on_renewed(void *ctx, const struct renewed *renewed, struct tls **ret_tls, struct err *e)
 {
     struct swarm *s = ctx;
     Identity changed = *s->identity;
@@ -272,18 +271,19 @@ static int on_renewed(void *ctx, const char *certificate_pem, const char *key_pe
     struct cert_facts facts;
     uint8_t data_key[32];
     struct tls *tls = NULL;
-    int rc = cert_facts(certificate_pem, &facts, e);
+    int rc = cert_facts(renewed->certificate_pem, &facts, e);
 
     if (rc == 0)
         rc = swarm_take_role(s, facts.identity.role == RPC_ROLE_MANAGER ? NODE_ROLE__MANAGER : NODE_ROLE__WORKER,
                              &changed, data_key, e);
     if (rc == 0)
-        rc = tls_new(certificate_pem, key_pem, root_pem, &tls, e);
+        rc = tls_new(renewed->certificate_pem, renewed->key_pem, renewed->root_pem, &tls, e);
     if (rc < 0)
         return rc;
-    changed.certificate_pem = (char *)certificate_pem;
-    changed.key_pem = (char *)key_pem;
-    changed.root_pem = (char *)root_pem;
+    changed.certificate_pem = (char *)renewed->certificate_pem;
+    changed.key_pem = (char *)renewed->key_pem;
+    changed.root_pem = (char *)renewed->root_pem;
+    swarm_lock(&changed, renewed->lock_key, renewed->lock_version);
     use_identity(s, &changed, tls);
     mem_wipe(data_key, sizeof(data_key));
     *ret_tls = tls;

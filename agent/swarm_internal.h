@@ -164,6 +164,8 @@ void swarm_forced(struct swarm *s); /* the manager goes on alone */
 void swarm_http_unlock(struct swarm *s, struct http_exchange *x);
 /* What the manager says of the unlock key (manager.h). */
 void swarm_set_lock_key(void *ctx, const uint8_t *key, uint64_t version);
+/* A manager's identity that comes with the key (32 bytes; NULL: none): it is locked from the first write on. */
+void swarm_lock(Identity *identity, const uint8_t *key, uint64_t version);
 /* Answer who waits for a refusal now, and stop. */
 void swarm_stop_refusing(struct swarm *s);
 

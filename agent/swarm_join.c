@@ -84,8 +84,10 @@ static void on_identity_written(void *ctx, const struct err *e)
  * the client still hears of it. */
 static int become_manager(struct swarm *s, Identity *identity, uint8_t data_key[32], struct err *e)
 {
-    int fd = -1, rc = tcp_bind(identity->listen_address, &fd, e);
+    char listen[ADDRESS_TEXT];
 
+    address_hear(identity->listen_address, identity->advertise_address, listen);
+    int fd = -1, rc = tcp_bind(listen, &fd, e);
     if (rc < 0)
         return err_wrap(e, "the manager's port");
     close(fd);
@@ -121,6 +123,7 @@ static int use_result(struct swarm *s, const struct join_result *result, struct 
     int rc = result->role == NODE_ROLE__MANAGER ? become_manager(s, &identity, data_key, e) : 0;
     if (rc == 0)
         rc = tls_new(identity.certificate_pem, identity.key_pem, identity.root_pem, &s->tls, e);
+    swarm_lock(&identity, result->lock_key, result->lock_version);
     if (rc == 0)
         s->identity = message_dup(&identity);
     mem_wipe(data_key, sizeof(data_key));

@@ -80,7 +80,7 @@ static void forget_manager(Identity *identity)
     identity->has_data_key = identity->has_raft_id = false;
     identity->has_lock_key = identity->has_lock_version = false;
     identity->has_forces_new_cluster = identity->forces_new_cluster = false;
-    identity->raft_id = 0;
+    identity->raft_id = identity->lock_version = 0;
 }
 
 int swarm_take_role(struct swarm *s, NodeRole role, Identity *identity, uint8_t data_key[32], struct err *e)

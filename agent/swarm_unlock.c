@@ -1,6 +1,7 @@
 /* Autolock, the node's side (swarm.h, reference/swarm-surface.md section 6).
  *
- * The manager tells the unlock key, or that there is none, and the identity in memory carries it: whatever writes
+ * The manager tells the unlock key, or that there is none (to a node that becomes one the leader tells it with the
+ * certificate, swarm_lock), and the identity in memory carries it: whatever writes
  * the identity locks it with that key (agent/identity). So turning autolock on, changing the key and turning it off
  * are one thing here: what the key is now differs from what the identity has, and the file is written again.
  *
@@ -25,6 +26,15 @@ static bool has_key(const Identity *identity, const uint8_t *key)
     if (!key || !identity->has_lock_key)
         return !key && !identity->has_lock_key;
     return memcmp(identity->lock_key.data, key, MANAGER_LOCK_KEY) == 0;
+}
+
+void swarm_lock(Identity *identity, const uint8_t *key, uint64_t version)
+{
+    if (!key || identity->role != NODE_ROLE__MANAGER || version < identity->lock_version)
+        return;
+    identity->has_lock_key = identity->has_lock_version = true;
+    identity->lock_key = (ProtobufCBinaryData){MANAGER_LOCK_KEY, (uint8_t *)key};
+    identity->lock_version = version;
 }
 
 void swarm_set_lock_key(void *ctx, const uint8_t *key, uint64_t version)

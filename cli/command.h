@@ -42,8 +42,8 @@ extern const struct command command_root;
 extern const struct command command_container, command_image, command_network, command_node, command_service,
     command_swarm, command_system, command_volume;
 extern const struct command command_attach, command_container_ls, command_create, command_kill, command_logs,
-    command_ps, command_rename, command_restart, command_rm, command_run_container, command_start, command_stop,
-    command_wait;
+    command_pause, command_ps, command_rename, command_restart, command_rm, command_run_container, command_start,
+    command_stop, command_unpause, command_wait;
 extern const struct command command_history, command_image_ls, command_images, command_import, command_load,
     command_pull, command_rmi, command_tag;
 extern const struct command command_events, command_info, command_inspect, command_version;

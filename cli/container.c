@@ -106,6 +106,18 @@ static const char *kill_request(const struct args *args, const char *name, struc
     return "POST";
 }
 
+static const char *pause_request(const struct args *args, const char *name, struct buf *path)
+{
+    path_add(path, "/containers/%s/pause", name);
+    return "POST";
+}
+
+static const char *unpause_request(const struct args *args, const char *name, struct buf *path)
+{
+    path_add(path, "/containers/%s/unpause", name);
+    return "POST";
+}
+
 static const char *rm_request(const struct args *args, const char *name, struct buf *path)
 {
     path_add(path, "/containers/%s", name);
@@ -142,6 +154,16 @@ static int run_restart(struct cli *cli, const struct args *args, struct err *e)
 static int run_kill(struct cli *cli, const struct args *args, struct err *e)
 {
     return verb(cli, args, kill_request, false);
+}
+
+static int run_pause(struct cli *cli, const struct args *args, struct err *e)
+{
+    return verb(cli, args, pause_request, false);
+}
+
+static int run_unpause(struct cli *cli, const struct args *args, struct err *e)
+{
+    return verb(cli, args, unpause_request, false);
 }
 
 static int run_rm(struct cli *cli, const struct args *args, struct err *e)
@@ -334,6 +356,12 @@ BOTH(restart, "restart", "restart", .usage = "[OPTIONS] CONTAINER [CONTAINER...]
 BOTH(kill, "kill", "kill", .usage = "[OPTIONS] CONTAINER [CONTAINER...]",
      .summary = "Send running containers a signal", .also = "shoal container kill, shoal kill",
      .options = {kill_options}, .words_min = 1, .words_max = -1, .run = run_kill);
+BOTH(pause, "pause", "pause", .usage = "CONTAINER [CONTAINER...]",
+     .summary = "Stop the processes of containers where they are", .also = "shoal container pause, shoal pause",
+     .words_min = 1, .words_max = -1, .run = run_pause);
+BOTH(unpause, "unpause", "unpause", .usage = "CONTAINER [CONTAINER...]",
+     .summary = "Let the processes of paused containers go on", .also = "shoal container unpause, shoal unpause",
+     .words_min = 1, .words_max = -1, .run = run_unpause);
 BOTH(start, "start", "start", .usage = "[OPTIONS] CONTAINER [CONTAINER...]", .summary = "Start stopped containers",
      .also = "shoal container start, shoal start", .options = {start_options}, .words_min = 1, .words_max = -1,
      .run = run_start);
@@ -364,9 +392,9 @@ static const struct command inner_prune = {.name = "prune",
                                            .run = run_prune};
 
 static const struct command *const children[] = {
-    &command_attach,        &command_create, &inner_inspect, &inner_kill,    &command_logs,
-    &command_container_ls,  &inner_prune,    &inner_rename,  &inner_restart, &inner_rm,
-    &command_run_container, &inner_start,    &inner_stop,    &inner_wait,    NULL};
+    &command_attach, &command_create, &inner_inspect, &inner_kill,    &command_logs, &command_container_ls,
+    &inner_pause,    &inner_prune,    &inner_rename,  &inner_restart, &inner_rm,     &command_run_container,
+    &inner_start,    &inner_stop,     &inner_unpause, &inner_wait,    NULL};
 
 const struct command command_container = {.name = "container",
                                           .summary = "Manage containers",

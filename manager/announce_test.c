@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "manager/ca/ca.h"
+#include "manager/manager.h"
 #include "proto/base/clock.h"
 #include "proto/base/entropy.h"
 #include "proto/base/ident.h"
@@ -169,6 +170,60 @@ static void managers_token_gives_a_managers_certificate_and_row(void **state)
     assert_string_equal(node(id, "Spec.Role"), "manager");
     assert_null(node(id, "ManagerStatus")); /* not before it announces itself */
     tls_unref(tls);
+}
+
+static void set_autolock(bool on)
+{
+    const char *version = json_at(&c, cluster_expect(&c, 200, "GET", "/swarm", NULL), "Version.Index");
+
+    cluster_expect(
+        &c, 200, "POST", arena_printf(&c.arena, "/swarm/update?version=%s", version),
+        arena_printf(&c.arena, "{\"EncryptionConfig\":{\"AutoLockManagers\":%s}}", on ? "true" : "false"));
+}
+
+/* The reply holds the key that a manager is told by its store, and no other one. */
+static void assert_unlock_key_in(const IssueReply *reply)
+{
+    char text[MANAGER_LOCK_TEXT + 1];
+
+    assert_true(reply->has_lock_key && reply->has_lock_version);
+    assert_int_equal(reply->lock_key.len, MANAGER_LOCK_KEY);
+    manager_lock_format(reply->lock_key.data, text);
+    assert_string_equal(text, json_at(&c, cluster_expect(&c, 200, "GET", "/swarm/unlockkey", NULL), "UnlockKey"));
+    assert_int_equal(
+        reply->lock_version,
+        strtoull(json_at(&c, cluster_expect(&c, 200, "GET", "/swarm", NULL), "Version.Index"), NULL, 10));
+}
+
+static void unlock_key_goes_to_managers_alone_and_while_autolock_is_on(void **state)
+{
+    IssueRequest request = ISSUE_REQUEST__INIT;
+    struct joined worker = join(c.founding.worker_secret);
+    const IssueReply *reply;
+    struct tls *tls;
+
+    assert_int_equal(issue(nobody, token_of(c.founding.manager_secret), &request, &reply, &tls), 0);
+    assert_false(reply->has_lock_key || reply->has_lock_version);
+    tls_unref(tls);
+    set_autolock(true);
+    assert_int_equal(issue(nobody, token_of(c.founding.manager_secret), &request, &reply, &tls), 0);
+    assert_unlock_key_in(reply);
+    tls_unref(tls);
+    assert_int_equal(issue(nobody, token_of(c.founding.worker_secret), &request, &reply, &tls), 0);
+    assert_false(reply->has_lock_key || reply->has_lock_version);
+    tls_unref(tls);
+    assert_int_equal(issue(worker.tls, NULL, &request, &reply, &tls), 0);
+    assert_false(reply->has_lock_key || reply->has_lock_version);
+    tls_unref(tls);
+    wish(worker.id, "manager");
+    assert_int_equal(issue(worker.tls, NULL, &request, &reply, &tls), 0);
+    assert_unlock_key_in(reply);
+    tls_unref(tls);
+    set_autolock(false);
+    assert_int_equal(issue(worker.tls, NULL, &request, &reply, &tls), 0);
+    assert_false(reply->has_lock_key || reply->has_lock_version);
+    tls_unref(tls);
+    tls_unref(worker.tls);
 }
 
 static void clock_that_is_far_off_is_told_both_times(void **state)
@@ -401,6 +456,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(managers_token_gives_a_managers_certificate_and_row),
+        TEST(unlock_key_goes_to_managers_alone_and_while_autolock_is_on),
         TEST(clock_that_is_far_off_is_told_both_times),
         TEST(too_old_a_version_is_told_both_levels),
         TEST(node_of_the_cluster_does_not_join_twice),

@@ -7,7 +7,11 @@
  * A certificate without a row is worth nothing, so the row comes last: whatever fails before leaves nothing behind.
  * Nobody is told which part of a token was wrong. Who joins as a manager has a certificate for it, and a row that
  * wishes it, but is no member of the managers' group before it has announced itself (announce.c). A manager that is
- * to be a worker keeps its certificate until it is out of the group: until then the others may need its vote. */
+ * to be a worker keeps its certificate until it is out of the group: until then the others may need its vote.
+ *
+ * Under autolock a manager's certificate comes with the unlock key, so that already the first file with the new
+ * keys is locked. The key goes to that node alone: it has just proved a manager's token, or that its row wishes a
+ * manager, and will read the key in its own store. */
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -40,9 +44,11 @@ struct joining { /* a node's row on its way into the store */
 
 /* --- the certificate ----------------------------------------------------------------------------------- */
 
-static int pack_reply(struct serve *s, const char *certificate_pem, const char *trust_pem, const Cluster *cluster,
-                      const uint8_t *node_id, NodeRole role, uint8_t **ret, size_t *ret_size)
+static int pack_reply(struct serve *s, const char *certificate_pem, const char *trust_pem,
+                      const struct object *object, const uint8_t *node_id, NodeRole role, uint8_t **ret,
+                      size_t *ret_size)
 {
+    const Cluster *cluster = (const Cluster *)object->message;
     IssueReply reply = ISSUE_REPLY__INIT;
 
     reply.has_certificate_pem = reply.has_root_pem = reply.has_node_id = reply.has_cluster_id = true;
@@ -52,6 +58,9 @@ static int pack_reply(struct serve *s, const char *certificate_pem, const char *
     reply.cluster_id = cluster->id;
     reply.has_role = true;
     reply.role = role;
+    reply.has_lock_key = reply.has_lock_version = role == NODE_ROLE__MANAGER && cluster->has_unlock_key;
+    reply.lock_key = cluster->unlock_key;
+    reply.lock_version = object->version;
     reply.managers = (char **)membership_managers(serve_config(s)->membership, &reply.n_managers);
     *ret_size = issue_reply__get_packed_size(&reply);
     *ret = mem_alloc(*ret_size);
@@ -59,10 +68,19 @@ static int pack_reply(struct serve *s, const char *certificate_pem, const char *
     return 0;
 }
 
-/* Sign for this node; *ret is the packed answer, to be freed. */
-static int make_reply(struct serve *s, const Cluster *cluster, const IssueRequest *request,
+/* It may hold the unlock key. */
+static void wipe_reply(uint8_t *reply, size_t size)
+{
+    if (reply)
+        mem_wipe(reply, size);
+    free(reply);
+}
+
+/* Sign for this node, with what the cluster's object says; *ret is the packed answer, for wipe_reply. */
+static int make_reply(struct serve *s, const struct object *object, const IssueRequest *request,
                       const struct rpc_identity *identity, uint8_t **ret, size_t *ret_size, struct err *e)
 {
+    const Cluster *cluster = (const Cluster *)object->message;
     const ClusterSpec *spec = cluster->spec;
     AUTO_ARENA struct arena a;
     AUTO_FREE
@@ -76,12 +94,14 @@ static int make_reply(struct serve *s, const Cluster *cluster, const IssueReques
     int rc = ca_signer(cluster->root_ca, &a, &signer, e);
     if (rc < 0)
         return rc;
-    rc = ca_issue(signer.root_pem, signer.key_pem, request->csr_der.data, request->csr_der.len, identity,
-                  clock_wall_ms(serve_config(s)->clock), ca_lifetime_ms(spec), &certificate_pem, e);
+    rc = ca_root_use(serve_root(s), signer.root_pem, signer.key_pem, e);
     ca_signer_wipe(&signer);
+    if (rc == 0)
+        rc = ca_root_issue(*serve_root(s), request->csr_der.data, request->csr_der.len, identity,
+                           clock_wall_ms(serve_config(s)->clock), ca_lifetime_ms(spec), &certificate_pem, e);
     return rc < 0 ? rc
                   : pack_reply(s, arena_printf(&a, "%s%s", certificate_pem, signer.chain_pem), signer.trust_pem,
-                               cluster, node_id,
+                               object, node_id,
                                identity->role == RPC_ROLE_MANAGER ? NODE_ROLE__MANAGER : NODE_ROLE__WORKER, ret,
                                ret_size);
 }
@@ -124,7 +144,7 @@ static void joining_free(struct joining *j)
 {
     mem_wipe(j->secret, sizeof(j->secret));
     buf_fini(&j->write.reply);
-    free(j->reply);
+    wipe_reply(j->reply, j->reply_size);
     free(j);
 }
 
@@ -180,9 +200,10 @@ static void on_stream_end(void *ctx, struct rpc_stream *stream, const struct err
     ((struct joining *)ctx)->stream = NULL;
 }
 
-static int join(struct serve *s, struct rpc_stream *stream, const Cluster *cluster, const IssueRequest *request,
-                struct err *e)
+static int join(struct serve *s, struct rpc_stream *stream, const struct object *object,
+                const IssueRequest *request, struct err *e)
 {
+    const Cluster *cluster = (const Cluster *)object->message;
     struct rpc_identity identity = {.role = RPC_ROLE_NONE};
     struct joining *j = mem_alloc(sizeof(*j));
     struct rpc_stream_events events = {.ctx = j, .on_end = on_stream_end};
@@ -198,7 +219,7 @@ static int join(struct serve *s, struct rpc_stream *stream, const Cluster *clust
         ident_new(serve_config(s)->entropy, identity.node_id);
         (void)ident_parse(identity.node_id, j->node_id); /* just made */
         memcpy(identity.cluster_id, serve_config(s)->cluster_id, sizeof(identity.cluster_id));
-        rc = make_reply(s, cluster, request, &identity, &j->reply, &j->reply_size, e);
+        rc = make_reply(s, object, request, &identity, &j->reply, &j->reply_size, e);
     }
     if (rc < 0) {
         joining_free(j);
@@ -242,23 +263,23 @@ static int role_of_row(struct serve *s, const char *node_id, enum rpc_role *ret,
     return 0;
 }
 
-static int renew(struct serve *s, struct rpc_stream *stream, const Cluster *cluster, const IssueRequest *request,
-                 const struct rpc_identity *peer, struct err *e)
+static int renew(struct serve *s, struct rpc_stream *stream, const struct object *object,
+                 const IssueRequest *request, const struct rpc_identity *peer, struct err *e)
 {
     struct rpc_identity identity = *peer;
-    AUTO_FREE
     uint8_t *reply = NULL;
-    size_t size;
+    size_t size = 0;
     int rc = role_of_row(s, peer->node_id, &identity.role, e);
 
     if (rc == 0)
-        rc = make_reply(s, cluster, request, &identity, &reply, &size, e);
-    if (rc < 0)
-        return rc;
-    log_info("certificate renewed", "node=%s", peer->node_id);
-    (void)rpc_send(stream, reply, size); /* the first message always has credit */
-    rpc_end(stream, NULL);
-    return 0;
+        rc = make_reply(s, object, request, &identity, &reply, &size, e);
+    if (rc == 0) {
+        log_info("certificate renewed", "node=%s", peer->node_id);
+        (void)rpc_send(stream, reply, size); /* the first message always has credit */
+        rpc_end(stream, NULL);
+    }
+    wipe_reply(reply, size);
+    return rc;
 }
 
 int issue_own(struct serve *s, const char *node_id, const void *request_der, size_t size, struct buf *ret_reply,
@@ -267,7 +288,6 @@ int issue_own(struct serve *s, const char *node_id, const void *request_der, siz
     struct rpc_identity self = {.role = RPC_ROLE_MANAGER};
     IssueRequest request = ISSUE_REQUEST__INIT;
     AUTO_ARENA struct arena a;
-    AUTO_FREE
     uint8_t *reply = NULL;
     size_t reply_size = 0;
     struct object object;
@@ -286,13 +306,14 @@ int issue_own(struct serve *s, const char *node_id, const void *request_der, siz
     view_end(v);
     if (rc < 0)
         return err_set(e, ERR_UNAVAILABLE, "this cluster is being founded");
-    rc = make_reply(s, (const Cluster *)object.message, &request, &self, &reply, &reply_size, e);
+    rc = make_reply(s, &object, &request, &self, &reply, &reply_size, e);
     authority_forget((const Cluster *)object.message);
-    if (rc < 0)
-        return rc;
-    log_info("certificate renewed", "node=%s", node_id);
-    buf_append(ret_reply, reply, reply_size);
-    return 0;
+    if (rc == 0) {
+        log_info("certificate renewed", "node=%s", node_id);
+        buf_append(ret_reply, reply, reply_size);
+    }
+    wipe_reply(reply, reply_size);
+    return rc;
 }
 
 /* --- the call ------------------------------------------------------------------------------------------ */
@@ -318,6 +339,8 @@ static int redirect(struct serve *s, struct rpc_stream *stream, struct err *e)
     IssueReply reply = ISSUE_REPLY__INIT;
     uint8_t packed[256];
 
+    ca_root_free(*serve_root(s)); /* a manager that led before has no use for it */
+    *serve_root(s) = NULL;
     if (!leader)
         return e->code;
     reply.redirect = (char *)leader;
@@ -353,7 +376,7 @@ static int answer(struct serve *s, struct rpc_stream *stream, const struct rpc_i
     if (rc == 0)
         rc = serve_check_level(cluster, request->has_feature_level, request->feature_level, e);
     if (rc == 0)
-        rc = request->token ? join(s, stream, cluster, request, e) : renew(s, stream, cluster, request, peer, e);
+        rc = request->token ? join(s, stream, &object, request, e) : renew(s, stream, &object, request, peer, e);
     authority_forget(cluster);
     return rc;
 }

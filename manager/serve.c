@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "manager/api/authority.h"
+#include "manager/ca/ca.h"
 #include "manager/raft/links.h"
 #include "manager/serve.h"
 #include "proto/base/log.h"
@@ -34,7 +35,8 @@ struct serve {
     bool ready;
     struct rpc_identity unjudged[UNJUDGED_MAX]; /* who connected before */
     size_t unjudged_count;
-    struct list leaving; /* of announce.c */
+    struct list leaving;  /* of announce.c */
+    struct ca_root *root; /* of issue.c; owned */
     void (*closed)(void *ctx);
     void *closed_ctx;
 };
@@ -278,6 +280,11 @@ const struct serve_config *serve_config(const struct serve *s)
     return &s->config;
 }
 
+struct ca_root **serve_root(struct serve *s)
+{
+    return &s->root;
+}
+
 struct list *serve_leaving(struct serve *s)
 {
     return &s->leaving;
@@ -383,5 +390,6 @@ void serve_free(struct serve *s)
     while ((row = map64_next(&s->rows, &at)))
         free(row);
     map64_fini(&s->rows);
+    ca_root_free(s->root);
     free(s);
 }

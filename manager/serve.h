@@ -10,6 +10,7 @@
 #include "manager/relay.h"
 #include "proto/wire/rpc.h"
 
+struct ca_root;
 struct serve;
 
 struct serve_config {
@@ -56,6 +57,8 @@ void announce_on_open(struct serve *s, struct rpc_stream *stream, const struct r
 /* Answer those that may go now: call after each turn of the membership. */
 void announce_follow(struct serve *s);
 struct list *serve_leaving(struct serve *s); /* announce.c's */
+
+struct ca_root **serve_root(struct serve *s); /* issue.c's: who signs, once it was read */
 
 /* For both. Where the leader is; NULL: none is known, e->code ERR_UNAVAILABLE. */
 const char *serve_leader(struct serve *s, struct err *e);

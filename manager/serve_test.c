@@ -17,6 +17,7 @@
 #include "proto/join.pb-c.h"
 #include "proto/wire/cert.h"
 #include "proto/wire/methods.h"
+#include "tests/support/caller.h"
 #include "tests/support/puppet.h"
 
 static struct cluster c;
@@ -40,66 +41,6 @@ static int teardown(void **state)
 }
 
 /* --- calls ----------------------------------------------------------------------------------------------- */
-
-struct call {
-    struct rpc_conn *conn;
-    uint16_t method;
-    const void *message;
-    size_t size;
-    bool done, opened;
-    struct err e;
-    struct buf reply;
-};
-
-static void on_answer(void *ctx, const struct err *e, const void *reply, size_t size)
-{
-    struct call *call = ctx;
-
-    call->done = true;
-    call->e = *e;
-    if (!e->code)
-        buf_append(&call->reply, reply, size);
-}
-
-static void on_open(void *ctx, struct rpc_conn *conn, const struct rpc_identity *peer)
-{
-    struct call *call = ctx;
-    struct err e;
-
-    call->opened = true;
-    if (rpc_call(conn, call->method, call->message, call->size, METHOD_JOIN_BYTES_MAX, 5000, on_answer, call, &e) <
-        0)
-        fail_msg("%s", e.text);
-}
-
-static void on_closed(void *ctx, struct rpc_conn *conn, const struct err *e)
-{
-    struct call *call = ctx;
-
-    call->conn = NULL;
-    if (!call->done)
-        call->e = *e;
-    call->done = true;
-}
-
-/* Returns the code; the reply is the caller's to free. */
-static int call_as(struct call *call, struct tls *tls, uint16_t method, const void *message, size_t size)
-{
-    struct rpc_conn_events events = {.ctx = call, .on_open = on_open, .on_closed = on_closed};
-    char address[64];
-    struct rpc_dial dial = {.address = address, .tls = tls};
-    struct err e;
-
-    *call = (struct call){.method = method, .message = message, .size = size};
-    (void)snprintf(address, sizeof(address), "127.0.0.1:%d", c.port); /* fits */
-    if (rpc_dial(&c.loop, &dial, &events, &call->conn, &e) < 0)
-        fail_msg("%s", e.text);
-    cluster_until(&c, call->done);
-    if (call->conn)
-        rpc_conn_close(call->conn);
-    cluster_until(&c, !call->conn);
-    return call->e.code;
-}
 
 static char *issue(struct arena *a, const char *key_pem, const char *token, size_t *ret_size)
 {
@@ -130,37 +71,15 @@ static const char *node_count(void)
     return json_at(&c, cluster_expect(&c, 200, "GET", "/nodes", NULL), "#");
 }
 
-/* A certificate that the real authority signed, for whom the test likes. */
-static struct tls *certificate_for(const char *node_id, enum rpc_role role, const char *cluster_id)
-{
-    struct rpc_identity identity = {.role = role};
-    AUTO_FREE
-    char *key_pem = NULL;
-    AUTO_FREE
-    char *certificate_pem = NULL;
-    AUTO_BUF struct buf csr = {0};
-    struct tls *tls;
-    struct err e;
-
-    memcpy(identity.node_id, node_id, sizeof(identity.node_id));
-    memcpy(identity.cluster_id, cluster_id, sizeof(identity.cluster_id));
-    if (cert_key_new(&key_pem, &e) < 0 || cert_request_new(key_pem, &csr, &e) < 0 ||
-        ca_issue(c.founding.root_pem, c.founding.root_key_pem, buf_bytes(&csr), csr.length, &identity,
-                 clock_wall_ms(clock_real()), 3600000, &certificate_pem, &e) < 0 ||
-        tls_new(certificate_pem, key_pem, c.founding.root_pem, &tls, &e) < 0)
-        fail_msg("%s", e.text);
-    return tls;
-}
-
 /* --- the root -------------------------------------------------------------------------------------------- */
 
 static void anybody_is_given_the_root(void **state)
 {
-    struct call call;
+    struct caller call;
     AUTO_ARENA struct arena a;
 
     arena_init(&a);
-    assert_int_equal(call_as(&call, nobody, METHOD_ROOT, "", 0), 0);
+    assert_int_equal(caller_once(&call, &c, nobody, METHOD_ROOT, "", 0), 0);
     const RootReply *reply = arena_unpack(&a, &root_reply__descriptor, buf_bytes(&call.reply), call.reply.length);
     assert_non_null(reply);
     assert_int_equal(reply->certificate_pem.len, strlen(c.founding.root_pem));
@@ -220,14 +139,14 @@ static void malformed_requests_leave_no_node(void **state)
 {
     IssueRequest request = ISSUE_REQUEST__INIT;
     uint8_t packed[512], junk[64] = {0x30, 0x3e, 1, 2, 3};
-    struct call call;
+    struct caller call;
 
     request.csr_der = (ProtobufCBinaryData){sizeof(junk), junk};
     request.token = (char *)token_of(c.founding.worker_secret);
     size_t size = issue_request__pack(&request, packed);
-    assert_int_equal(call_as(&call, nobody, METHOD_ISSUE, packed, size), ERR_INVALID);
-    assert_int_equal(call_as(&call, nobody, METHOD_ISSUE, "\xff\xff\xff", 3), ERR_INVALID);
-    assert_int_equal(call_as(&call, nobody, METHOD_ISSUE, "", 0), ERR_INVALID);
+    assert_int_equal(caller_once(&call, &c, nobody, METHOD_ISSUE, packed, size), ERR_INVALID);
+    assert_int_equal(caller_once(&call, &c, nobody, METHOD_ISSUE, "\xff\xff\xff", 3), ERR_INVALID);
+    assert_int_equal(caller_once(&call, &c, nobody, METHOD_ISSUE, "", 0), ERR_INVALID);
     assert_string_equal(node_count(), "1");
 }
 
@@ -237,7 +156,7 @@ static void certificate_of_a_joiner_lives_as_long_as_the_spec_says(void **state)
     char *key_pem = NULL;
     AUTO_ARENA struct arena a;
     struct cert_facts facts;
-    struct call call;
+    struct caller call;
     size_t size;
     struct err e;
 
@@ -249,7 +168,7 @@ static void certificate_of_a_joiner_lives_as_long_as_the_spec_says(void **state)
     if (cert_key_new(&key_pem, &e) < 0)
         fail_msg("%s", e.text);
     const char *request = issue(&a, key_pem, token_of(c.founding.worker_secret), &size);
-    assert_int_equal(call_as(&call, nobody, METHOD_ISSUE, request, size), 0);
+    assert_int_equal(caller_once(&call, &c, nobody, METHOD_ISSUE, request, size), 0);
     const IssueReply *reply = arena_unpack(&a, &issue_reply__descriptor, buf_bytes(&call.reply), call.reply.length);
     const char *pem = arena_strndup(&a, (const char *)reply->certificate_pem.data, reply->certificate_pem.len);
     assert_int_equal(cert_check(pem, key_pem, c.founding.root_pem, &e), 0);
@@ -271,7 +190,7 @@ static void node_renews_for_itself_alone(void **state)
     AUTO_ARENA struct arena a;
     struct cert_facts facts;
     struct puppet worker;
-    struct call call;
+    struct caller call;
     size_t size;
     struct err e;
 
@@ -280,7 +199,7 @@ static void node_renews_for_itself_alone(void **state)
     if (cert_key_new(&key_pem, &e) < 0)
         fail_msg("%s", e.text);
     const char *request = issue(&a, key_pem, NULL, &size);
-    assert_int_equal(call_as(&call, worker.tls, METHOD_ISSUE, request, size), 0);
+    assert_int_equal(caller_once(&call, &c, worker.tls, METHOD_ISSUE, request, size), 0);
     const IssueReply *reply = arena_unpack(&a, &issue_reply__descriptor, buf_bytes(&call.reply), call.reply.length);
     const char *pem = arena_strndup(&a, (const char *)reply->certificate_pem.data, reply->certificate_pem.len);
     assert_int_equal(cert_facts(pem, &facts, &e), 0);
@@ -288,9 +207,9 @@ static void node_renews_for_itself_alone(void **state)
     assert_int_equal(facts.identity.role, RPC_ROLE_WORKER);
     buf_fini(&call.reply);
     /* Nobody without either; and who is one of us already joins no more. */
-    assert_int_equal(call_as(&call, nobody, METHOD_ISSUE, request, size), ERR_DENIED);
+    assert_int_equal(caller_once(&call, &c, nobody, METHOD_ISSUE, request, size), ERR_DENIED);
     request = issue(&a, key_pem, token_of(c.founding.worker_secret), &size);
-    assert_int_equal(call_as(&call, worker.tls, METHOD_ISSUE, request, size), ERR_INVALID);
+    assert_int_equal(caller_once(&call, &c, worker.tls, METHOD_ISSUE, request, size), ERR_INVALID);
     assert_string_equal(node_count(), "2");
     puppet_end(&worker);
 }
@@ -299,11 +218,11 @@ static void node_renews_for_itself_alone(void **state)
 
 static void sessions_and_logs_are_for_nodes(void **state)
 {
-    struct call call;
+    struct caller call;
 
-    assert_int_equal(call_as(&call, nobody, METHOD_SESSION, "", 0), ERR_DENIED);
-    assert_int_equal(call_as(&call, nobody, METHOD_LOGS, "", 0), ERR_DENIED);
-    assert_int_not_equal(call_as(&call, nobody, 77, "", 0), 0);
+    assert_int_equal(caller_once(&call, &c, nobody, METHOD_SESSION, "", 0), ERR_DENIED);
+    assert_int_equal(caller_once(&call, &c, nobody, METHOD_LOGS, "", 0), ERR_DENIED);
+    assert_int_not_equal(caller_once(&call, &c, nobody, 77, "", 0), 0);
     buf_fini(&call.reply);
 }
 
@@ -331,9 +250,9 @@ static void certificates_without_a_row_are_refused(void **state)
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
-        struct tls *tls = certificate_for(cases[i].node_id, cases[i].role, cases[i].cluster_id);
-        struct call call;
-        bool got_in = call_as(&call, tls, METHOD_ROOT, "", 0) == 0;
+        struct tls *tls = caller_certificate(&c, cases[i].node_id, cases[i].role, cases[i].cluster_id);
+        struct caller call;
+        bool got_in = caller_once(&call, &c, tls, METHOD_ROOT, "", 0) == 0;
 
         if (got_in != cases[i].gets_in)
             fail_msg("case %zu: %s", i, call.e.text);

@@ -104,7 +104,7 @@ sim() { # SEEDS worlds, from SEED on; by default few
     local t few seeds
     for t in "$build"/tests/simulation/*_sim; do
         few=40
-        [[ $t != */manager_sim ]] || few=8 # each takes a second
+        [[ $t != */manager_sim ]] || few=6 # each takes a second
         seeds=${SEEDS:-$few}
         [[ -x $t ]] && start "${t#"$build"/}" $((120 + 4 * seeds)) "$t" "$seeds" ${SEED:+"$SEED"}
     done
@@ -124,8 +124,8 @@ hygiene() { # the long form
     end_suite
 }
 
-chaos() { # the long form: MINUTES of faults, SEED
-    local seconds=$((${MINUTES:-10} * 60))
+chaos() { # the long form: MINUTES of faults, SEED; shows the schedule and the counts
+    local seconds=$((${MINUTES:-10} * 60)) FIGURES=1
     start tests/integration/chaos_test $((seconds * 6 + 1200)) env CHAOS_SECONDS=$seconds CHAOS_ROUND=20 bash tests/integration/chaos_test.sh "$build"
     end_suite
 }

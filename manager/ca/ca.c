@@ -10,6 +10,7 @@
 
 #include "manager/ca/ca.h"
 #include "manager/ca/internal.h"
+#include "proto/base/hash.h"
 #include "proto/base/mem.h"
 #include "proto/wire/cert.h"
 
@@ -121,61 +122,143 @@ int ca_root_new(int64_t wall_ms, char **ret_certificate_pem, char **ret_key_pem,
     return 0;
 }
 
-/* The request's public key, once its signature proved that the asker holds the private one. */
-static EVP_PKEY *request_key(const void *request_der, size_t request_size, struct err *e)
-{
-    const unsigned char *at = request_der;
-    X509_REQ *request = request_size <= CERT_PEM_BYTES_MAX ? d2i_X509_REQ(NULL, &at, (long)request_size) : NULL;
-    EVP_PKEY *key = request ? X509_REQ_get_pubkey(request) : NULL;
+/* --- signing ------------------------------------------------------------------------------------------------- */
 
-    if (!key || at != (const unsigned char *)request_der + request_size || X509_REQ_verify(request, key) != 1) {
-        err_set(e, ERR_INVALID, "malformed certificate request");
-    } else if (EVP_PKEY_get_base_id(key) != EVP_PKEY_EC || EVP_PKEY_get_bits(key) < KEY_BITS_MIN) {
-        err_set(e, ERR_INVALID, "certificate request: the key must be ECDSA of at least %d bits", KEY_BITS_MIN);
-    } else {
-        X509_REQ_free(request);
-        return key;
+/* Reading a key costs OpenSSL twenty times what signing with it does, so what was read is kept. EVP_PKEY_free wipes
+ * the private part. */
+struct ca_root {
+    uint8_t texts[SHA256_BYTES]; /* what it was read from */
+    X509 *certificate;
+    EVP_PKEY *key;
+};
+
+static void digest_texts(const char *certificate_pem, const char *key_pem, uint8_t ret[SHA256_BYTES])
+{
+    uint8_t digests[2][SHA256_BYTES];
+
+    sha256(certificate_pem, strlen(certificate_pem), digests[0]);
+    sha256(key_pem, strlen(key_pem), digests[1]);
+    sha256(digests, sizeof(digests), ret);
+    mem_wipe(digests, sizeof(digests));
+}
+
+int ca_root_use(struct ca_root **root, const char *certificate_pem, const char *key_pem, struct err *e)
+{
+    struct ca_root fresh;
+
+    digest_texts(certificate_pem, key_pem, fresh.texts);
+    if (*root && memcmp((*root)->texts, fresh.texts, sizeof(fresh.texts)) == 0)
+        return 0;
+    ca_root_free(*root);
+    *root = NULL;
+    fresh.certificate = ca_read_certificate(certificate_pem);
+    fresh.key = fresh.certificate ? ca_read_key(key_pem) : NULL;
+    if (!fresh.key) {
+        X509_free(fresh.certificate);
+        return ca_broken(e, "read root certificate and key");
     }
+    *root = mem_dup(&fresh, sizeof(fresh));
+    return 0;
+}
+
+void ca_root_free(struct ca_root *root)
+{
+    if (!root)
+        return;
+    EVP_PKEY_free(root->key);
+    X509_free(root->certificate);
+    free(root);
+}
+
+/* The request, once its signature proved that the asker holds the private key. */
+static X509_REQ *read_request(const void *der, size_t size, struct err *e)
+{
+    const unsigned char *at = der;
+    X509_REQ *request = size <= CERT_PEM_BYTES_MAX ? d2i_X509_REQ(NULL, &at, (long)size) : NULL;
+    EVP_PKEY *key = request ? X509_REQ_get0_pubkey(request) : NULL;
+
+    if (!key || at != (const unsigned char *)der + size || X509_REQ_verify(request, key) != 1)
+        err_set(e, ERR_INVALID, "malformed certificate request");
+    else if (EVP_PKEY_get_base_id(key) != EVP_PKEY_EC || EVP_PKEY_get_bits(key) < KEY_BITS_MIN)
+        err_set(e, ERR_INVALID, "certificate request: the key must be ECDSA of at least %d bits", KEY_BITS_MIN);
+    else
+        return request;
     ERR_clear_error();
-    EVP_PKEY_free(key);
     X509_REQ_free(request);
     return NULL;
+}
+
+/* X509_set_pubkey would encode the key and read it again, which costs more than a signature does. */
+static bool copy_key(X509 *certificate, X509_REQ *request)
+{
+    X509_ALGOR *algorithm;
+    const ASN1_OBJECT *object;
+    const unsigned char *bits;
+    const void *curve;
+    int curve_type, size;
+
+    if (X509_PUBKEY_get0_param(NULL, &bits, &size, &algorithm, X509_REQ_get_X509_PUBKEY(request)) != 1)
+        return false;
+    X509_ALGOR_get0(&object, &curve_type, &curve, algorithm);
+    if (curve_type != V_ASN1_OBJECT) /* a curve that is spelled out, which nobody should have to verify */
+        return false;
+    ASN1_OBJECT *named = OBJ_dup(curve);
+    unsigned char *copy = OPENSSL_memdup(bits, (size_t)size);
+    if (named && copy &&
+        X509_PUBKEY_set0_param(X509_get_X509_PUBKEY(certificate), OBJ_nid2obj(OBJ_obj2nid(object)), V_ASN1_OBJECT,
+                               named, copy, size) == 1)
+        return true;
+    ASN1_OBJECT_free(named);
+    OPENSSL_free(copy);
+    return false;
+}
+
+int ca_root_issue(const struct ca_root *root, const void *request_der, size_t request_size,
+                  const struct rpc_identity *identity, int64_t wall_ms, int64_t lifetime_ms,
+                  char **ret_certificate_pem, struct err *e)
+{
+    const char *unit = identity->role == RPC_ROLE_MANAGER ? "swarm-manager" : "swarm-worker";
+    char names[256], *certificate_pem = NULL;
+    X509_REQ *request = read_request(request_der, request_size, e);
+
+    if (!request)
+        return ERR_INVALID;
+    (void)snprintf(names, sizeof(names), "DNS:%s,DNS:%s%s", unit, identity->node_id,
+                   identity->role == RPC_ROLE_MANAGER ? ",DNS:swarm-ca" : ""); /* ids are short */
+    X509 *issuer = root->certificate, *leaf = blank(wall_ms, lifetime_ms);
+    X509_NAME *subject = leaf ? X509_get_subject_name(leaf) : NULL;
+    if (leaf && name_add(subject, "O", identity->cluster_id) && name_add(subject, "OU", unit) &&
+        name_add(subject, "CN", identity->node_id) &&
+        X509_set_issuer_name(leaf, X509_get_subject_name(issuer)) == 1 && copy_key(leaf, request) &&
+        ca_extension_add(leaf, issuer, NID_basic_constraints, "critical,CA:FALSE") &&
+        ca_extension_add(leaf, issuer, NID_key_usage, "critical,digitalSignature,keyEncipherment") &&
+        ca_extension_add(leaf, issuer, NID_ext_key_usage, "serverAuth,clientAuth") &&
+        ca_extension_add(leaf, issuer, NID_subject_key_identifier, "hash") &&
+        ca_extension_add(leaf, issuer, NID_authority_key_identifier, "keyid") &&
+        ca_extension_add(leaf, issuer, NID_subject_alt_name, names) && X509_sign(leaf, root->key, EVP_sha256()) > 0)
+        certificate_pem = ca_write_certificate(leaf);
+    X509_free(leaf);
+    X509_REQ_free(request);
+    if (!certificate_pem)
+        return ca_broken(e, "issue certificate");
+    *ret_certificate_pem = certificate_pem;
+    return 0;
 }
 
 int ca_issue(const char *root_pem, const char *root_key_pem, const void *request_der, size_t request_size,
              const struct rpc_identity *identity, int64_t wall_ms, int64_t lifetime_ms, char **ret_certificate_pem,
              struct err *e)
 {
-    const char *unit = identity->role == RPC_ROLE_MANAGER ? "swarm-manager" : "swarm-worker";
-    char names[256], *certificate_pem = NULL;
-    EVP_PKEY *asker = request_key(request_der, request_size, e);
+    struct ca_root *root = NULL;
+    int rc = ca_root_use(&root, root_pem, root_key_pem, e);
 
-    if (!asker)
-        return ERR_INVALID;
-    (void)snprintf(names, sizeof(names), "DNS:%s,DNS:%s%s", unit, identity->node_id,
-                   identity->role == RPC_ROLE_MANAGER ? ",DNS:swarm-ca" : ""); /* ids are short */
-    X509 *root = ca_read_certificate(root_pem), *leaf = blank(wall_ms, lifetime_ms);
-    EVP_PKEY *root_key = ca_read_key(root_key_pem);
-    X509_NAME *subject = leaf ? X509_get_subject_name(leaf) : NULL;
-    if (root && root_key && leaf && name_add(subject, "O", identity->cluster_id) && name_add(subject, "OU", unit) &&
-        name_add(subject, "CN", identity->node_id) &&
-        X509_set_issuer_name(leaf, X509_get_subject_name(root)) == 1 && X509_set_pubkey(leaf, asker) == 1 &&
-        ca_extension_add(leaf, root, NID_basic_constraints, "critical,CA:FALSE") &&
-        ca_extension_add(leaf, root, NID_key_usage, "critical,digitalSignature,keyEncipherment") &&
-        ca_extension_add(leaf, root, NID_ext_key_usage, "serverAuth,clientAuth") &&
-        ca_extension_add(leaf, root, NID_subject_key_identifier, "hash") &&
-        ca_extension_add(leaf, root, NID_authority_key_identifier, "keyid") &&
-        ca_extension_add(leaf, root, NID_subject_alt_name, names) && X509_sign(leaf, root_key, EVP_sha256()) > 0)
-        certificate_pem = ca_write_certificate(leaf);
-    EVP_PKEY_free(root_key);
-    EVP_PKEY_free(asker);
-    X509_free(leaf);
-    X509_free(root);
-    if (!certificate_pem)
-        return ca_broken(e, "issue certificate");
-    *ret_certificate_pem = certificate_pem;
-    return 0;
+    if (rc == 0)
+        rc = ca_root_issue(root, request_der, request_size, identity, wall_ms, lifetime_ms, ret_certificate_pem, e);
+    ca_root_free(root);
+    return rc;
 }
+
+/* --- tokens -------------------------------------------------------------------------------------------------- */
 
 void ca_secret_new(struct entropy *entropy, char ret[CA_SECRET_TEXT + 1])
 {

@@ -92,6 +92,42 @@ static void foreign_key_or_root_does_not_pass_the_check(void **state)
     assert_int_equal(cert_check(certificate, key, other_root, &e), ERR_INVALID);
 }
 
+static void a_root_is_read_again_once_its_texts_change(void **state)
+{
+    AUTO_FREE
+    char *key = NULL;
+    AUTO_FREE
+    char *other_root = NULL;
+    AUTO_FREE
+    char *other_key = NULL;
+    AUTO_BUF struct buf request = {0};
+    struct rpc_identity identity = identity_of(RPC_ROLE_WORKER);
+    struct ca_root *root = NULL, *before;
+    struct err e = {0};
+
+    assert_int_equal(cert_key_new(&key, &e), 0);
+    assert_int_equal(cert_request_new(key, &request, &e), 0);
+    assert_int_equal(ca_root_new(NOW_MS, &other_root, &other_key, &e), 0);
+    for (int i = 0; i < 4; i++) {
+        const char *pem = i / 2 ? other_root : root_pem, *other = i / 2 ? root_pem : other_root;
+        char *certificate = NULL;
+
+        before = root;
+        assert_int_equal(ca_root_use(&root, pem, i / 2 ? other_key : root_key, &e), 0);
+        if (i % 2)
+            assert_ptr_equal(root, before);
+        assert_int_equal(
+            ca_root_issue(root, buf_bytes(&request), request.length, &identity, NOW_MS, DAY_MS, &certificate, &e),
+            0);
+        assert_int_equal(cert_check(certificate, key, pem, &e), 0);
+        assert_int_equal(cert_check(certificate, key, other, &e), ERR_INVALID);
+        free(certificate);
+    }
+    assert_true(ca_root_use(&root, other_root, "no key", &e) < 0);
+    assert_null(root);
+    ca_root_free(root);
+}
+
 static void damaged_request_is_refused_whatever_bit_is_flipped(void **state)
 {
     AUTO_FREE
@@ -170,6 +206,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(issued_certificate_says_who_it_is_for),
         cmocka_unit_test(foreign_key_or_root_does_not_pass_the_check),
+        cmocka_unit_test(a_root_is_read_again_once_its_texts_change),
         cmocka_unit_test(damaged_request_is_refused_whatever_bit_is_flipped),
         cmocka_unit_test(token_comes_apart_into_digest_and_secret),
         cmocka_unit_test(malformed_tokens_are_refused_without_being_shown),

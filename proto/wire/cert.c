@@ -315,17 +315,25 @@ int cert_issuer(const char *root_pem, struct buf *ret_subject_der, struct buf *r
     return rc;
 }
 
+/* Of the bytes as they stand: OpenSSL takes fifty times as long to read the certificate as to find it. */
 int cert_digest(const char *certificate_pem, uint8_t ret[32], struct err *e)
 {
-    X509 *certificate = read_certificate(certificate_pem, e);
+    BIO *bio = BIO_new_mem_buf(certificate_pem, (int)strnlen(certificate_pem, CERT_PEM_BYTES_MAX));
     unsigned char *der = NULL;
+    long size = 0, length;
+    int tag, class, rc = 0;
 
-    if (!certificate)
-        return ERR_INVALID;
-    int size = i2d_X509(certificate, &der);
-    if (size > 0)
-        sha256(der, (size_t)size, ret);
+    if (!bio || PEM_bytes_read_bio(&der, &size, NULL, PEM_STRING_X509, bio, NULL, NULL) != 1) {
+        rc = broken(e, ERR_INVALID, "read certificate");
+    } else {
+        const unsigned char *at = der;
+
+        if ((ASN1_get_object(&at, &length, &tag, &class, size) & 0x80) || tag != V_ASN1_SEQUENCE)
+            rc = broken(e, ERR_INVALID, "read certificate");
+        else
+            sha256(der, (size_t)(at - der + length), ret); /* what follows is no part of it */
+    }
     OPENSSL_free(der);
-    X509_free(certificate);
-    return size > 0 ? 0 : broken(e, ERR_INTERNAL, "encode certificate");
+    BIO_free(bio);
+    return rc;
 }

@@ -38,7 +38,8 @@ int cert_check(const char *certificate_pem, const char *key_pem, const char *roo
 /* DER of the certificate's issuer name and of the issuer's public key, for TLSInfo in inspect. */
 int cert_issuer(const char *root_pem, struct buf *ret_subject_der, struct buf *ret_public_key_der, struct err *e);
 
-/* SHA-256 over the DER of the first certificate: what join tokens pin. */
+/* SHA-256 over the DER of the first certificate: what join tokens pin. Says nothing of what is in it: whoever uses
+ * the certificate reads it. */
 int cert_digest(const char *certificate_pem, uint8_t ret[32], struct err *e);
 
 /* Keys and trust by digests of 64 bits: enough to tell those of one cluster apart, which is all they are for. */

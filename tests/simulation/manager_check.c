@@ -85,6 +85,7 @@ static void see(void *ctx, uint64_t index, const struct object *o)
     if ((uint64_t)status->state + 1 < seen)
         msim_fail(w, "forward", "task %" PRIu64 " went from state %" PRIu64 " to %u at index %" PRIu64, o->number,
                   seen - 1, status->state, index);
+    w->counts.orphans += status->state == TASK_STATE__ORPHANED && seen != TASK_STATE__ORPHANED + 1;
     map64_put(&w->states, o->number, (void *)(uintptr_t)((uint64_t)status->state + 1));
 }
 

@@ -42,6 +42,7 @@ static void turn(struct msim_manager *m)
     int64_t wait = control_turn(m->control);
     wait = sooner(wait, dispatcher_turn(m->dispatcher));
     wait = sooner(wait, membership_turn(m->membership));
+    m->force &= !membership_settled(m->membership);
     if (msim_below(m->world, 16) == 0) /* it looks at everything: now and then is enough to find the step */
         msim_check_index(m);
     if (wait >= 0 && !m->turn_due)
@@ -98,7 +99,7 @@ static struct replica_config replica_config(struct msim_manager *m)
                                    .address = m->address,
                                    .key = key,
                                    .cluster = cluster_id,
-                                   .epoch = 1,
+                                   .epoch = 1 + m->epoch,
                                    .segment_bytes = m->world->options.segment_bytes,
                                    .snapshot_bytes = m->world->options.snapshot_bytes,
                                    .env = &m->env};
@@ -185,15 +186,21 @@ static bool open_control(struct msim_manager *m)
                                     .clock = &m->clock,
                                     .entropy = &m->entropy.base,
                                     .founding = m->id == 1 ? founding() : NULL,
+                                    .orphan_ms = m->world->options.orphan_ms,
                                     .ctx = m,
                                     .wake = on_wake,
                                     .on_fatal = on_fatal,
                                     .on_removed = on_removed};
 
-    if (control_open(&config, &m->control, &e) == 0)
+    int rc = 0;
+    if (m->force) {
+        config.replica.applied = store_applied(m->store);
+        rc = replica_force(&config.replica, &e);
+    }
+    if (rc == 0 && control_open(&config, &m->control, &e) == 0)
         return true;
     store_close(m->store);
-    if (m->disk.broken || m->disk.full)
+    if (m->disk.broken || m->disk.full || m->disk.crashed)
         msim_start_later(m->world, m->id);
     else
         msim_fail(m->world, "open", "manager %" PRIu64 ": %s", m->id, e.text);
@@ -205,6 +212,8 @@ static void open_rest(struct msim_manager *m)
     struct membership_config membership = {.control = m->control,
                                            .clock = &m->clock,
                                            .self = m->id,
+                                           .force = m->force,
+                                           .epoch = m->epoch,
                                            .node_id = m->node_id,
                                            .address = m->address,
                                            .ctx = m,
@@ -360,6 +369,22 @@ struct msim_manager *msim_leader(struct msim *w)
     return best;
 }
 
+void msim_force(struct msim *w, struct msim_manager *survivor, uint64_t stale)
+{
+    w->counts.forced++;
+    for (unsigned id = 1; id <= w->manager_count; id++) {
+        msim_crash(w, id, msim_chance(w, 50));
+        w->managers[id].gone = id != survivor->id && id != stale;
+    }
+    survivor->epoch = ++w->epoch;
+    survivor->force = true;
+    if (msim_chance(w, 50)) /* and dies once more while it does so */
+        survivor->disk.crash_at = survivor->disk.operations + 1 + msim_below(w, 80);
+    msim_start(w, survivor->id);
+    if (stale)
+        msim_schedule(w, 1000000, (struct msim_event){.fire = fire_start, .number = stale});
+}
+
 /* --- making ----------------------------------------------------------------------------------------- */
 
 struct msim_manager *msim_make(struct msim *w, uint64_t id, const uint8_t node_id[16])
@@ -371,6 +396,7 @@ struct msim_manager *msim_make(struct msim *w, uint64_t id, const uint8_t node_i
     m->world = w;
     m->id = id;
     m->made = true;
+    m->epoch = w->epoch;
     memcpy(m->node_id, node_id, sizeof(m->node_id));
     w->manager_count = MAX(w->manager_count, (unsigned)id);
     m->clock_offset_us = (int64_t)msim_below(w, 1000000000);

@@ -129,6 +129,22 @@ static void await_content(struct msim *w, int seconds, const char *when)
         msim_fail(w, "converge", "%s: %s", when, why);
 }
 
+/* Half of the time has passed: the others are lost. It has everything that was acknowledged, since it led. */
+static bool lose_all_but_one(struct msim *w)
+{
+    struct msim_manager *leader = msim_leader(w);
+    char why[256];
+    uint64_t stale = 0;
+
+    if (!leader || !people_content(w, why, sizeof(why)))
+        return false;
+    for (unsigned id = 2; id <= w->manager_count; id++)
+        if (w->managers[id].up && id != leader->id && msim_chance(w, 50))
+            stale = id;
+    msim_force(w, leader, stale);
+    return true;
+}
+
 /* Everything from the start: found, join, live with faults, heal, lose power, be the same. */
 struct msim *scene_live(uint64_t seed, const struct scene *scene, const char *dir)
 {
@@ -145,7 +161,9 @@ struct msim *scene_live(uint64_t seed, const struct scene *scene, const char *di
             armed = true;
         }
         msim_run(w, SECOND / 5);
-        if (!scene->crash_at && i > 5 && msim_chance(w, 35))
+        if (scene->force && i >= scene->seconds * 5 / 2 && !w->counts.forced)
+            (void)lose_all_but_one(w);
+        else if (!scene->crash_at && !scene->force && i > 5 && msim_chance(w, 35))
             disturb(w);
         if (scene->on_step)
             scene->on_step(w);
@@ -174,5 +192,6 @@ struct scene scene_of(uint64_t seed)
     s.options.churn = entropy_below(&pick.base, 3) == 0;
     s.options.snapshot_bytes = UINT64_C(2048) << entropy_below(&pick.base, 7);
     s.options.segment_bytes = UINT64_C(16384) << entropy_below(&pick.base, 3);
+    s.options.orphan_ms = entropy_below(&pick.base, 3) == 0 ? 1500 : 0;
     return s;
 }

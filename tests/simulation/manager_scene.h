@@ -11,6 +11,7 @@ struct scene {
     int64_t seconds;   /* with faults */
     uint64_t crash_at; /* manager `victim` dies in this operation on its disk, and nothing else goes wrong; 0: no */
     unsigned victim;
+    bool force; /* instead of all other faults: all managers but the leader are lost, and it goes on alone */
     void (*on_step)(struct msim *w); /* five times in each of these seconds; NULL: nothing */
 };
 

@@ -75,6 +75,8 @@ struct msim_manager { /* one member, through all its lives */
     bool removed; /* it was told so */
     bool gone;    /* it was removed from the group, and its log with it: it never starts again */
     uint8_t node_id[16];
+    uint64_t epoch;     /* of the cluster, as its node knows it */
+    bool force;         /* it is to go on alone */
     uint64_t announced; /* index of the entry that gave it its number */
     struct membership *membership;
     struct dispatcher *dispatcher;
@@ -120,7 +122,7 @@ struct msim_counts {
         replayed, gave_up, swaps, mismatches, reads, spoiled, suspected, snapshots, installs, cuts, restarts,
         fetches, hung, full, broken, slow_disks, wall_steps, one_way, partitions, isolated, noisy, announced,
         demoted, refused, told_removed, gone, sessions, resyncs, redirects, come_back, started, actions_failed,
-        agents_killed, machines_off;
+        agents_killed, machines_off, forced, orphans;
 };
 
 struct agent;
@@ -133,6 +135,7 @@ struct msim_options {
     unsigned managers; /* voters at first */
     bool churn;        /* managers join and leave all the time */
     uint64_t snapshot_bytes, segment_bytes;
+    int64_t orphan_ms; /* until the tasks of a node that is down are given up; 0: a day */
 };
 
 struct msim {
@@ -145,6 +148,7 @@ struct msim {
     char dir[64];
     struct msim_manager managers[MSIM_MANAGERS + 1]; /* from 1 */
     unsigned manager_count;                          /* highest id */
+    uint64_t epoch;                                  /* of the cluster */
     struct people *people;
     struct list conns;                            /* of agents with managers: manager_conn.c */
     struct msim_link links[MSIM_ENDS][MSIM_ENDS]; /* from, to */
@@ -198,6 +202,9 @@ void msim_later(struct msim_manager *m, int64_t after_us, void (*fire)(struct ms
 struct msim_manager *msim_make(struct msim *w, uint64_t id, const uint8_t node_id[16]);
 void msim_start(struct msim *w, uint64_t id);
 void msim_start_later(struct msim *w, uint64_t id);
+/* All other managers are lost for good, but for `stale` (0: none), which comes back and knows of nothing. This one
+ * goes on alone in a new epoch of the cluster. */
+void msim_force(struct msim *w, struct msim_manager *survivor, uint64_t stale);
 void msim_crash(struct msim *w, uint64_t id, bool power);
 void msim_suspect(struct msim *w, uint64_t id);
 void msim_reap(struct msim *w);                   /* lives that ended inside an event */

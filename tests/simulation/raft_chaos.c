@@ -360,7 +360,7 @@ void chaos_run(struct world *w, uint64_t seed)
     struct entropy_seeded pick;
 
     entropy_seeded_init(&pick, seed ^ 0x5eed);
-    static const unsigned sizes[] = {1, 3, 3, 3, 5};
+    static const unsigned sizes[] = {1, 3, 3, 3, 5, 7};
     options.voters = sizes[entropy_below(&pick.base, ARRAY_SIZE(sizes))];
     c.members = entropy_below(&pick.base, 2);
     options.members = options.voters + (c.members ? 1 + (unsigned)entropy_below(&pick.base, 2) : 0);

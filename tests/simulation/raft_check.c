@@ -274,6 +274,27 @@ bool check_sent(struct world *w, uint64_t from, uint64_t to, const void *data, s
 
 /* --- members -------------------------------------------------------------------------------------- */
 
+/* What was rare about this election. */
+static void count_leader(struct world *w, struct world_member *m, uint64_t term)
+{
+    const struct replica *r = m->replica;
+    uint64_t first = r->guard.core.commit_index + 1;
+
+    if (term > w->lead_term)
+        w->counts.lost_terms += term - w->lead_term - 1;
+    w->lead_term = MAX(w->lead_term, term);
+    /* Figure 8: entries of older terms that may be on a majority and must not be committed by counting. */
+    w->counts.old_uncommitted += first <= r->tail.last && driver_term_of(m->replica, first) < term;
+    for (uint64_t id = 1; id <= WORLD_MEMBERS; id++) {
+        const struct world_member *other = &w->members[id];
+
+        if (other == m || !other->replica || other->env->dead)
+            continue;
+        w->counts.two_leaders += driver_leads(other->replica);
+        w->counts.longer_elsewhere += other->replica->tail.last > r->tail.last;
+    }
+}
+
 static void check_leader(struct world *w, struct world_member *m)
 {
     uint64_t term, *leader;
@@ -286,6 +307,8 @@ static void check_leader(struct world *w, struct world_member *m)
         raftsim_fail(w, "leader: members %" PRIu64 " and %" PRIu64 " both lead term %" PRIu64, *leader, m->id,
                      term);
     w->counts.elections += *leader == 0;
+    if (*leader == 0)
+        count_leader(w, m, term);
     *leader = m->id;
 }
 

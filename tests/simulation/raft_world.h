@@ -105,7 +105,8 @@ struct world_options {
 struct world_counts { /* rare states, summed over worlds */
     uint64_t events, entries, acked, reads, elections, crashes, powers, torn, unsaid, kills_inside, cuts, snapshots,
         installs, restarts, fetches, refused, changes, promotes, removes, transfers, full_refusals,
-        failed_proposals, held, segments_new, marks_clean, gone, dropped, doubled, refused_open, guards[GUARDS];
+        failed_proposals, held, segments_new, marks_clean, gone, dropped, doubled, refused_open, lost_terms,
+        two_leaders, old_uncommitted, longer_elsewhere, guards[GUARDS];
 };
 
 struct world {
@@ -130,6 +131,7 @@ struct world {
     size_t entries_max;
     uint64_t *leaders; /* by term */
     size_t leaders_max;
+    uint64_t lead_term;      /* highest term with a leader */
     uint64_t voter;          /* who granted a vote last; a scenario may clear it */
     uint64_t top, acked_top; /* highest index applied, acknowledged */
     uint64_t payload;        /* number of the next proposal */

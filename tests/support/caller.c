@@ -78,12 +78,28 @@ int caller_call(struct caller *k, struct cluster *c, uint16_t method, const void
     return k->e.code;
 }
 
-void caller_close(struct caller *k, struct cluster *c)
+static void hang_up(struct caller *k, struct cluster *c)
 {
     if (k->conn)
         rpc_conn_close(k->conn);
     cluster_until(c, !k->conn);
+}
+
+void caller_close(struct caller *k, struct cluster *c)
+{
+    hang_up(k, c);
     buf_fini(&k->reply);
+}
+
+int caller_once(struct caller *k, struct cluster *c, struct tls *tls, uint16_t method, const void *message,
+                size_t size)
+{
+    int rc = caller_open(k, c, tls);
+
+    if (rc == 0)
+        rc = caller_call(k, c, method, message, size);
+    hang_up(k, c);
+    return rc;
 }
 
 struct tls *caller_certificate(struct cluster *c, const char *node_id, enum rpc_role role, const char *cluster_id)
