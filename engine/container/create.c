@@ -157,9 +157,11 @@ static int take_network(struct creation *cr, ContainerConfig *config, struct err
         return err_set(e, ERR_UNSUPPORTED,
                        "invalid Links: link \"%.120s\" " NOT_IMPLEMENTED ": bridge networks come later",
                        host->links[0]);
-    if (!is_host && !is_none && !config->network_disabled)
+    if (!is_host && !is_none && !config->network_disabled) {
         warn(cr, "No network was asked for and the container gets none: bridge networks come later. Use "
                  "--network host, or --network none to silence this warning");
+        config->n_endpoints = 0; /* clients name the default network */
+    }
     host->network_mode = arena_strdup(cr->a, is_host ? "host" : "none");
     int rc = plug_check(config, e);
     return rc == 0 ? check_ports(cr, host, is_host, e) : rc;
