@@ -247,6 +247,17 @@ int address_advertise(const char *text, const char *listen, char ret[ADDRESS_TEX
     return 0;
 }
 
+void address_hear(const char *listen, const char *advertise, char ret[ADDRESS_TEXT])
+{
+    char host[64];
+
+    address_host(listen, host, sizeof(host));
+    if (*advertise == '[' && strcmp(host, "0.0.0.0") == 0)
+        address_make("::", address_port(listen), ret);
+    else
+        (void)snprintf(ret, ADDRESS_TEXT, "%s", listen); /* it was made by address_make */
+}
+
 bool address_is_here(const char *host)
 {
     struct ifaddrs *list, *at;

@@ -20,6 +20,10 @@ int address_listen(const char *text, int port, const char *field, char ret[ADDRE
  * missing port is that of `listen`. */
 int address_advertise(const char *text, const char *listen, char ret[ADDRESS_TEXT], struct err *e);
 
+/* Where to listen so that `advertise` is heard: 0.0.0.0, which clients say when they were told nothing, becomes
+ * [::] when others are told an IPv6 address. */
+void address_hear(const char *listen, const char *advertise, char ret[ADDRESS_TEXT]);
+
 /* Where another machine is: an address goes to ret_address, with `port` where it has none, and ret_name is ""; any
  * other text is a name to be looked up. */
 int address_remote(const char *text, int port, const char *field, char ret_address[ADDRESS_TEXT],

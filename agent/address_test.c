@@ -65,6 +65,24 @@ static void advertised_address_follows_the_listen_address(void **state)
     assert_int_equal(address_advertise("0.0.0.0", "0.0.0.0:44", address, &e), ERR_INVALID);
 }
 
+static void who_advertises_ipv6_listens_to_it(void **state)
+{
+    static const struct {
+        const char *listen, *advertise, *expected;
+    } cases[] = {
+        {"0.0.0.0:2377", "[fd00::1]:2377", "[::]:2377"},   {"0.0.0.0:44", "[fd00::1]:2377", "[::]:44"},
+        {"0.0.0.0:2377", "10.0.0.1:2377", "0.0.0.0:2377"}, {"10.0.0.1:2377", "[fd00::1]:2377", "10.0.0.1:2377"},
+        {"[::]:2377", "[fd00::1]:2377", "[::]:2377"},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        char address[ADDRESS_TEXT];
+
+        address_hear(cases[i].listen, cases[i].advertise, address);
+        assert_string_equal(address, cases[i].expected);
+    }
+}
+
 static void host_and_port_come_apart(void **state)
 {
     char host[64];
@@ -82,6 +100,7 @@ int main(void)
         cmocka_unit_test(listen_addresses_get_a_port_and_lose_their_interface_name),
         cmocka_unit_test(malformed_addresses_are_refused_with_field_and_value),
         cmocka_unit_test(advertised_address_follows_the_listen_address),
+        cmocka_unit_test(who_advertises_ipv6_listens_to_it),
         cmocka_unit_test(host_and_port_come_apart),
     };
 

@@ -84,8 +84,10 @@ static void on_identity_written(void *ctx, const struct err *e)
  * the client still hears of it. */
 static int become_manager(struct swarm *s, Identity *identity, uint8_t data_key[32], struct err *e)
 {
-    int fd = -1, rc = tcp_bind(identity->listen_address, &fd, e);
+    char listen[ADDRESS_TEXT];
 
+    address_hear(identity->listen_address, identity->advertise_address, listen);
+    int fd = -1, rc = tcp_bind(listen, &fd, e);
     if (rc < 0)
         return err_wrap(e, "the manager's port");
     close(fd);

@@ -62,7 +62,8 @@ char *swarm_own_address(const struct swarm *s)
 
     if (!s->manager_ready)
         return NULL;
-    address_host(s->identity->listen_address, host, sizeof(host));
+    address_hear(s->identity->listen_address, s->identity->advertise_address, address);
+    address_host(address, host, sizeof(host));
     address_host(s->identity->advertise_address, advertised, sizeof(advertised));
     if (address_is_unspecified(host)) {
         bool is_six = strchr(host, ':') != NULL;
@@ -258,8 +259,10 @@ static void on_manager_event(void *ctx, const struct manager_event *event)
 /* Somebody else may use the port: a manager that cannot listen would end the process. */
 static int check_port(const struct swarm *s, struct err *e)
 {
-    int fd = -1, rc = tcp_bind(s->identity->listen_address, &fd, e);
+    char listen[ADDRESS_TEXT];
 
+    address_hear(s->identity->listen_address, s->identity->advertise_address, listen);
+    int fd = -1, rc = tcp_bind(listen, &fd, e);
     if (rc < 0)
         return err_wrap(e, "the manager's port");
     close(fd);
@@ -284,10 +287,11 @@ int swarm_start_manager(struct swarm *s, const Cluster *bootstrap, const char *r
 {
     AUTO_FREE
     char *dir = mem_printf("%s/swarm/manager", s->config.data_dir);
+    char listen[ADDRESS_TEXT];
     AUTO_ARENA struct arena arena;
     struct manager_config config = {
         .dir = dir,
-        .listen_address = s->identity->listen_address,
+        .listen_address = listen,
         .advertise_address = s->identity->advertise_address,
         .data_key = s->identity->data_key.data,
         .raft_id = s->identity->has_raft_id ? s->identity->raft_id : MANAGER_RAFT_ID_FIRST,
@@ -313,6 +317,7 @@ int swarm_start_manager(struct swarm *s, const Cluster *bootstrap, const char *r
     };
 
     arena_init(&arena);
+    address_hear(s->identity->listen_address, s->identity->advertise_address, listen);
     config.description = engine_describe(s->config.engine, &arena);
     return manager_open(&config, &s->manager, e);
 }

@@ -223,6 +223,26 @@ static void leader_that_stops_as_planned_is_followed_at_once_and_comes_back(void
     }
 }
 
+static void manager_that_comes_back_alone_says_who_is_missing_and_goes_on_with_them(void **state)
+{
+    managers(3);
+    group_until(&g, g.at[1].ready && g.at[2].ready);
+    write_something();
+    for (unsigned i = 0; i < 3; i++)
+        group_stop(&g, i);
+    group_start(&g, 1);
+    group_until(&g, g.at[1].ready); /* although nobody leads */
+    const char *body = group_expect(&g, 1, 503, "GET", "/services", NULL);
+    if (!strstr(body, "does not have a leader") || !strstr(body, "Missing: "))
+        fail_msg("%s", body);
+    group_start(&g, 2);
+    (void)group_lead(&g);
+    group_until(&g, g.at[2].ready);
+    assert_string_equal(json_at(&g.at[1], group_expect(&g, 1, 200, "GET", "/services", NULL), "#"), "1");
+    group_start(&g, 0);
+    group_until(&g, g.at[0].ready && group_is_level(&g, 3));
+}
+
 static void leader_that_demotes_itself_hands_over_first(void **state)
 {
     managers(3);
@@ -439,6 +459,7 @@ int main(void)
         TEST(joiner_that_never_opens_keeps_nobody_from_anything),
         TEST(demoted_manager_is_told_and_comes_back_with_another_number),
         TEST(leader_that_stops_as_planned_is_followed_at_once_and_comes_back),
+        TEST(manager_that_comes_back_alone_says_who_is_missing_and_goes_on_with_them),
         TEST(leader_that_demotes_itself_hands_over_first),
         TEST(of_two_managers_one_is_demoted_whoever_leads),
         TEST(what_would_cost_the_quorum_is_refused),

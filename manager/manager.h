@@ -59,7 +59,7 @@ struct manager_config {
     int election_ms, heartbeat_ms; /* 0: defaults */
     struct manager_tuning tuning;
     void *ctx;
-    void (*on_ready)(void *ctx); /* serving: the leader is known and the agent may connect */
+    void (*on_ready)(void *ctx); /* serving, or able to say why it cannot: the agent may connect */
     /* It stopped by itself; manager_close is still due. ERR_UNAVAILABLE: the disk is full, or the store has to be
      * rebuilt: open it again after a while. Any other code: the disk failed or the log is damaged. */
     void (*on_stopped)(void *ctx, const struct err *e);

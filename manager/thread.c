@@ -2,7 +2,8 @@
  *
  * Opening: store, log (made first when the cluster is), control with its founding, dispatcher, API, port. Whatever
  * fails stops the manager but not the thread, which waits to be closed. It listens from then on, for the other
- * managers' links alone; it is ready once it leads, or knows who does, and holds the cluster's object.
+ * managers' links alone; it is ready once it leads, or knows who does, and holds the cluster's object. One that was
+ * a member before and hears of no leader is ready after a while as well: to say who is missing.
  *
  * Turns: whoever has work says so (wake); the turn runs in the loop's next iteration as an idle handle, without a
  * system call, and at the time that its parts ask for. Control goes first, since what it applies is what the others
@@ -35,6 +36,7 @@
 #define LEAVE_MS      1000 /* for handing over before it closes */
 #define ELECTED_MS    200  /* ... of which the new leader may take so much to be known */
 #define LEAVE_TURN_MS 5
+#define ALONE_MS      3000 /* without a leader, until clients are told so */
 
 struct thread {
     struct thread_events events;
@@ -63,6 +65,8 @@ struct thread {
     struct serve *serve;
     bool applied;        /* something was, since the last turn */
     bool ready;          /* on_ready was told */
+    bool serving;        /* serve_ready was called */
+    int64_t alone_at_ms; /* monotonic: ready from then on, although nobody leads */
     bool stopped;        /* on_stopped was */
     bool removed;        /* on_removed was */
     bool leaving;        /* closing, but handing over first */
@@ -205,17 +209,33 @@ static void forget_founding(struct thread *t)
         authority_forget(t->founding.cluster);
 }
 
-static void look_ready(struct thread *t)
+/* Ready: clients may be answered, if only with who is missing. Serving: other nodes are judged by their rows, which
+ * needs a leader, since rows that are old would shut out the very manager that has the newer ones. Returns when to
+ * look again, -1: when something happens. */
+static int64_t look_ready(struct thread *t)
 {
-    if (t->ready || t->stopped || !replica_leader(control_replica(t->control), NULL) ||
-        !store_count(t->store, KIND_CLUSTER) || !membership_settled(t->membership))
-        return;
+    bool led = replica_leader(control_replica(t->control), NULL);
+    int64_t alone_ms = t->config.force_new_cluster ? INT64_MAX : t->alone_at_ms - clock_mono_ms(clock_real());
+
+    if ((t->ready && t->serving) || t->stopped || !store_count(t->store, KIND_CLUSTER) ||
+        !membership_settled(t->membership))
+        return -1;
+    if (led && !t->serving) {
+        t->serving = true;
+        serve_ready(t->serve);
+        forget_founding(t);
+    }
+    if (t->ready)
+        return -1;
+    if (!led && alone_ms > 0)
+        return t->config.force_new_cluster ? -1 : alone_ms;
+    if (!led)
+        log_warn("no leader is known: requests are answered with who is missing", "%s", "");
     t->ready = true;
-    serve_ready(t->serve);
-    forget_founding(t);
     t->news = news_new(t->control, t->membership);
     tell_info(t);
     t->events.on_ready(t->events.ctx, serve_port(t->serve));
+    return -1;
 }
 
 /* --- turns ----------------------------------------------------------------------------------------------- */
@@ -255,11 +275,12 @@ static void on_turn(uv_idle_t *idle)
     consider(&next_ms, rotation_turn(t->rotation));
     if (t->stopped)
         return;
-    look_ready(t);
+    consider(&next_ms, look_ready(t));
     announce_follow(t->serve);
     if (t->applied && t->ready) {
         t->applied = false;
-        serve_follow(t->serve);
+        if (t->serving)
+            serve_follow(t->serve);
         tell_info(t);
     }
     consider(&next_ms, tell_news(t));
@@ -524,6 +545,7 @@ static void open_all(struct thread *t)
     struct err e;
     int rc;
 
+    t->alone_at_ms = clock_mono_ms(clock_real()) + ALONE_MS;
     open_links(t);
     rc = open_store(t, &e);
     if (rc == 0)

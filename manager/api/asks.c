@@ -347,7 +347,11 @@ static void follow_leader(struct asks *a)
         forward_lead_here(a->config.forward);
         return;
     }
-    (void)control_leader(a->config.control, &address); /* NULL when there is none */
+    /* By its row, which follows a leader that moved; the members' configuration may lag. NULL: there is none. */
+    if (a->config.leader)
+        address = a->config.leader(a->config.ctx);
+    else
+        (void)control_leader(a->config.control, &address);
     forward_lead(a->config.forward, address);
 }
 

@@ -373,6 +373,13 @@ static void expect(const struct client *c, int status, const char *text)
         fail_msg("\"%s\" is not in \"%s\"", text, c->text);
 }
 
+static const char *row_address; /* of the leader; NULL: as it is configured */
+
+static const char *leader_row(void *ctx)
+{
+    return row_address ? row_address : fake.leader;
+}
+
 static int setup(void **state)
 {
     struct asks_config config = {.control = &fake,
@@ -380,10 +387,12 @@ static int setup(void **state)
                                  .clock = &manual,
                                  .entropy = entropy_real(),
                                  .node_id = "",
+                                 .leader = leader_row,
                                  .wake = on_wake,
                                  .on_page = on_page,
                                  .on_dropped = on_dropped};
 
+    row_address = NULL;
     fake = (struct control){.leads = true};
     list_init(&fake.queue);
     list_init(&fake.watches);
@@ -758,6 +767,20 @@ static void address_that_becomes_known_later_is_used(void **state)
     ask_end(&c);
 }
 
+/* The row of a leader that moved is written long before the members' configuration follows. */
+static void leader_is_asked_where_its_row_says(void **state)
+{
+    struct client c;
+
+    change_leader(false, "10.0.0.2:2377");
+    row_address = "10.0.0.9:2377";
+    ask(&c, &read_route);
+    assert_string_equal(elsewhere.leader, "10.0.0.9:2377");
+    part(&calls[0], 200, "read", false);
+    expect(&c, 200, "read");
+    ask_end(&c);
+}
+
 static void answer_that_breaks_off_is_cut_and_not_asked_again(void **state)
 {
     struct client c;
@@ -898,6 +921,7 @@ int main(void)
         TEST(read_at_a_leader_that_is_lost_is_refused_within_ten_seconds),
         TEST(what_cannot_be_forwarded_now_is_tried_again),
         TEST(address_that_becomes_known_later_is_used),
+        TEST(leader_is_asked_where_its_row_says),
         TEST(answer_that_breaks_off_is_cut_and_not_asked_again),
         TEST(client_that_goes_takes_its_call_along),
         TEST(forwarded_write_keeps_its_id),

@@ -76,6 +76,11 @@ void tcp_format(const struct sockaddr_storage *address, char ret[TCP_TEXT])
     if (address->ss_family == AF_INET6) {
         const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)address;
 
+        if (IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr)) { /* came to a socket of both families */
+            (void)inet_ntop(AF_INET, &v6->sin6_addr.s6_addr[12], host, sizeof(host));
+            (void)snprintf(ret, TCP_TEXT, "%s:%u", host, ntohs(v6->sin6_port));
+            return;
+        }
         (void)inet_ntop(AF_INET6, &v6->sin6_addr, host, sizeof(host)); /* fits */
         (void)snprintf(ret, TCP_TEXT, "[%s]:%u", host, ntohs(v6->sin6_port));
     } else {
@@ -96,6 +101,14 @@ bool tcp_is_loopback(const struct sockaddr_storage *address)
            (IN6_IS_ADDR_LOOPBACK(v6) || (IN6_IS_ADDR_V4MAPPED(v6) && v6->s6_addr[12] == 127));
 }
 
+/* All addresses are those of both families. */
+static int set_families(int fd, const struct sockaddr_storage *address)
+{
+    int only = !IN6_IS_ADDR_UNSPECIFIED(&((const struct sockaddr_in6 *)address)->sin6_addr);
+
+    return setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &only, sizeof(only));
+}
+
 int tcp_bind(const char *text, int *ret_fd, struct err *e)
 {
     struct sockaddr_storage address;
@@ -107,7 +120,7 @@ int tcp_bind(const char *text, int *ret_fd, struct err *e)
     AUTO_CLOSE
     int fd = socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) < 0 ||
-        (address.ss_family == AF_INET6 && setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one)) < 0) ||
+        (address.ss_family == AF_INET6 && set_families(fd, &address) < 0) ||
         bind(fd, (struct sockaddr *)&address, size) < 0)
         return err_errno(e, "bind %s", text);
     *ret_fd = steal_fd(&fd);

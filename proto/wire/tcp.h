@@ -19,7 +19,7 @@ int tcp_port(const struct sockaddr_storage *address);
 /* Whether only this machine can reach it. */
 bool tcp_is_loopback(const struct sockaddr_storage *address);
 
-/* A bound TCP socket, close-on-exec, not blocking, not yet listening. */
+/* A bound TCP socket, close-on-exec, not blocking, not yet listening. [::] is all addresses, IPv4 too. */
 int tcp_bind(const char *text, int *ret_fd, struct err *e);
 
 /* No delay for small writes; a silent peer that is gone is found within a minute. */

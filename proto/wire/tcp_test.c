@@ -3,7 +3,9 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include <cmocka.h>
 
@@ -70,11 +72,43 @@ static void names_and_halves_are_refused(void **state)
     }
 }
 
+static void a_socket_of_all_addresses_hears_both_families(void **state)
+{
+    static const char *const families[] = {"[::1]", "127.0.0.1"};
+    struct sockaddr_storage bound;
+    socklen_t size = sizeof(bound);
+    struct err e;
+    AUTO_CLOSE
+    int fd = -1;
+
+    if (tcp_bind("[::]:0", &fd, &e) < 0)
+        skip(); /* no IPv6 here */
+    assert_int_equal(listen(fd, 4), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&bound, &size), 0);
+    for (size_t i = 0; i < ARRAY_SIZE(families); i++) {
+        struct sockaddr_storage address, peer;
+        char text[TCP_TEXT];
+
+        (void)snprintf(text, sizeof(text), "%s:%d", families[i], tcp_port(&bound));
+        assert_int_equal(tcp_parse(text, &address, &size, &e), 0);
+        AUTO_CLOSE
+        int client = socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        assert_int_equal(connect(client, (struct sockaddr *)&address, size), 0);
+        size = sizeof(peer);
+        AUTO_CLOSE
+        int accepted = accept4(fd, (struct sockaddr *)&peer, &size, SOCK_CLOEXEC);
+        assert_true(accepted >= 0);
+        tcp_format(&peer, text);
+        assert_int_equal(strncmp(text, families[i], strlen(families[i])), 0); /* [::ffff:127.0.0.1] is not said */
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(addresses_come_back_as_they_were),
         cmocka_unit_test(names_and_halves_are_refused),
+        cmocka_unit_test(a_socket_of_all_addresses_hears_both_families),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
