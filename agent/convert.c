@@ -125,10 +125,11 @@ static int host_config(const AssignedTask *task, const TaskSpec *task_spec, stru
         host->n_dns_options = from->dns->n_options;
         host->dns_options = from->dns->options;
     }
-    if (task_spec->log_driver) {
-        host->log_driver = task_spec->log_driver->name;
-        host->n_log_options = task_spec->log_driver->n_options;
-        host->log_options = task_spec->log_driver->options;
+    const LogDriver *driver = task->log_driver ? task->log_driver : task_spec->log_driver;
+    if (driver) {
+        host->log_driver = driver->name;
+        host->n_log_options = driver->n_options;
+        host->log_options = driver->options;
     }
     return 0;
 }

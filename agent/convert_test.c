@@ -166,6 +166,29 @@ static void limits_grace_and_privileges_reach_the_container(void **state)
     assert_string_equal(config->host->security_options[1], "seccomp=unconfined");
 }
 
+static void log_driver_of_the_task_is_there_for_a_spec_without_one(void **state)
+{
+    struct fixture *f = *state;
+    LogDriver of_spec = LOG_DRIVER__INIT, of_task = LOG_DRIVER__INIT;
+    KeyValue size = KEY_VALUE__INIT, *options[] = {&size};
+
+    assert_null(convert(f)->host->log_driver);
+    of_spec.name = (char *)"none";
+    f->task_spec.log_driver = &of_spec;
+    assert_string_equal(convert(f)->host->log_driver, "none");
+    f->task_spec.log_driver = NULL;
+    size.key = (char *)"max-size";
+    size.value = (char *)"1m";
+    of_task.name = (char *)"json-file";
+    of_task.options = options;
+    of_task.n_options = 1;
+    f->task.log_driver = &of_task;
+    ContainerConfig *config = convert(f);
+    assert_string_equal(config->host->log_driver, "json-file");
+    assert_int_equal(config->host->n_log_options, 1);
+    assert_string_equal(config->host->log_options[0]->value, "1m");
+}
+
 static void spec_without_an_image_is_refused(void **state)
 {
     struct fixture *f = *state;
@@ -185,6 +208,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(command_replaces_entrypoint_and_args_replace_command, setup, teardown),
         cmocka_unit_test_setup_teardown(hosts_are_turned_around, setup, teardown),
         cmocka_unit_test_setup_teardown(limits_grace_and_privileges_reach_the_container, setup, teardown),
+        cmocka_unit_test_setup_teardown(log_driver_of_the_task_is_there_for_a_spec_without_one, setup, teardown),
         cmocka_unit_test_setup_teardown(spec_without_an_image_is_refused, setup, teardown),
     };
 

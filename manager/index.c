@@ -471,6 +471,7 @@ static void cluster_apply(struct index *x, uint64_t number, const Cluster *after
     x->task_history_limit = TASK_HISTORY_DEFAULT;
     if (after && after->spec && after->spec->has_task_history_limit)
         x->task_history_limit = after->spec->task_history_limit;
+    x->has_log_driver = after && after->spec && after->spec->log_driver;
 }
 
 void index_apply(struct index *x, const struct object *before, const struct object *after)

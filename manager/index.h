@@ -111,6 +111,7 @@ struct index_spec {
     struct index_service *service;
     struct list by_service; /* service->specs, by version */
     ServiceMode mode;
+    bool has_log_driver;
     uint64_t replicas;
     RestartCondition restart_condition;
     uint64_t restart_attempts; /* 0: no limit */
@@ -247,6 +248,7 @@ struct index {
     uint32_t *node_holes, node_hole_count, node_hole_room;
     uint64_t cluster;           /* number of the cluster object; 0: none yet */
     int64_t task_history_limit; /* 5 */
+    bool has_log_driver;        /* the cluster has a default, for specs without one */
     struct map64 ports;         /* protocol << 16 | port -> the service that publishes it in the mesh */
     struct map64 host_ports;    /* the same -> how many services publish it on their tasks' nodes, as a pointer */
     struct list request_ages;   /* oldest first */

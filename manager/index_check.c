@@ -63,11 +63,11 @@ static bool tasks_differ(struct compare *c, const struct index_task *a, const st
 
 static bool specs_differ(struct compare *c, const struct index_spec *a, const struct index_spec *b)
 {
-    return D(version) || D(number) || D(mode) || D(replicas) || D(restart_condition) || D(restart_attempts) ||
-           D(restart_delay_ms) || D(restart_window_ms) || D(update.parallelism) || D(update.delay_ms) ||
-           D(core_digest[0]) || D(core_digest[1]) || D(placement_digest) || D(auth_digest) || D(demand.digest[0]) ||
-           D(demand.digest[1]) || D(task_count) || D(holder_count) || D(unsettled) || DLENGTH(holders) ||
-           differ(c, "holders listed", length(&a->holders), a->holder_count) ||
+    return D(version) || D(number) || D(mode) || D(has_log_driver) || D(replicas) || D(restart_condition) ||
+           D(restart_attempts) || D(restart_delay_ms) || D(restart_window_ms) || D(update.parallelism) ||
+           D(update.delay_ms) || D(core_digest[0]) || D(core_digest[1]) || D(placement_digest) || D(auth_digest) ||
+           D(demand.digest[0]) || D(demand.digest[1]) || D(task_count) || D(holder_count) || D(unsettled) ||
+           DLENGTH(holders) || differ(c, "holders listed", length(&a->holders), a->holder_count) ||
            differ(c, "waiting", length(&a->waiting) + length(&a->explained),
                   length(&b->waiting) + length(&b->explained)) ||
            DLENGTH(settled);
@@ -182,8 +182,8 @@ static bool tops_differ(struct compare *c, const struct index *a, const struct i
 {
     return D(tasks.count) || D(tasks_by_id.count) || D(nodes.count) || D(nodes_by_id.count) || D(services.count) ||
            D(services_by_id.count) || D(specs.count) || D(shares.count) || D(requests.count) || D(request_count) ||
-           DLENGTH(request_ages) || D(cluster) || D(task_history_limit) || D(ports.count) || D(host_ports.count) ||
-           DLENGTH(global_services);
+           DLENGTH(request_ages) || D(cluster) || D(task_history_limit) || D(has_log_driver) || D(ports.count) ||
+           D(host_ports.count) || DLENGTH(global_services);
 }
 
 /* Each object of a against its like in b; the counts are equal already. */

@@ -128,6 +128,7 @@ static void fill(struct index_spec *spec, const ServiceSpec *from)
     from = from ? from : &nothing;
     spec->mode = from->mode;
     spec->replicas = from->has_replicas ? from->replicas : 1;
+    spec->has_log_driver = from->task && from->task->log_driver;
     set_restart(spec, from->task ? from->task->restart : NULL);
     spec->update = update_of(from->update);
     spec->rollback = update_of(from->rollback);

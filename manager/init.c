@@ -177,6 +177,8 @@ static int take_spec(const json_t *root, struct arena *a, ClusterSpec **ret, str
         return rc;
     ClusterSpec *spec = *ret;
     spec->name = arena_strdup(a, "default");
+    if (spec->log_driver && !(spec->log_driver->name && *spec->log_driver->name))
+        spec->log_driver = NULL;
     MESSAGE_DEFAULT(spec, task_history_limit, 5);
     MESSAGE_DEFAULT(spec, snapshot_interval, 10000);
     MESSAGE_DEFAULT(spec, keep_old_snapshots, 0);

@@ -78,6 +78,15 @@ ProtobufCBinaryData plan_ident(struct plan *p)
 
 /* --- tasks ---------------------------------------------------------------------------------------------- */
 
+/* The driver that a new task of this service gets from the cluster. A later default is for later tasks: those that
+ * are there keep where their lines are. */
+static LogDriver *default_log_driver(const struct plan *p, const struct index_service *service)
+{
+    if (!p->index->has_log_driver || (service->current && service->current->has_log_driver))
+        return NULL;
+    return plan_cluster(p)->spec->log_driver;
+}
+
 struct index_task *plan_new_task(struct plan *p, const struct plan_new_task *new)
 {
     Task task = TASK__INIT;
@@ -96,6 +105,7 @@ struct index_task *plan_new_task(struct plan *p, const struct plan_new_task *new
     task.predecessor = new->predecessor;
     task.has_predecessor = new->predecessor != 0;
     task.restarted = task.has_restarted = new->restarted;
+    task.log_driver = default_log_driver(p, new->service);
     status.state = TASK_STATE__NEW;
     status.has_timestamp_ns = status.has_applied_ms = true;
     status.timestamp_ns = p->wall_ns;

@@ -222,7 +222,9 @@ static const struct field swarm_fields[] = {
     {"EncryptionConfig", OBJECT, NULL},
     {"EncryptionConfig.AutoLockManagers", FLAG, "true"},
     {"TaskDefaults", OBJECT, NULL},
-    {"TaskDefaults.LogDriver", OBJECT, "{\"Name\":\"none\"}", true},
+    {"TaskDefaults.LogDriver", OBJECT, "{\"Name\":\"none\",\"Options\":{\"max-size\":\"1m\"}}"},
+    {"TaskDefaults.LogDriver.Name", TEXT, "\"none\"", .bad = "\"syslog\""},
+    {"TaskDefaults.LogDriver.Options", MAP, NULL},
 };
 
 static const struct field node_fields[] = {

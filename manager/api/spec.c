@@ -727,7 +727,7 @@ static const struct jmap_field ca_fields[] = {{"NodeCertExpiry", "node_cert_expi
                                               END};
 static const struct jmap_field encryption_fields[] = {{"AutoLockManagers", "autolock_managers", .always = true},
                                                       END};
-static const struct jmap_field defaults_fields[] = {{"LogDriver", .refuse = LATER("a default log driver")}, END};
+static const struct jmap_field defaults_fields[] = {{"LogDriver", "log_driver", .sub = &log_driver_map}, END};
 
 static const struct {
     const char *json;
@@ -758,6 +758,8 @@ static void merge_cluster(ClusterSpec *into, const ClusterSpec *from)
     MERGE_SET(into, from, node_cert_expiry_ns);
     MESSAGE_TAKE(into, from, autolock_managers);
     MERGE_SET(into, from, force_rotate);
+    if (from->log_driver)
+        into->log_driver = from->log_driver;
 }
 
 int spec_read_cluster(const json_t *object, struct arena *a, ClusterSpec **ret, struct err *e)

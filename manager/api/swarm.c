@@ -113,6 +113,8 @@ static ClusterSpec merged(const ClusterSpec *present, const ClusterSpec *wanted)
     MESSAGE_TAKE(&spec, wanted, node_cert_expiry_ns);
     MESSAGE_TAKE(&spec, wanted, autolock_managers);
     MESSAGE_TAKE(&spec, wanted, force_rotate);
+    if (wanted->log_driver) /* one without a name takes the default away */
+        spec.log_driver = wanted->log_driver->name && *wanted->log_driver->name ? wanted->log_driver : NULL;
     return spec;
 }
 

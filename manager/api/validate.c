@@ -241,13 +241,13 @@ static int check_networks(const TaskSpec *task, struct err *e)
     return 0; /* which networks there are is known to the store: manager/api/service */
 }
 
-static int check_log_driver(const LogDriver *driver, struct err *e)
+static int check_log_driver(const char *path, const LogDriver *driver, struct err *e)
 {
     if (!driver || !driver->name || !*driver->name || strcmp(driver->name, "json-file") == 0 ||
         strcmp(driver->name, "none") == 0)
         return 0;
     return err_set(e, ERR_UNSUPPORTED,
-                   "TaskTemplate.LogDriver.Name: %s: only json-file and none are offered by shoal " SHOAL_VERSION,
+                   "%s.LogDriver.Name: %s: only json-file and none are offered by shoal " SHOAL_VERSION, path,
                    driver->name);
 }
 
@@ -279,7 +279,7 @@ static int check_task(const TaskSpec *task, struct err *e)
         rc = check_placement(task->placement, e);
     if (rc == 0)
         rc = check_networks(task, e);
-    return rc < 0 ? rc : check_log_driver(task->log_driver, e);
+    return rc < 0 ? rc : check_log_driver("TaskTemplate", task->log_driver, e);
 }
 
 /* --- services -------------------------------------------------------------------------------------- */
@@ -358,5 +358,6 @@ int validate_cluster(const ClusterSpec *spec, struct err *e)
         (spec->heartbeat_period_ns < HEARTBEAT_LEAST_NS || spec->heartbeat_period_ns > GRACE_MOST_NS))
         return err_set(e, ERR_INVALID, "Dispatcher.HeartbeatPeriod: %lld ns must be between 100ms and a year",
                        (long long)spec->heartbeat_period_ns);
-    return check_labels("Labels", spec->labels, spec->n_labels, e);
+    int rc = check_log_driver("TaskDefaults", spec->log_driver, e);
+    return rc < 0 ? rc : check_labels("Labels", spec->labels, spec->n_labels, e);
 }

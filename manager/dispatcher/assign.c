@@ -209,6 +209,7 @@ static AssignedTask *assigned_task(const struct assign_set *s, const struct spec
     made->name = made->has_slot ? arena_printf(a, "%s.%" PRIu64 ".%s", spec->service, task->slot, task_id)
                                 : arena_printf(a, "%s.%s.%s", spec->service, s->node_id, task_id);
     made->network = (char *)spec->network;
+    made->log_driver = task->log_driver;
     made->has_state = status != NULL;
     made->state = status ? status->state : TASK_STATE__NEW;
     return made;

@@ -109,6 +109,46 @@ static void spec_goes_with_its_last_task(void **state)
     assert_int_equal(puppet_running(&first), 1);
 }
 
+static void set_default_log_driver(const char *driver)
+{
+    const char *version = json_at(&c, get("/swarm"), "Version.Index");
+
+    cluster_expect(&c, 200, "POST", format("/swarm/update?version=%s", version),
+                   format("{\"TaskDefaults\":{\"LogDriver\":%s}}", driver));
+}
+
+static void assert_log_driver(const char *task, const char *driver)
+{
+    cluster_until(&c, puppet_find(&first, task));
+    const char *told = puppet_find(&first, task)->log_driver;
+    assert_string_equal(told ? told : "", driver);
+}
+
+static void tasks_have_the_log_driver_that_was_the_default_when_they_were_created(void **state)
+{
+    create("early", 1, "");
+    assert_log_driver("early.1.", "");
+    set_default_log_driver("{\"Name\":\"json-file\",\"Options\":{\"max-size\":\"1m\"}}");
+    assert_string_equal(json_at(&c, get("/swarm"), "Spec.TaskDefaults.LogDriver.Options.max-size"), "1m");
+    create("late", 1, "");
+    create("own", 1, ",\"LogDriver\":{\"Name\":\"none\"}");
+    assert_log_driver("late.1.", "json-file,max-size=1m");
+    assert_log_driver("own.1.", "");
+    set_default_log_driver("{\"Name\":\"none\"}");
+    create("last", 1, "");
+    assert_log_driver("last.1.", "none");
+    assert_log_driver("late.1.", "json-file,max-size=1m");
+    assert_log_driver("early.1.", "");
+    set_default_log_driver("{\"Name\":\"\"}");
+    assert_null(json_at(&c, get("/swarm"), "Spec.TaskDefaults.LogDriver"));
+    create("without", 1, "");
+    assert_log_driver("without.1.", "");
+    puppet_disconnect(&first);
+    puppet_connect(&first);
+    cluster_until(&c, first.ready && assignment_complete(first.assignment));
+    assert_log_driver("last.1.", "none");
+}
+
 static void each_node_is_told_of_its_own_tasks(void **state)
 {
     struct puppet worker;
@@ -743,6 +783,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(thousands_of_tasks_come_in_several_messages_that_fit_together),
         TEST(spec_goes_with_its_last_task),
+        TEST(tasks_have_the_log_driver_that_was_the_default_when_they_were_created),
         TEST(each_node_is_told_of_its_own_tasks),
         TEST(task_is_told_once_the_scheduler_has_said_that_it_fits),
         TEST(full_set_comes_again_when_the_agent_asks),

@@ -151,6 +151,18 @@ void puppet_report(struct puppet *a, const struct puppet_task *task, TaskState s
     puppet_send(a, &message);
 }
 
+static char *log_driver(const LogDriver *driver)
+{
+    AUTO_BUF struct buf text = {0};
+
+    if (!driver)
+        return NULL;
+    buf_printf(&text, "%s", driver->name);
+    for (size_t i = 0; i < driver->n_options; i++)
+        buf_printf(&text, ",%s=%s", driver->options[i]->key, driver->options[i]->value);
+    return mem_strdup(buf_str(&text));
+}
+
 static void on_set(void *ctx, const AssignmentItem *item)
 {
     struct puppet *a = ctx;
@@ -164,6 +176,7 @@ static void on_set(void *ctx, const AssignmentItem *item)
         (void)snprintf(t->key, sizeof(t->key), "%s", item->key); /* an id */
         memcpy(t->id, item->task->id.data, sizeof(t->id));
         t->name = mem_strdup(item->task->name);
+        t->log_driver = log_driver(item->task->log_driver);
         map_put(&a->tasks, t->key, t);
     }
     t->desired = item->task->desired_state;
@@ -182,6 +195,7 @@ static void on_removed(void *ctx, const char *key)
         return;
     list_remove(&t->due);
     free(t->name);
+    free(t->log_driver);
     free(t);
 }
 
@@ -532,6 +546,7 @@ void puppet_end(struct puppet *a)
     puppet_disconnect(a);
     while ((t = map_next(&a->tasks, &at))) {
         free(t->name);
+        free(t->log_driver);
         free(t);
     }
     map_fini(&a->tasks);

@@ -12,7 +12,8 @@ struct puppet_task {
     struct list due; /* agent->due, while something is to be reported */
     uint8_t id[16];
     char key[26];
-    char *name; /* owned */
+    char *name;       /* owned */
+    char *log_driver; /* "name,key=value" in place of the spec's; owned; NULL: none */
     TaskState desired, reported;
 };
 
