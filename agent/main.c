@@ -272,6 +272,7 @@ static int node_open(struct node *node, struct err *e)
                                    .program_dir = programs,
                                    .warm_min = node->options.warm_min,
                                    .warm_max = node->options.warm_max,
+                                   .networks = true,
                                    .ctx = node,
                                    .swarm_info = swarm_info_of,
                                    .swarm_warnings = swarm_warnings_of,

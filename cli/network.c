@@ -1,10 +1,11 @@
-/* Networks: `shoal network ls` and `inspect`. */
+/* Networks: `shoal network ls` and `inspect`, and the group. */
 #include <stdio.h>
 #include <string.h>
 
 #include "cli/command.h"
 #include "cli/inspect.h"
 #include "cli/list.h"
+#include "cli/network.h"
 #include "cli/print.h"
 #include "cli/tree.h"
 #include "proto/base/mem.h"
@@ -151,7 +152,8 @@ static const struct command ls = {.name = "ls",
                                   .options = {ls_options},
                                   .run = run_ls};
 
-static const struct command *const children[] = {&inspect, &ls, NULL};
+static const struct command *const children[] = {
+    &network_connect, &network_create, &network_disconnect, &inspect, &ls, &network_prune, &network_rm, NULL};
 
 const struct command command_network = {.name = "network",
                                         .summary = "Manage networks",

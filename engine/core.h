@@ -14,6 +14,7 @@
 #include "engine/events.h"
 #include "engine/image/image.h"
 #include "engine/keeper/keeper.h"
+#include "engine/net/network.h"
 #include "engine/volume/volume.h"
 #include "proto/base/ident.h"
 #include "proto/base/list.h"
@@ -36,6 +37,7 @@ struct engine {
     uv_loop_t *loop;
     struct images *images;
     struct volumes *volumes;
+    struct networks *networks; /* NULL: this engine has none of its own */
     struct seccomp *seccomp;
     struct keeper *keeper;
     struct containers *containers;
@@ -50,6 +52,7 @@ struct engine {
     struct bundle_kernel kernel;
     char id[IDENT_TEXT + 1]; /* of this engine, for /info */
     bool is_ready, closing;
+    bool networks_idle; /* while closing: no container uses one */
     void (*ready)(void *ctx);
     struct later ready_later;
     void (*closed)(void *ctx);

@@ -19,8 +19,10 @@
 #include <unistd.h>
 
 #include "engine/api/api.h"
+#include "engine/api/container_show.h"
 #include "engine/container/container.h"
 #include "engine/container/logs.h"
+#include "engine/container/plug.h"
 #include "engine/core.h"
 #include "proto/base/entropy.h"
 #include "proto/base/file.h"
@@ -250,6 +252,33 @@ static int open_stores(struct engine *en, struct err *e)
     return rc == 0 ? seccomp_open(en->loop, job, programs, &en->seccomp, e) : rc;
 }
 
+static void on_network_event(void *ctx, const char *action, const struct network *n)
+{
+    struct event_attribute about[] = {{"name", n->record->name}, {"type", n->record->driver}};
+
+    engine_event(ctx, "network", action, n->record->id, about, ARRAY_SIZE(about));
+}
+
+static int open_networks(struct engine *en, struct err *e)
+{
+    AUTO_FREE
+    char *dir = mem_printf("%s/networks", en->config.data_dir);
+    char id[HEX_ID_TEXT + 1];
+    struct networks_config config = {.loop = en->loop,
+                                     .dir = dir,
+                                     .instance = en->config.instance,
+                                     .bridge_id = id,
+                                     .settle_ms = ENGINE_SETTLE_MS,
+                                     .now_ns = engine_now_ns,
+                                     .on_event = on_network_event,
+                                     .ctx = en};
+
+    if (!en->config.networks)
+        return 0;
+    network_id(en, "bridge", id);
+    return networks_open(&config, &en->networks, e);
+}
+
 /* The engine's own id lasts as long as its data. */
 static int take_id(struct engine *en, struct err *e)
 {
@@ -306,6 +335,8 @@ int engine_open(const struct engine_config *config, void (*ready)(void *ctx), st
     if (rc == 0)
         rc = open_stores(en, e);
     if (rc == 0)
+        rc = open_networks(en, e);
+    if (rc == 0)
         rc = containers_open(en, &en->containers, e);
     if (rc == 0)
         images_holds_done(en->images);
@@ -346,14 +377,24 @@ static void close_alarms(void *ctx)
     alarms_close(&en->alarms, close_free, en);
 }
 
+static void close_networks(void *ctx)
+{
+    struct engine *en = ctx;
+
+    if (en->networks)
+        networks_close(en->networks, en->networks_idle, close_alarms, en);
+    else
+        close_alarms(en);
+}
+
 static void close_volumes(void *ctx)
 {
     struct engine *en = ctx;
 
     if (en->volumes)
-        volumes_close(en->volumes, close_alarms, en);
+        volumes_close(en->volumes, close_networks, en);
     else
-        close_alarms(en);
+        close_networks(en);
 }
 
 static void close_images(void *ctx)
@@ -399,6 +440,7 @@ void engine_close(struct engine *en, void (*closed)(void *ctx), void *ctx)
     logs_close(en);
     api_close(en);
     list_remove(&en->ready_later.link);
+    en->networks_idle = en->is_ready && !containers_use_networks(en);
     if (en->containers)
         containers_close(en->containers, close_keeper, en);
     else

@@ -28,6 +28,7 @@ struct engine_config {
     const char *cgroup_parent;
     const char *program_dir;     /* where shoal-keeper and shoal-job lie */
     unsigned warm_min, warm_max; /* warm sandboxes; 0, 0: none */
+    bool networks;               /* networks of this machine; without: containers have "host" or "none" */
     /* Parts of /info and /_ping that belong to the node's other half. */
     void *ctx;
     void (*swarm_info)(void *ctx, struct jwrite *j);     /* writes the members of "Swarm": {...} */

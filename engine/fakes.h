@@ -89,7 +89,21 @@ void keeper_warm(struct keeper *k, const Recipe *recipe)
 {
 }
 
+void keeper_go(struct keeper *k, const char *id)
+{
+}
+
+void keeper_give_up(struct keeper *k, const char *id, const struct err *e)
+{
+}
+
+int keeper_network(struct keeper *k, const char *id)
+{
+    return -1;
+}
+
 int keeper_launch(struct keeper *k, const LaunchPlan *plan, const int *fds, unsigned fd_count,
+                  void (*prepared)(void *ctx, int netns_fd),
                   void (*done)(void *ctx, const struct err *e, int pid, const char *sandbox, int64_t started_ns),
                   void *ctx, struct err *e)
 {

@@ -44,7 +44,6 @@ ABSENT(search, "searching images")
 ABSENT(save, "saving images")
 ABSENT(auth, "checking registry credentials (login)")
 ABSENT(volume_update, "updating a volume")
-ABSENT(network_create, "creating a network")
 ABSENT(network_connect, "connecting a container to a network")
 ABSENT(network_disconnect, "disconnecting a container from a network")
 ABSENT(plugins, "managing plugins")
@@ -73,7 +72,6 @@ const struct api_route api_absent_routes[] = {
     {"GET", "/images/get", save, API_BODY_NONE, true},
     {"POST", "/auth", auth, API_BODY_NONE, true},
     {"PUT", "/volumes/*", volume_update, API_BODY_NONE, true},
-    {"POST", "/networks/create", network_create, API_BODY_NONE, true},
     {"POST", "/networks/*/connect", network_connect, API_BODY_NONE, true},
     {"POST", "/networks/*/disconnect", network_disconnect, API_BODY_NONE, true},
     {"GET", "/plugins/privileges", plugins, API_BODY_NONE, true},

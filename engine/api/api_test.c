@@ -331,10 +331,13 @@ static void every_field_that_is_not_done_is_refused_by_name(void **state)
         {"+\"Runtime\":\"runc\"", 400, "runc"},
         {"+\"VolumeDriver\":\"nfs\"", 404, "nfs"},
         {"{\"Image\":\"web:1\",\"NetworkingConfig\":{\"EndpointsConfig\":{\"mine\":{}}}}", 501, "\"mine\""},
-        {"{\"Image\":\"web:1\",\"NetworkingConfig\":{\"EndpointsConfig\":{\"none\":{},\"host\":{}}}}", 501,
-         "EndpointsConfig"},
-        {"{\"Image\":\"web:1\",\"NetworkingConfig\":{\"EndpointsConfig\":{\"none\":{\"Aliases\":[\"a\"]}}}}", 501,
-         "Aliases"},
+        {"{\"Image\":\"web:1\",\"NetworkingConfig\":{\"EndpointsConfig\":{\"none\":{},\"host\":{}}}}", 400,
+         "conflicting options"},
+        {"{\"Image\":\"web:1\",\"NetworkingConfig\":{\"EndpointsConfig\":{\"none\":{\"Aliases\":[\"a\"]}}}}", 400,
+         "network-scoped aliases"},
+        {"{\"Image\":\"web:1\",\"NetworkingConfig\":{\"EndpointsConfig\":{\"none\":{\"IPAMConfig\":"
+         "{\"IPv6Address\":\"fd00::1\"}}}}}",
+         501, "IPv6Address"},
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
@@ -862,8 +865,7 @@ static void networks_are_the_two_that_are_there(void **state)
     refuses(400, "invalid filter 'type=foo'", get("/networks?filters={\"type\":[\"foo\"]}", &answer), &answer);
     refuses(404, "network bridge not found", get("/networks/bridge", &answer), &answer);
     refuses(403, "pre-defined network", web_ask(&web, "DELETE", "/networks/none", NULL, &answer), &answer);
-    refuses(501, "creating a network is not implemented", post("/networks/create", "{\"Name\":\"x\"}", &answer),
-            &answer);
+    refuses(501, "own networks are switched off", post("/networks/create", "{\"Name\":\"x\"}", &answer), &answer);
     refuses(501, "not implemented", post("/networks/none/connect", "{}", &answer), &answer);
 }
 

@@ -139,6 +139,13 @@ static bool has_network(const struct selection *s, const ContainerRecord *record
 
     if (!filters_get(&s->f, "network"))
         return true;
+    for (size_t i = 0; i < record->n_endpoints; i++) {
+        const struct network *n = network_by_id(s->en->networks, record->endpoints[i]->network_id);
+
+        if (n &&
+            (filters_exact(&s->f, "network", n->record->name) || filters_exact(&s->f, "network", n->record->id)))
+            return true;
+    }
     network_id(s->en, mode, id);
     return filters_exact(&s->f, "network", mode) || filters_exact(&s->f, "network", id);
 }

@@ -89,40 +89,69 @@ static int check_exposed(struct reading *r, ContainerConfig *config, struct err 
 }
 /* --- networks ------------------------------------------------------------------------------------ */
 
-/* Clients repeat the network mode here; anything beyond it needs networks that are not there yet. */
-static int check_networking(struct reading *r, const json_t *body, HostConfig *host, struct err *e)
+static int read_endpoint(struct reading *r, const json_t *given, const char *path, EndpointConfig *ep,
+                         struct err *e)
 {
-    static const char *const settings[] = {"IPAMConfig", "Links", "Aliases", "MacAddress", "DriverOpts", NULL};
+    static const struct field fields[] = {
+        F_COUNT(EndpointConfig, "Links", TEXTS, links),
+        F_COUNT(EndpointConfig, "Aliases", TEXTS, aliases),
+        F_TEXT(EndpointConfig, "MacAddress", mac_address),
+        F_COUNT(EndpointConfig, "DriverOpts", MAP, options),
+        F_HAS(EndpointConfig, "GwPriority", INT32, gateway_priority),
+        {0},
+    };
+    static const struct field ipam_fields[] = {F_TEXT(EndpointConfig, "IPv4Address", ipv4_address), {0}};
+    static const char *const absent[] = {"IPv6Address", "LinkLocalIPs", NULL};
+    json_t *ipam = NULL;
+    int rc = read_fields(r, given, path, fields, ep, e);
+
+    if (rc == 0)
+        rc = jread_object(given, path, "IPAMConfig", &ipam, e);
+    AUTO_FREE
+    char *below = mem_printf("%s.IPAMConfig", path);
+    if (rc == 0)
+        rc = read_refuse(ipam, below, absent, ERR_UNSUPPORTED, READ_NOT_IMPLEMENTED, e);
+    if (rc == 0)
+        rc = read_fields(r, ipam, below, ipam_fields, ep, e);
+    if (rc == 0 && ep->n_links)
+        rc = err_set(e, ERR_UNSUPPORTED, "%s.Links (%.120s) " READ_NOT_IMPLEMENTED, path, ep->links[0]);
+    return rc;
+}
+
+/* Clients repeat the network mode here; the first of several is the mode where none was given. */
+static int read_networking(struct reading *r, const json_t *body, ContainerConfig *config, struct err *e)
+{
+    HostConfig *host = config->host;
     json_t *networking = NULL, *endpoints = NULL, *endpoint;
     const char *name;
     int rc = jread_object(body, NULL, "NetworkingConfig", &networking, e);
 
     if (rc == 0)
         rc = jread_object(networking, "NetworkingConfig", "EndpointsConfig", &endpoints, e);
-    if (rc < 0)
-        return rc;
-    if (json_object_size(endpoints) > 1)
-        return err_set(e, ERR_UNSUPPORTED,
-                       "NetworkingConfig.EndpointsConfig with more than one network " READ_NOT_IMPLEMENTED);
+    if (rc < 0 || read_too_many(endpoints, "NetworkingConfig", "EndpointsConfig", e) < 0)
+        return rc < 0 ? rc : ERR_INVALID;
+    config->endpoints = arena_array(r->a, json_object_size(endpoints), sizeof(*config->endpoints));
     json_object_foreach(endpoints, name, endpoint)
     {
         AUTO_FREE
         char *path = mem_printf("NetworkingConfig.EndpointsConfig.%.64s", name);
+        EndpointConfig *ep = ARENA_NEW(r->a, EndpointConfig);
 
         if (!json_is_object(endpoint) && !json_is_null(endpoint))
             return err_set(e, ERR_INVALID, "invalid %s: an object is expected", path);
-        rc = read_refuse(endpoint, path, settings, ERR_UNSUPPORTED, READ_NOT_IMPLEMENTED, e);
+        endpoint_config__init(ep);
+        ep->network = arena_strdup(r->a, strcmp(name, "default") == 0 ? "bridge" : name);
+        rc = read_endpoint(r, endpoint, path, ep, e);
         if (rc < 0)
             return rc;
-        if (!host->network_mode || !*host->network_mode || strcmp(host->network_mode, "default") == 0)
+        if (!host->network_mode || !*host->network_mode ||
+            (strcmp(host->network_mode, "default") == 0 && strcmp(name, "default") != 0))
             host->network_mode = arena_strdup(r->a, name);
-        else if (strcmp(host->network_mode, name) != 0 && strcmp(name, "default") != 0)
-            return err_set(e, ERR_INVALID,
-                           "conflicting options: NetworkMode \"%.64s\" and NetworkingConfig for network \"%.64s\"",
-                           host->network_mode, name);
+        config->endpoints[config->n_endpoints++] = ep;
     }
     return 0;
 }
+
 /* --- the whole ----------------------------------------------------------------------------------- */
 
 static int read_health(struct reading *r, const json_t *body, ContainerConfig *config, struct err *e)
@@ -210,7 +239,7 @@ int container_read(const json_t *body, unsigned minor, struct arena *a, Containe
     if (rc == 0)
         rc = container_read_host(&r, host, config->host, e);
     if (rc == 0)
-        rc = check_networking(&r, body, config->host, e);
+        rc = read_networking(&r, body, config, e);
     if (rc < 0)
         return rc;
     *ret = config;

@@ -6,6 +6,7 @@
 #include "engine/api/container_show.h"
 #include "engine/api/duration.h"
 #include "engine/container/etc.h"
+#include "engine/container/plug.h"
 #include "proto/base/hash.h"
 #include "proto/base/mem.h"
 
@@ -123,42 +124,110 @@ static void show_mounts(const ContainerRecord *record, struct jwrite *j)
     jwrite_end(j);
 }
 
-static void show_networks(const struct container *c, struct jwrite *j)
+void show_mac(const NetworkEndpoint *ep, struct jwrite *j)
 {
-    static const char *const empty[] = {"EndpointID", "Gateway", "IPAddress", "IPv6Gateway", "GlobalIPv6Address"};
-    const char *mode = c->record->config->host->network_mode;
-    char id[HEX_ID_TEXT + 1];
+    const uint8_t *m = ep && ep->mac.len == 6 ? ep->mac.data : NULL;
 
-    network_id(c->en, mode, id);
-    jwrite_object(j, "Networks");
-    jwrite_object(j, mode);
-    jwrite_null(j, "IPAMConfig");
-    jwrite_null(j, "Links");
-    jwrite_null(j, "Aliases");
-    jwrite_string(j, "MacAddress", "");
-    jwrite_null(j, "DriverOpts");
+    if (m)
+        jwrite_printf(j, "MacAddress", "%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5]);
+    else
+        jwrite_string(j, "MacAddress", "");
+}
+
+void show_ipv4(const NetworkEndpoint *ep, const char *key, bool with_length, struct jwrite *j)
+{
+    char text[IPAM_TEXT];
+
+    if (!ep || !ep->has_ipv4) {
+        jwrite_string(j, key, "");
+        return;
+    }
+    ipam_address_format(ep->ipv4, text);
+    if (with_length)
+        jwrite_printf(j, key, "%s/%u", text, ep->ipv4_length);
+    else
+        jwrite_string(j, key, text);
+}
+
+static void show_gateway(const NetworkEndpoint *ep, struct jwrite *j)
+{
+    char text[IPAM_TEXT] = "";
+
+    if (ep && ep->gateway)
+        ipam_address_format(ep->gateway, text);
+    jwrite_string(j, "Gateway", text);
+}
+
+static void show_endpoint_config(const EndpointConfig *config, struct jwrite *j)
+{
+    if (config && config->ipv4_address && *config->ipv4_address) {
+        jwrite_object(j, "IPAMConfig");
+        jwrite_string(j, "IPv4Address", config->ipv4_address);
+        jwrite_end(j);
+    } else {
+        jwrite_null(j, "IPAMConfig");
+    }
+    show_texts_or_null(j, "Links", config ? config->links : NULL, config ? config->n_links : 0);
+    show_texts_or_null(j, "Aliases", config ? config->aliases : NULL, config ? config->n_aliases : 0);
+    if (config && config->n_options)
+        show_pairs(j, "DriverOpts", config->options, config->n_options);
+    else
+        jwrite_null(j, "DriverOpts");
+    jwrite_int(j, "GwPriority", config ? config->gateway_priority : 0);
+}
+
+static void show_endpoint(const char *name, const char *id, const EndpointConfig *config, const NetworkEndpoint *ep,
+                          struct jwrite *j)
+{
+    jwrite_object(j, name);
+    show_endpoint_config(config, j);
+    show_mac(ep, j);
     jwrite_string(j, "NetworkID", id);
-    for (size_t i = 0; i < ARRAY_SIZE(empty); i++)
-        jwrite_string(j, empty[i], "");
-    jwrite_int(j, "IPPrefixLen", 0);
+    jwrite_string(j, "EndpointID", ep ? ep->id : "");
+    show_gateway(ep, j);
+    show_ipv4(ep, "IPAddress", false, j);
+    jwrite_int(j, "IPPrefixLen", ep ? ep->ipv4_length : 0);
+    jwrite_string(j, "IPv6Gateway", "");
+    jwrite_string(j, "GlobalIPv6Address", "");
     jwrite_int(j, "GlobalIPv6PrefixLen", 0);
     jwrite_null(j, "DNSNames");
     jwrite_end(j);
+}
+
+static void show_networks(const struct container *c, struct jwrite *j)
+{
+    const char *mode = c->record->config->host->network_mode;
+    struct plug_wish wish;
+    struct network *n;
+    char id[HEX_ID_TEXT + 1];
+    size_t count = 0;
+
+    jwrite_object(j, "Networks");
+    for (; c->en->networks && plug_wish(c->record->config, count, &wish); count++) {
+        if (network_find(c->en->networks, wish.network, &n, NULL) == 0)
+            show_endpoint(n->record->name, n->record->id, wish.config, plug_endpoint(c->record, n->record->id), j);
+        else
+            show_endpoint(wish.network, "", wish.config, NULL, j); /* removed since */
+    }
+    if (count == 0) {
+        network_id(c->en, mode, id);
+        show_endpoint(mode, id, NULL, NULL, j);
+    }
     jwrite_end(j);
 }
 
 static void show_network_settings(const struct container *c, struct jwrite *j)
 {
-    static const char *const empty[] = {"Bridge",     "SandboxID",  "SandboxKey",        "LinkLocalIPv6Address",
-                                        "EndpointID", "Gateway",    "GlobalIPv6Address", "IPAddress",
-                                        "MacAddress", "IPv6Gateway"};
-    static const char *const zero[] = {"LinkLocalIPv6PrefixLen", "GlobalIPv6PrefixLen", "IPPrefixLen"};
+    static const char *const empty[] = {"Bridge", "SandboxID", "SandboxKey", "LinkLocalIPv6Address"};
+    char bridge[HEX_ID_TEXT + 1];
+
+    network_id(c->en, "bridge", bridge);
+    const NetworkEndpoint *ep = plug_endpoint(c->record, bridge);
 
     jwrite_object(j, "NetworkSettings");
     for (size_t i = 0; i < ARRAY_SIZE(empty); i++)
         jwrite_string(j, empty[i], "");
-    for (size_t i = 0; i < ARRAY_SIZE(zero); i++)
-        jwrite_int(j, zero[i], 0);
+    jwrite_int(j, "LinkLocalIPv6PrefixLen", 0);
     jwrite_bool(j, "HairpinMode", false);
     jwrite_object(j, "Ports");
     for (size_t i = 0; container_is_running(c) && i < c->record->config->n_exposed_ports; i++)
@@ -166,6 +235,15 @@ static void show_network_settings(const struct container *c, struct jwrite *j)
     jwrite_end(j);
     jwrite_null(j, "SecondaryIPAddresses");
     jwrite_null(j, "SecondaryIPv6Addresses");
+    /* The default bridge's endpoint once more, as older clients expect it. */
+    jwrite_string(j, "EndpointID", ep ? ep->id : "");
+    show_gateway(ep, j);
+    jwrite_string(j, "GlobalIPv6Address", "");
+    jwrite_int(j, "GlobalIPv6PrefixLen", 0);
+    show_ipv4(ep, "IPAddress", false, j);
+    jwrite_int(j, "IPPrefixLen", ep ? ep->ipv4_length : 0);
+    jwrite_string(j, "IPv6Gateway", "");
+    show_mac(ep, j);
     show_networks(c, j);
     jwrite_end(j);
 }

@@ -19,6 +19,11 @@ void container_status_text(const struct container *c, int64_t now_ns, char *ret,
 /* The id of a predefined network of this engine: 64 hex digits. */
 void network_id(const struct engine *en, const char *name, char ret[HEX_ID_TEXT + 1]);
 
+/* Members of an endpoint: its MAC as "MacAddress", and its address with or without the prefix' length. "" for one
+ * that has none; NULL is such a one. */
+void show_mac(const NetworkEndpoint *ep, struct jwrite *j);
+void show_ipv4(const NetworkEndpoint *ep, const char *key, bool with_length, struct jwrite *j);
+
 /* {"k": "v"} of a list of pairs, and an array of texts. */
 void show_pairs(struct jwrite *j, const char *key, KeyValue *const *pairs, size_t count);
 void show_texts(struct jwrite *j, const char *key, char *const *texts, size_t count);

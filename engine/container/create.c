@@ -17,6 +17,7 @@
 #include "engine/container/merge.h"
 #include "engine/container/mounts.h"
 #include "engine/container/netfiles.h"
+#include "engine/container/plug.h"
 #include "engine/container/restart.h"
 #include "engine/sweep.h"
 #include "proto/base/file.h"
@@ -114,6 +115,28 @@ static int check_ports(struct creation *cr, const HostConfig *host, bool is_host
     return 0;
 }
 
+/* With networks of this machine: bridge where nothing was asked. */
+static int take_own_network(struct creation *cr, ContainerConfig *config, struct err *e)
+{
+    HostConfig *host = config->host;
+    const char *mode = host->network_mode ? host->network_mode : "";
+    bool is_host = strcmp(mode, "host") == 0;
+
+    if (config->network_disabled && is_host)
+        return err_set(e, ERR_INVALID, "conflicting options: NetworkDisabled and network mode \"host\"");
+    if (strncmp(mode, "container:", 10) == 0)
+        return err_set(e, ERR_UNSUPPORTED, "invalid NetworkMode: \"%.120s\" " NOT_IMPLEMENTED, mode);
+    if (config->network_disabled)
+        mode = "none";
+    else if (!*mode || strcmp(mode, "default") == 0)
+        mode = "bridge";
+    host->network_mode = arena_strdup(cr->a, mode);
+    if (host->n_links)
+        return err_set(e, ERR_UNSUPPORTED, "invalid Links: link \"%.120s\" " NOT_IMPLEMENTED, host->links[0]);
+    int rc = plug_check(config, e);
+    return rc == 0 ? check_ports(cr, host, is_host, e) : rc;
+}
+
 /* `none` and `host`; no wish at all is none, and said so. */
 static int take_network(struct creation *cr, ContainerConfig *config, struct err *e)
 {
@@ -121,6 +144,8 @@ static int take_network(struct creation *cr, ContainerConfig *config, struct err
     const char *mode = host->network_mode ? host->network_mode : "";
     bool is_host = strcmp(mode, "host") == 0, is_none = strcmp(mode, "none") == 0;
 
+    if (cr->en->networks)
+        return take_own_network(cr, config, e);
     if (!is_host && !is_none && *mode && strcmp(mode, "default") != 0)
         return err_set(e, ERR_UNSUPPORTED,
                        "invalid NetworkMode: network \"%.120s\" " NOT_IMPLEMENTED
@@ -132,11 +157,14 @@ static int take_network(struct creation *cr, ContainerConfig *config, struct err
         return err_set(e, ERR_UNSUPPORTED,
                        "invalid Links: link \"%.120s\" " NOT_IMPLEMENTED ": bridge networks come later",
                        host->links[0]);
-    if (!is_host && !is_none && !config->network_disabled)
+    if (!is_host && !is_none && !config->network_disabled) {
         warn(cr, "No network was asked for and the container gets none: bridge networks come later. Use "
                  "--network host, or --network none to silence this warning");
+        config->n_endpoints = 0; /* clients name the default network */
+    }
     host->network_mode = arena_strdup(cr->a, is_host ? "host" : "none");
-    return check_ports(cr, host, is_host, e);
+    int rc = plug_check(config, e);
+    return rc == 0 ? check_ports(cr, host, is_host, e) : rc;
 }
 
 /* Letters, digits, dashes and dots, as RFC 1123 has them; underscores are common and harmless. */

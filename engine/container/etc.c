@@ -16,6 +16,7 @@
 #include "engine/container/container.h"
 #include "engine/container/etc.h"
 #include "engine/container/netfiles.h"
+#include "engine/container/plug.h"
 #include "proto/base/file.h"
 #include "proto/base/ident.h"
 #include "proto/base/log.h"
@@ -90,17 +91,38 @@ static void refresh_resolv(struct container *c, int dir_fd)
     c->record->resolv_hash = hash_of(&wanted); /* saved when it runs */
 }
 
+/* --- hosts --------------------------------------------------------------------------------------- */
+
+static void make_hosts(struct container *c, struct buf *out)
+{
+    AUTO_BUF struct buf machine = {0};
+    bool is_host = has_host_network(c->record);
+
+    if (is_host && file_read(AT_FDCWD, "/etc/hosts", HOST_FILE_MAX, &machine, NULL) < 0)
+        buf_clear(&machine); /* a machine without hosts file: the container's is empty too */
+    netfiles_hosts(c->record->config->host, is_host ? buf_str(&machine) : NULL, out);
+    plug_hosts(c, out);
+}
+
+/* A container that has networks may have another address in each run, so the file is made anew for each. */
+static int refresh_hosts(struct container *c, int dir_fd, struct err *e)
+{
+    AUTO_BUF struct buf hosts = {0};
+
+    if (!c->record->n_endpoints)
+        return 0;
+    make_hosts(c, &hosts);
+    return write_file(dir_fd, "hosts", &hosts, e);
+}
+
 /* --- all three ----------------------------------------------------------------------------------- */
 
 static int make_files(struct container *c, int dir_fd, struct err *e)
 {
     const ContainerConfig *config = c->record->config;
-    bool is_host = has_host_network(c->record);
-    AUTO_BUF struct buf hosts = {0}, hostname = {0}, resolv = {0}, machine = {0};
+    AUTO_BUF struct buf hosts = {0}, hostname = {0}, resolv = {0};
 
-    if (is_host && file_read(AT_FDCWD, "/etc/hosts", HOST_FILE_MAX, &machine, NULL) < 0)
-        buf_clear(&machine); /* a machine without hosts file: the container's is empty too */
-    netfiles_hosts(config->host, is_host ? buf_str(&machine) : NULL, &hosts);
+    make_hosts(c, &hosts);
     buf_printf(&hostname, "%s\n", config->hostname);
     make_resolv(c->en->containers, c->record, &resolv);
     int rc = write_file(dir_fd, "hosts", &hosts, e);
@@ -167,7 +189,7 @@ int etc_ready(struct container *c, int *ret_fd, struct err *e)
     if (open_dir(s->etc_fd, c->record->id, ret_fd) < 0)
         return errno == ENOENT ? make_dir(c, ret_fd, e) : err_errno(e, "open the directory of /etc/hosts");
     refresh_resolv(c, *ret_fd);
-    return 0;
+    return refresh_hosts(c, *ret_fd, e);
 }
 
 void etc_remove(struct container *c)

@@ -23,6 +23,7 @@
 #include "engine/container/devices.h"
 #include "engine/container/etc.h"
 #include "engine/container/mounts.h"
+#include "engine/container/plug.h"
 #include "proto/base/file.h"
 #include "proto/base/mem.h"
 
@@ -39,6 +40,7 @@ struct launch {
     struct container *container; /* NULL: abandoned */
     struct container *held;      /* while the pool reads its record */
     struct engine *en;
+    char id[HEX_ID_TEXT + 1];
     uv_work_t work;     /* opening of bind sources, finding of devices */
     struct arena arena; /* for the devices */
     struct bundle_device *devices;
@@ -48,7 +50,10 @@ struct launch {
     unsigned layers, base, upper, work_dir, resolv_conf, hostname, hosts, log_directory, seccomp;
     struct launch_mount *mounts;
     size_t mount_count;
-    struct err failure; /* of the work in the pool */
+    struct err failure; /* of the work in the pool, or of the launch while its network is under way */
+    struct plug plug;   /* the wait for its networks, then for its interfaces */
+    bool is_plugging;   /* its interfaces are being made */
+    bool has_failed;    /* meanwhile */
 };
 
 /* Files of ours or of the user that are missing or closed are no missing program: those two codes are the keeper's.
@@ -269,7 +274,48 @@ static void finish(struct launch *l, const struct err *e, int pid, const char *s
 
 static void on_launched(void *ctx, const struct err *e, int pid, const char *sandbox, int64_t started_ns)
 {
-    finish(ctx, e, pid, sandbox, started_ns);
+    struct launch *l = ctx;
+
+    if (!l->is_plugging) {
+        finish(l, e, pid, sandbox, started_ns);
+        return;
+    }
+    l->has_failed = true; /* it cannot have succeeded: it had no word yet */
+    l->failure = *e;
+}
+
+static void fail(struct launch *l, const struct err *e)
+{
+    struct err failure = *e;
+
+    blame_preparation(&failure);
+    finish(l, &failure, 0, NULL, 0);
+}
+
+/* --- interfaces ---------------------------------------------------------------------------------- */
+
+static void on_plugged(struct plug *p, const struct err *e)
+{
+    struct launch *l = container_of(p, struct launch, plug);
+
+    l->is_plugging = false;
+    if (l->has_failed)
+        fail(l, &l->failure);
+    else if (e->code)
+        keeper_give_up(l->en->keeper, l->id, e);
+    else
+        keeper_go(l->en->keeper, l->id);
+}
+
+/* The sandbox is there, its child builds on: its interfaces are made meanwhile. */
+static void on_prepared(void *ctx, int netns_fd)
+{
+    struct launch *l = ctx;
+
+    if (!l->container)
+        return; /* the engine closes, and with it the keeper's connection: the launch is given up */
+    l->is_plugging = true;
+    plug_in(&l->plug, l->container, netns_fd, on_plugged);
 }
 
 static int hand_over(struct launch *l, struct err *e)
@@ -308,15 +354,9 @@ static int hand_over(struct launch *l, struct err *e)
     int rc = bundle_make(&in, &a, &plan, e);
     if (rc < 0)
         return rc;
-    return keeper_launch(l->en->keeper, plan, l->fds, l->fd_count, on_launched, l, e);
-}
-
-static void fail(struct launch *l, const struct err *e)
-{
-    struct err failure = *e;
-
-    blame_preparation(&failure);
-    finish(l, &failure, 0, NULL, 0);
+    memcpy(l->id, c->record->id, sizeof(l->id));
+    return keeper_launch(l->en->keeper, plan, l->fds, l->fd_count, c->record->n_endpoints ? on_prepared : NULL,
+                         on_launched, l, e);
 }
 
 static int add_program(struct launch *l, int borrowed, struct err *e)
@@ -390,6 +430,32 @@ static int open_all(struct launch *l, struct err *e)
     return rc;
 }
 
+/* Its networks are up and it has its addresses. */
+static int go_on(struct launch *l, struct err *e)
+{
+    struct container *c = l->container;
+    int rc = open_all(l, e);
+
+    if (rc < 0 || !has_foreign(c->record))
+        return rc < 0 ? rc : take_program(l, e);
+    l->work.data = l;
+    l->held = c;
+    c->held++;
+    if (uv_queue_work(c->en->loop, &l->work, open_foreign, foreign_opened) < 0)
+        abort(); /* only for a missing callback */
+    return 0;
+}
+
+static void on_networks(struct plug *p, const struct err *e)
+{
+    struct launch *l = container_of(p, struct launch, plug);
+    struct err failure = *e;
+
+    if (l->container && failure.code == 0 && go_on(l, &failure) == 0)
+        return;
+    fail(l, &failure);
+}
+
 static int begin(struct container *c, struct err *e)
 {
     struct launch *l;
@@ -409,17 +475,10 @@ static int begin(struct container *c, struct err *e)
     arena_init(&l->arena);
     for (size_t i = 0; i < l->mount_count; i++)
         l->mounts[i].point = c->record->mounts[i];
-    rc = open_all(l, e);
-    if (rc == 0 && has_foreign(c->record)) {
-        l->work.data = l;
-        l->held = c;
-        c->held++;
-        if (uv_queue_work(c->en->loop, &l->work, open_foreign, foreign_opened) < 0)
-            abort(); /* only for a missing callback */
-    } else if (rc == 0) {
-        rc = take_program(l, e);
-    }
-    if (rc < 0) {
+    rc = plug_prepare(&l->plug, c, on_networks, e);
+    if (rc == 0)
+        rc = go_on(l, e);
+    if (rc < 0 && rc != ERR_AGAIN) {
         for (size_t i = 0; i < l->mount_count; i++)
             if (l->mounts[i].filling)
                 l->mounts[i].filling->populating = false;
@@ -443,6 +502,7 @@ int launch_begin(struct container *c, struct err *e)
 void launch_abandon(struct launch *l)
 {
     l->container = NULL;
+    l->plug.container = NULL;
 }
 
 void launch_retry_populating(struct containers *s)

@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "engine/container/container.h"
+#include "engine/container/plug.h"
 #include "engine/container/restart.h"
 #include "proto/base/ident.h"
 #include "proto/base/log.h"
@@ -143,6 +144,7 @@ static void start_failed(struct container *c, struct err *e)
 {
     bool automatic = c->restart_delay_ms > 0;
 
+    plug_out(c);
     set_failed(c, e);
     /* "docker run" tells 127 and 126 by these words. */
     if (e->code == ERR_NOT_FOUND && strstr(e->text, "executable file not found"))
@@ -354,6 +356,7 @@ static void ended(struct container *c, const struct keeper_exit *exit)
     bool again = wants_start_again(c) && !c->remove_ended && c->life != LIFE_REMOVING;
 
     c->unconfirmed = false;
+    plug_out(c);
     set_ended(c, exit);
     if (c->life == LIFE_REMOVING) {
         tell_ended(c);
@@ -507,6 +510,9 @@ void containers_on_ready(struct engine *en)
     if (en->is_ready)
         return;
     en->is_ready = true;
+    list_each (c, &en->containers->all, link)
+        if (c->life != LIFE_RUNNING && c->life != LIFE_REMOVING)
+            plug_out(c); /* it never ran with them, or its end was seen before */
     list_each_safe (c, after, &en->containers->all, link)
         start_at_open(c);
 }

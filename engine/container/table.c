@@ -16,6 +16,7 @@
 #include "engine/container/base.h"
 #include "engine/container/container.h"
 #include "engine/container/etc.h"
+#include "engine/container/plug.h"
 #include "engine/sweep.h"
 #include "proto/base/file.h"
 #include "proto/base/ident.h"
@@ -373,6 +374,8 @@ static void open_on_record(void *ctx, const char *name, ProtobufCMessage *messag
         return;
     }
     struct container *c = container_add(s, record);
+
+    plug_restore(c);
     c->unconfirmed = c->life == LIFE_RUNNING;
     image_hold(s->en->images, record->image_id);
     for (size_t i = 0; i < record->n_mounts; i++) {

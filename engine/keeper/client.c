@@ -276,6 +276,23 @@ static void on_launched(struct keeper *k, uint32_t serial, const Box *m, int *fd
     link_flush(k);
 }
 
+/* A held launch has its sandbox. A keeper that was replaced meanwhile says so twice. */
+static void on_prepared(struct keeper *k, uint32_t serial, const Box *m, int *fds, unsigned fd_count)
+{
+    struct request *r = map64_get(&k->by_serial, serial);
+    struct err e;
+
+    if (!r || r->kind != REQUEST_LAUNCH || !r->prepared || r->is_prepared)
+        return; /* given up meanwhile */
+    if (!m->has_netns_fd || m->netns_fd >= fd_count) {
+        err_set(&e, ERR_INTERNAL, "the keeper's sandbox has no network namespace");
+        keeper_give_up(k, r->id, &e);
+        return;
+    }
+    r->is_prepared = true;
+    r->prepared(r->ctx, fds[m->netns_fd]);
+}
+
 static void on_answer(struct keeper *k, uint32_t serial, const KeeperError *error)
 {
     struct request *r = map64_get(&k->by_serial, serial);
@@ -422,6 +439,8 @@ void keeper_on_event(struct keeper *k, const KeeperEvent *event, int *fds, unsig
             link_flush(k);
     } else if (event->launched && event->launched->id) {
         on_launched(k, event->serial, event->launched, fds, fd_count);
+    } else if (event->prepared && event->prepared->id) {
+        on_prepared(k, event->serial, event->prepared, fds, fd_count);
     } else if (event->found && event->found->id) {
         on_found(k, event->found, fds, fd_count);
     } else if (event->ended && event->ended->id && event->ended->exit) {
@@ -592,6 +611,7 @@ static unsigned queued(const struct keeper *k)
 }
 
 int keeper_launch(struct keeper *k, const LaunchPlan *plan, const int *fds, unsigned fd_count,
+                  void (*prepared)(void *ctx, int netns_fd),
                   void (*done)(void *ctx, const struct err *e, int pid, const char *sandbox, int64_t started_ns),
                   void *ctx, struct err *e)
 {
@@ -619,13 +639,37 @@ int keeper_launch(struct keeper *k, const LaunchPlan *plan, const int *fds, unsi
     if (memfd >= 0)
         list[fd_count++] = memfd;
     m.launch = &launch;
+    launch.has_hold = launch.hold = prepared != NULL;
     struct request *r = request_new(REQUEST_LAUNCH, ctx);
+    r->prepared = prepared;
     r->launched = done;
     r->id = mem_strdup(plan->id);
     rc = enqueue(k, r, &m, list, fd_count, e);
     if (rc < 0)
         request_free(k, r);
     return rc;
+}
+
+void keeper_go(struct keeper *k, const char *id)
+{
+    KeeperRequest m = KEEPER_REQUEST__INIT;
+
+    m.go = (char *)id;
+    if (waiting_launch(k, id))
+        post(k, &m, NULL, 0);
+}
+
+void keeper_give_up(struct keeper *k, const char *id, const struct err *e)
+{
+    KeeperRequest m = KEEPER_REQUEST__INIT;
+    struct request *r = waiting_launch(k, id);
+    const struct err why = *e;
+
+    if (!r)
+        return;
+    m.give_up = (char *)id;
+    post(k, &m, NULL, 0);
+    request_done(k, r, &why, NULL);
 }
 
 int keeper_signal(struct keeper *k, const char *id, int signal, struct err *e)

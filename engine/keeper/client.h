@@ -48,6 +48,8 @@ struct request { /* to the keeper, until it is answered */
     unsigned fd_count;
     bool sent;
     enum request_kind { REQUEST_LAUNCH, REQUEST_UPGRADE, REQUEST_STOP, REQUEST_OTHER } kind;
+    void (*prepared)(void *ctx, int netns_fd); /* held launches */
+    bool is_prepared;                          /* it was called */
     union {
         void (*launched)(void *ctx, const struct err *e, int pid, const char *sandbox, int64_t started_ns);
         void (*done)(void *ctx, const struct err *e);

@@ -35,6 +35,7 @@ static void drop_connection(struct server *s)
     while (list_pop(&c->say))
         ;
     c->ready_due = false;
+    launch_drop_held(s);
 }
 
 /* --- saying ---------------------------------------------------------------------------------------- */
@@ -93,6 +94,21 @@ static int say_there(struct box *b)
     return send_event(s, &event, fds, count);
 }
 
+/* That a held launch has its namespaces: shoald needs the network's. */
+static int say_prepared(struct box *b)
+{
+    KeeperEvent event = KEEPER_EVENT__INIT;
+    struct box_message m;
+    int fds[PACKET_FDS];
+    unsigned count = 0;
+
+    box_describe(b, &m, fds, &count);
+    event.has_serial = true;
+    event.serial = b->serial;
+    event.prepared = &m.box;
+    return send_event(b->server, &event, fds, count);
+}
+
 static int say_end(struct box *b)
 {
     KeeperEvent event = KEEPER_EVENT__INIT;
@@ -108,6 +124,11 @@ static int say_box(struct box *b)
 {
     int rc = 0;
 
+    if (b->stage == BOX_STAGE__LAUNCHING_BOX) {
+        rc = b->holding && !b->prepared ? say_prepared(b) : 0;
+        b->prepared = rc == 0;
+        return rc;
+    }
     if (!b->announced) {
         rc = say_there(b);
         b->announced = rc == 0;
@@ -265,7 +286,7 @@ static int on_launch(struct server *s, uint32_t serial, const KeeperLaunch *l, i
     memcpy(list, fds, fd_count * sizeof(int));
     for (unsigned i = 0; i < fd_count; i++)
         fds[i] = -1;
-    return launch_begin(s, serial, l->plan.data, l->plan.len, memfd, list, fd_count, e);
+    return launch_begin(s, serial, l->hold, l->plan.data, l->plan.len, memfd, list, fd_count, e);
 }
 
 static void on_forget(struct server *s, const char *id)
@@ -325,7 +346,7 @@ static int on_stop(struct server *s, struct err *e)
 static int check_request(const KeeperRequest *r, struct err *e)
 {
     int members = !!r->hello + !!r->launch + !!r->forget + r->has_warm + !!r->adopt + !!r->upgrade + r->has_stop +
-                  !!r->close_stdin + r->has_hold;
+                  !!r->close_stdin + r->has_hold + !!r->go + !!r->give_up;
 
     return members == 1 ? 0 : err_set(e, ERR_UNSUPPORTED, "a request with %d members this keeper knows", members);
 }
@@ -352,6 +373,12 @@ static void dispatch(struct server *s, const KeeperRequest *r, int *fds, unsigne
     } else if (r->forget) {
         on_forget(s, r->forget);
         return; /* idempotent and without an answer */
+    } else if (r->go) {
+        launch_go(s, r->go);
+        return; /* the launch itself is answered */
+    } else if (r->give_up) {
+        launch_give_up_held(s, r->give_up);
+        return;
     } else if (r->has_warm) {
         rc = pool_add(s, r->warm.data, r->warm.len, &e);
     } else if (r->adopt) {

@@ -73,10 +73,20 @@ void keeper_warm(struct keeper *k, const Recipe *recipe);
  * closes) its own. At most 250. `done` comes once: with pid and time, or with the error of the step that failed
  * ("mount /data: permission denied"); then nothing of the container is left. Errors before the program could be
  * executed carry ERR_NOT_FOUND when it does not exist, ERR_DENIED when it may not be executed. A launch before
- * on_ready, or while a new keeper is being started, waits. `e->code` is 0 on success. */
+ * on_ready, or while a new keeper is being started, waits. `e->code` is 0 on success.
+ *
+ * With `prepared` the launch is held: it is called with the network namespace of the sandbox (borrowed for the
+ * call) while the rest is being built, and the program is executed only after keeper_go. It may fail before that,
+ * as any launch. A keeper or shoald that dies meanwhile ends it. */
 int keeper_launch(struct keeper *k, const LaunchPlan *plan, const int *fds, unsigned fd_count,
+                  void (*prepared)(void *ctx, int netns_fd),
                   void (*done)(void *ctx, const struct err *e, int pid, const char *sandbox, int64_t started_ns),
                   void *ctx, struct err *e);
+
+/* A held launch goes on, or ends: `done` comes with this error before the call returns. Nothing happens when it has
+ * failed meanwhile. */
+void keeper_go(struct keeper *k, const char *id);
+void keeper_give_up(struct keeper *k, const char *id, const struct err *e);
 
 /* Send a signal to the container's first process, through its pidfd. ERR_NOT_FOUND when it does not run. */
 int keeper_signal(struct keeper *k, const char *id, int signal, struct err *e);

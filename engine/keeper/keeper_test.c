@@ -176,7 +176,7 @@ static void container_is_launched_once(void **state)
 
     rig_launch(c);
     plan.id = c->id;
-    assert_int_equal(keeper_launch(rig.keeper, &plan, NULL, 0, NULL, NULL, &e), ERR_CONFLICT);
+    assert_int_equal(keeper_launch(rig.keeper, &plan, NULL, 0, NULL, NULL, NULL, &e), ERR_CONFLICT);
     twin = a_shell("true");
     memcpy(twin->id, c->id, sizeof(c->id));
     (void)keeper_signal(rig.keeper, c->id, SIGKILL, NULL);

@@ -1,10 +1,11 @@
 /* The life of a sandbox: cloned, warm, launched, running, ended.
  *
  *     launch_prepare   clone3 with a descriptor of the child; it builds the sandbox (child.c)
- *     launch_begin     a plan came: take a warm sandbox or clone one, write its record, send plan and word to the
- * child child_told       the channel's end: the program runs, or the child said why not child_ended      the
- * process is gone: to whom that must be said depends on the stage launch_drained   its last output is written: now
- * the end is reported
+ *     launch_begin     a plan came: take a warm sandbox or clone one, write its record, send plan and word
+ *     launch_go        the same for the word alone, where shoald first makes the sandbox's network
+ *     child_told       the channel's end: the program runs, or the child said why not
+ *     child_ended      the process is gone: to whom that must be said depends on the stage
+ *     launch_drained   its last output is written: now the end is reported
  *
  * The keeper does not wait for any of it. While a child is on its way only the end of its channel wakes us: the
  * packets it sent before (a terminal, its last words) are read then, so a launch costs one wake-up.
@@ -193,6 +194,7 @@ int launch_watch(struct box *b, struct err *e)
 
 struct order { /* a launch request, checked */
     uint32_t serial;
+    bool hold;
     const LaunchPlan *plan;
     const Recipe *recipe;
     const void *data; /* the plan packed, or */
@@ -246,9 +248,23 @@ static int send_plan(struct box *b, const struct order *o, int reader, struct er
     return packet_send(b->channel, packet, 1 + size, list, count, e);
 }
 
-static int begin_in(struct box *b, const struct order *o, struct err *e)
+/* The child works meanwhile; it executes only after this. What is said to be its start is what is written down
+ * here, so that a keeper after us says the same. */
+static int release(struct box *b, struct err *e)
 {
     static const char go[] = {CHILD_GO};
+
+    b->holding = false;
+    b->started_ns = wall_ns();
+    int rc = box_save(b, e);
+    if (rc == 0)
+        rc = packet_send(b->channel, go, sizeof(go), NULL, 0, e);
+    b->released = rc == 0;
+    return rc;
+}
+
+static int begin_in(struct box *b, const struct order *o, struct err *e)
+{
     AUTO_CLOSE
     int reader = -1;
     int rc = note_plan(b, o->plan, o->fds, e);
@@ -259,14 +275,11 @@ static int begin_in(struct box *b, const struct order *o, struct err *e)
         rc = send_plan(b, o, reader, e);
     if (rc < 0)
         return rc;
-    /* The child works meanwhile; it executes only after this. What is said to be its start is what is written down
-     * here, so that a keeper after us says the same. */
-    b->started_ns = wall_ns();
-    rc = box_save(b, e);
-    if (rc == 0)
-        rc = packet_send(b->channel, go, sizeof(go), NULL, 0, e);
-    b->released = rc == 0;
-    return rc;
+    if (!o->hold)
+        return release(b, e);
+    b->holding = true;
+    control_say(b);
+    return 0;
 }
 
 static int begin_with(struct box *b, const struct order *o, struct err *e)
@@ -301,12 +314,17 @@ static int begin_checked(struct server *s, const struct order *o, struct err *e)
     return rc < 0 ? rc : begin_with(b, o, e);
 }
 
-int launch_begin(struct server *s, uint32_t serial, const void *plan, size_t size, int memfd, int *fds,
+int launch_begin(struct server *s, uint32_t serial, bool hold, const void *plan, size_t size, int memfd, int *fds,
                  unsigned fd_count, struct err *e)
 {
     AUTO_ARENA struct arena a;
-    struct order o = {
-        .serial = serial, .data = plan, .size = size, .memfd = memfd, .fds = fds, .fd_count = fd_count};
+    struct order o = {.serial = serial,
+                      .hold = hold,
+                      .data = plan,
+                      .size = size,
+                      .memfd = memfd,
+                      .fds = fds,
+                      .fd_count = fd_count};
     const void *mapped = NULL;
     size_t mapped_size = 0;
     Recipe *recipe = NULL;
@@ -330,6 +348,41 @@ int launch_begin(struct server *s, uint32_t serial, const void *plan, size_t siz
     if (memfd >= 0)
         close(memfd);
     return rc;
+}
+
+/* --- a launch that is held ------------------------------------------------------------------------- */
+
+void launch_go(struct server *s, const char *id)
+{
+    struct box *b = map_get(&s->by_id, id);
+    struct err e;
+
+    if (!b || b->stage != BOX_STAGE__LAUNCHING_BOX || !b->holding)
+        return; /* its child has failed meanwhile, and that was said */
+    /* One that has just failed is about to end, and child_ended says why. */
+    int rc = b->channel < 0 ? ERR_CLOSED : release(b, &e);
+    if (rc == 0 || rc == ERR_CLOSED)
+        return;
+    uint32_t serial = b->serial;
+    abandon(b);
+    control_answer(s, serial, &e);
+}
+
+void launch_give_up_held(struct server *s, const char *id)
+{
+    struct box *b = map_get(&s->by_id, id);
+
+    if (b && b->stage == BOX_STAGE__LAUNCHING_BOX && b->holding)
+        abandon(b);
+}
+
+void launch_drop_held(struct server *s)
+{
+    struct box *b, *after;
+
+    list_each_safe (b, after, &s->boxes, link)
+        if (b->stage == BOX_STAGE__LAUNCHING_BOX && b->holding)
+            abandon(b);
 }
 
 /* --- what the child says --------------------------------------------------------------------------- */

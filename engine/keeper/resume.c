@@ -208,6 +208,8 @@ static void describe_rest(const struct box *b, Box *m, const struct server *s, s
     m->serial = b->serial;
     m->has_released = m->has_reported = true;
     m->released = b->executes;
+    m->has_holding = true;
+    m->holding = b->holding;
     m->reported = b->reported;
     m->has_announced = true;
     m->announced = b->announced;
@@ -351,6 +353,7 @@ static int restore_box(struct server *s, const Box *m, struct err *e)
     b->adopted = m->adopted;
     b->stage = (int)m->stage;
     b->executes = m->released;
+    b->holding = m->holding;
     b->announced = m->announced;
     b->reported = m->reported;
     if (m->error) {
@@ -413,7 +416,7 @@ int resume_state(struct server *s, int state_fd, struct err *e)
     }
     struct box *b;
     list_each (b, &s->boxes, link)
-        if (b->id && b->stage >= BOX_STAGE__RUNNING_BOX && (!b->announced || !b->reported))
+        if (b->id && (b->holding || (b->stage >= BOX_STAGE__RUNNING_BOX && (!b->announced || !b->reported))))
             control_say(b);
     control_answer(s, state->upgrade_serial, NULL);
     log_info("keeper program replaced", "version=%s boxes=%u", SHOAL_VERSION, s->box_count);

@@ -77,6 +77,8 @@ struct box {
     struct list pooled;    /* recipe->boxes */
     uint32_t serial;       /* of the request that launches it */
     uint32_t generation;   /* of the connection that asked */
+    bool holding;          /* its network is being made: shoald's word is waited for */
+    bool prepared;         /* this shoald knows its network namespace */
     bool released;         /* it was told to execute */
     bool executes;         /* it said that it does */
     bool announced;        /* this shoald knows it: found or launched */
@@ -207,8 +209,12 @@ void box_free(struct box *b); /* close and free alone; files stay */
 /* Clone the child that prepares a sandbox. */
 int launch_prepare(struct server *s, const Recipe *recipe, struct box **ret, struct err *e);
 /* A launch request: takes the descriptors in any case. On error nothing is left and the answer is the caller's. */
-int launch_begin(struct server *s, uint32_t serial, const void *plan, size_t size, int memfd, int *fds,
+int launch_begin(struct server *s, uint32_t serial, bool hold, const void *plan, size_t size, int memfd, int *fds,
                  unsigned fd_count, struct err *e);
+/* A launch that is held goes on, or ends in silence. Of others, and of what is not there, nothing happens. */
+void launch_go(struct server *s, const char *id);
+void launch_give_up_held(struct server *s, const char *id);
+void launch_drop_held(struct server *s);        /* who would say the word is gone */
 int launch_watch(struct box *b, struct err *e); /* begin to watch child and channel of a box, by its stage */
 void launch_look(struct box *b);                /* its process may have ended */
 void launch_give_up(struct box *b);             /* a warm one that is not needed */

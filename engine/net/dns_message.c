@@ -443,3 +443,19 @@ bool dns_reply_fits(const struct dns_question *q, uint16_t id, const uint8_t *m,
     *ret_truncated = (flags & FLAG_TRUNCATED) != 0;
     return true;
 }
+
+void dns_reply_restore(const struct dns_question *q, uint8_t *m)
+{
+    dns_message_set_id(m, q->id);
+    if (get16(m + 4) == 1)
+        memcpy(m + HEADER, q->section, q->section_size);
+}
+
+size_t dns_reply_cut(const struct dns_question *q, uint8_t *m)
+{
+    unsigned questions = get16(m + 4);
+
+    put16(m + 2, get16(m + 2) | FLAG_TRUNCATED);
+    memset(m + 6, 0, HEADER - 6);
+    return HEADER + (questions == 1 ? q->section_size : 0);
+}

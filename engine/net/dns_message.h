@@ -74,6 +74,11 @@ size_t dns_answer_write(const struct dns_question *q, enum dns_code code, const 
 bool dns_reply_fits(const struct dns_question *q, uint16_t id, const uint8_t *message, size_t size,
                     enum dns_code *ret_code, bool *ret_truncated);
 
+/* Give a reply that fits back to the client: its id, and the question as the client wrote it. */
+void dns_reply_restore(const struct dns_question *q, uint8_t *message);
+/* Leave its header and question alone, marked as truncated. Returns the new size. */
+size_t dns_reply_cut(const struct dns_question *q, uint8_t *message);
+
 static inline void dns_message_set_id(uint8_t *message, uint16_t id)
 {
     message[0] = (uint8_t)(id >> 8);

@@ -327,6 +327,16 @@ static void only_the_reply_to_the_question_fits(void **state)
     }
 }
 
+static void a_reply_is_given_back_as_the_client_asked(void **state)
+{
+    uint8_t reply[] = "\x77\x77\x81\x83\0\1\0\1\0\2\0\3\3WEB\0\0\1\0\1 and records";
+    struct dns_question q = read_fine(BYTES(QUERY WEB_A));
+
+    dns_reply_restore(&q, reply);
+    assert_memory_equal(reply, "\x12\x34\x81\x83\0\1\0\1\0\2\0\3" WEB_A " and records", sizeof(reply));
+    assert_message(reply, dns_reply_cut(&q, reply), BYTES("\x12\x34\x83\x83\0\1\0\0\0\0\0\0" WEB_A));
+}
+
 /* --- names ----------------------------------------------------------------------------------------- */
 
 static void pointers_lead_backwards_alone(void **state)
@@ -398,6 +408,7 @@ int main(void)
         cmocka_unit_test(what_does_not_fit_is_left_out_and_said),
         cmocka_unit_test(addresses_come_in_every_order),
         cmocka_unit_test(only_the_reply_to_the_question_fits),
+        cmocka_unit_test(a_reply_is_given_back_as_the_client_asked),
         cmocka_unit_test(pointers_lead_backwards_alone),
         cmocka_unit_test(names_are_written_as_they_are_read),
     };

@@ -91,6 +91,14 @@ void kernel_batch_free(struct kernel_batch *b)
     for (size_t i = 0; i < b->made_count; i++)
         if (b->made[i] >= 0)
             close(b->made[i]);
+    for (size_t i = 0; i < b->name_count; i++) {
+        struct kernel_names left = kernel_batch_names(b, (unsigned)i);
+
+        if (left.udp >= 0) {
+            close(left.udp);
+            close(left.tcp);
+        }
+    }
     arena_fini(&b->arena);
     free(b->held);
     free(b->made);
@@ -359,6 +367,24 @@ void kernel_nft(struct kernel_batch *b, struct nft *transaction)
 void kernel_nft_text(struct kernel_batch *b, const char *text)
 {
     name_change(b, CHANGE_NFT_TEXT, text);
+}
+
+unsigned kernel_names(struct kernel_batch *b)
+{
+    struct change *c = add(b, CHANGE_NAMES);
+
+    b->names = arena_append(&b->arena, b->names, b->name_count, sizeof(*b->names));
+    b->names[b->name_count] = (struct kernel_names){-1, -1};
+    c->number = (int)b->name_count++;
+    return (unsigned)c->number;
+}
+
+struct kernel_names kernel_batch_names(struct kernel_batch *b, unsigned number)
+{
+    struct kernel_names n = b->names[number];
+
+    b->names[number] = (struct kernel_names){-1, -1};
+    return n;
 }
 
 void kernel_forget_flows(struct kernel_batch *b, const struct kernel_flows *f)

@@ -152,6 +152,18 @@ void kernel_nft(struct kernel_batch *b, struct nft *transaction);
 /* A ruleset as text, in nft's language, as one transaction: for what is set up once. */
 void kernel_nft_text(struct kernel_batch *b, const char *text);
 
+/* The sockets for names in this namespace (dns.h): UDP, and TCP that listens, both non-blocking, bound to
+ * KERNEL_NAMES_ADDRESS at ports of the kernel's choice, and the rules that lead its port 53 there; so containers
+ * may bind port 53 themselves. Making them again leads to the new ones. Needs the loopback up. Returns its number.
+ */
+#define KERNEL_NAMES_ADDRESS "127.0.0.11"
+struct kernel_names {
+    int udp, tcp;
+};
+unsigned kernel_names(struct kernel_batch *b);
+/* In `done`: the descriptors, which are the caller's from then on; -1 when they were not made. */
+struct kernel_names kernel_batch_names(struct kernel_batch *b, unsigned number);
+
 /* Forget the connections whose original destination is `to` (port 0: any) or, with `backend`, those that were
  * translated to it. `protocol` 0: any. */
 struct kernel_flows {

@@ -463,7 +463,7 @@ static int run_transaction(struct kernel_here *h, const struct change *c, struct
 }
 
 /* libnftables is wanted when the first ruleset is set up, and by nobody before. */
-static int run_text(struct kernel_here *h, const struct change *c, struct err *e)
+int kernel_here_ruleset(struct kernel_here *h, const char *text, struct err *e)
 {
     if (!h->nft_library)
         h->nft_library = dlopen("libnftables.so.1", RTLD_NOW | RTLD_LOCAL);
@@ -483,11 +483,11 @@ static int run_text(struct kernel_here *h, const struct change *c, struct err *e
         return err_set(e, ERR_IO, "libnftables cannot be used here");
     keep(nft);
     hide(nft);
-    int rc = run(nft, c->name);
+    int rc = run(nft, text);
     if (rc) {
-        const char *text = why(nft);
+        const char *reason = why(nft);
 
-        rc = err_set(e, ERR_IO, "nf_tables: %.*s", text ? (int)strcspn(text, "\n") : 0, text ? text : "");
+        rc = err_set(e, ERR_IO, "nf_tables: %.*s", reason ? (int)strcspn(reason, "\n") : 0, reason ? reason : "");
     }
     drop(nft);
     return rc;
@@ -541,7 +541,9 @@ int kernel_change(struct kernel_here *h, struct kernel_batch *b, struct change *
     case CHANGE_NFT:
         return run_transaction(h, c, e);
     case CHANGE_NFT_TEXT:
-        return run_text(h, c, e);
+        return kernel_here_ruleset(h, c->name, e);
+    case CHANGE_NAMES:
+        return kernel_here_names(h, &b->names[c->number], e);
     case CHANGE_FLOWS:
         return kernel_here_forget(h, &c->flows, e);
     case CHANGE_DUMP:

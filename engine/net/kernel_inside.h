@@ -3,7 +3,8 @@
  *     kernel.c         batches, on the node loop; the thread's queue
  *     kernel_change.c  one change as a netlink message, or as whatever else it takes
  *     kernel_dump.c    reading what there is
- *     kernel_flows.c   connections to be forgotten */
+ *     kernel_flows.c   connections to be forgotten
+ *     kernel_names.c   sockets for names */
 #pragma once
 
 #include <pthread.h>
@@ -37,6 +38,7 @@ enum change_kind {
     CHANGE_SYSCTL,
     CHANGE_NFT,
     CHANGE_NFT_TEXT,
+    CHANGE_NAMES, /* number */
     CHANGE_FLOWS,
     CHANGE_DUMP
 };
@@ -73,6 +75,8 @@ struct kernel_batch {
     size_t held_count;
     int *made; /* -1: not made, or taken */
     size_t made_count;
+    struct kernel_names *names; /* in the arena; -1: not made, or taken */
+    size_t name_count;
     struct kernel_dump **dumps; /* in the arena */
     size_t dump_count;
     kernel_done *done;
@@ -103,7 +107,11 @@ int kernel_here_talk(struct kernel_here *h, int fd, uint32_t sequence, void (*ea
 int kernel_here_index(struct kernel_here *h, const char *name, int *ret, struct err *e);
 int kernel_change(struct kernel_here *h, struct kernel_batch *b, struct change *c, struct err *e);
 
-/* --- kernel_dump.c, kernel_flows.c --- */
+/* One transaction as text. */
+int kernel_here_ruleset(struct kernel_here *h, const char *text, struct err *e);
+
+/* --- kernel_dump.c, kernel_flows.c, kernel_names.c --- */
 
 int kernel_here_dump(struct kernel_here *h, struct arena *a, struct kernel_dump *ret, struct err *e);
+int kernel_here_names(struct kernel_here *h, struct kernel_names *ret, struct err *e);
 int kernel_here_forget(struct kernel_here *h, const struct kernel_flows *f, struct err *e);

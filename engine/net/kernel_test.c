@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/netfilter.h>
 #include <sched.h>
@@ -31,6 +32,7 @@ static struct outcome {
     bool done;
     struct err e;
     int made;
+    struct kernel_names names;
     struct kernel_dump dump;
     char text[8192]; /* of the dump, one thing a line */
 } outcome;
@@ -132,6 +134,8 @@ static void on_done(void *ctx, const struct err *e, struct kernel_batch *b)
     outcome.e = *e;
     if (ctx == &outcome.dump)
         print(kernel_batch_dump(b, 0), outcome.text, sizeof(outcome.text));
+    if (ctx == &outcome.names)
+        outcome.names = kernel_batch_names(b, 0);
     if (ctx == &outcome.made)
         outcome.made = kernel_batch_namespace(b, 0);
 }
@@ -583,6 +587,101 @@ static void flows_are_forgotten(void **state)
     close(client);
 }
 
+/* Inside the namespace, as a container would: port 53 of all addresses is its own, what goes to 127.0.0.11 port 53
+ * comes to `names` and the answer from there. Returns what went wrong. */
+static const char *use_names(int namespace_fd, const struct kernel_names *names)
+{
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(53)}, from;
+    struct sockaddr_in any = to;
+    socklen_t size = sizeof(from);
+    char text[8] = "";
+
+    if (setns(namespace_fd, CLONE_NEWNET) < 0)
+        return "setns";
+    (void)inet_pton(AF_INET, KERNEL_NAMES_ADDRESS, &to.sin_addr);
+    int udp = socket(AF_INET, SOCK_DGRAM, 0), tcp = socket(AF_INET, SOCK_STREAM, 0);
+    int own = socket(AF_INET, SOCK_DGRAM, 0), own_tcp = socket(AF_INET, SOCK_STREAM, 0);
+    if (bind(own, (struct sockaddr *)&any, sizeof(any)) < 0 ||
+        bind(own_tcp, (struct sockaddr *)&any, sizeof(any)) < 0 || listen(own_tcp, 1) < 0)
+        return "port 53 is taken";
+    for (int i = 0; i < 2; i++) {
+        if (sendto(udp, "ask", 3, 0, (struct sockaddr *)&to, sizeof(to)) != 3)
+            return "send";
+        if (recvfrom(names->udp, text, sizeof(text), 0, (struct sockaddr *)&from, &size) != 3)
+            return "a datagram does not come";
+        if (sendto(names->udp, "told", 4, 0, (struct sockaddr *)&from, size) != 4 ||
+            recvfrom(udp, text, sizeof(text), MSG_DONTWAIT, (struct sockaddr *)&from, &size) != 4)
+            return "no answer";
+        if (from.sin_port != to.sin_port || from.sin_addr.s_addr != to.sin_addr.s_addr)
+            return "an answer from elsewhere";
+    }
+    if (connect(tcp, (struct sockaddr *)&to, sizeof(to)) < 0)
+        return "connect";
+    int end = accept(names->tcp, NULL, NULL);
+    if (end < 0 || send(tcp, "ask", 3, 0) != 3 || recv(end, text, sizeof(text), 0) != 3 ||
+        send(end, "told", 4, 0) != 4 || recv(tcp, text, sizeof(text), 0) != 4)
+        return "no answer over TCP";
+    any.sin_addr.s_addr = htonl(INADDR_LOOPBACK); /* and its own server is still its own */
+    if (sendto(udp, "own", 3, 0, (struct sockaddr *)&any, sizeof(any)) != 3 ||
+        recv(own, text, sizeof(text), MSG_DONTWAIT) != 3 || recv(names->udp, text, sizeof(text), MSG_DONTWAIT) > 0)
+        return "its own server";
+    return NULL;
+}
+
+static void names_are_led_to_sockets_at_other_ports(void **state)
+{
+    need_nft();
+    int ns = made();
+    struct kernel_names first = {-1, -1};
+    for (int i = 0; i < 2; i++) { /* the second time it leads to the new ones */
+        struct kernel_batch *b = kernel_batch_new();
+
+        kernel_in(b, ns);
+        (void)kernel_names(b);
+        if (run_with(b, &outcome.names) < 0)
+            fail_msg("%s", outcome.e.text);
+        struct kernel_names names = outcome.names;
+        pid_t child = fork();
+        if (child == 0) {
+            alarm(20);
+            const char *wrong = use_names(ns, &names);
+            if (wrong)
+                fprintf(stderr, "%s: %s\n", wrong, strerror(errno));
+            _exit(wrong != NULL);
+        }
+        int status = -1;
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_int_equal(status, 0);
+        if (i == 0) {
+            first = names;
+        } else {
+            close(names.udp);
+            close(names.tcp);
+        }
+    }
+    close(first.udp);
+    close(first.tcp);
+    close(ns);
+}
+
+static void names_that_cannot_be_had_leave_nothing_open(void **state)
+{
+    need_nft();
+    int ns = made();
+    struct kernel_batch *b = kernel_batch_new();
+    kernel_in(b, ns);
+    (void)kernel_names(b); /* nobody takes these: they are closed with the batch */
+    kernel_nft_text(b, "nonsense");
+    assert_int_not_equal(run_with(b, NULL), 0);
+    b = kernel_batch_new();
+    kernel_nft_text(b, "nonsense");
+    (void)kernel_names(b);
+    assert_int_not_equal(run_with(b, &outcome.names), 0);
+    assert_int_equal(outcome.names.udp, -1);
+    assert_int_equal(outcome.names.tcp, -1);
+    close(ns);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -595,6 +694,8 @@ int main(void)
         cmocka_unit_test(many_elements_are_loaded_at_once),
         cmocka_unit_test(bad_rules_say_what_is_wrong),
         cmocka_unit_test(flows_are_forgotten),
+        cmocka_unit_test(names_are_led_to_sockets_at_other_ports),
+        cmocka_unit_test(names_that_cannot_be_had_leave_nothing_open),
     };
 
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -546,7 +546,7 @@ void rig_send(struct rig_case *c)
     check(bundle_make(&in, &a, &plan, &e), &e);
     if (c->change)
         c->change(c, plan);
-    check(keeper_launch(r->keeper, plan, c->fds, c->fd_count, on_launched, c, &e), &e);
+    check(keeper_launch(r->keeper, plan, c->fds, c->fd_count, NULL, on_launched, c, &e), &e);
     for (unsigned i = 0; i < c->fd_count; i++)
         close(c->fds[i]);
     c->fd_count = 0;

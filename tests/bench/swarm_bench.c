@@ -9,6 +9,7 @@
  *     P11   single tasks change: CPU time of the leader by change
  *     P18   the 100 tasks of one service are listed beside all others
  *     P12   memory of the leader by task and by node
+ *     P19   a real node joins, as a worker and as a manager
  *     storm all agents lose their connections at once: until they are back, and how long people wait meanwhile
  *
  * The leader's CPU time and memory are those of its process alone. docs/performance.md says what they came to. */
@@ -21,6 +22,7 @@
 #include "proto/base/mem.h"
 #include "tests/bench/crowd.h"
 #include "tests/bench/figure.h"
+#include "tests/bench/floor.h"
 #include "tests/bench/node.h"
 
 #define JOIN_MS 600000.0
@@ -33,6 +35,7 @@ static struct crowd_config config;
 static unsigned agents = 500, tasks = 20000, services;
 static const char *goals[16];
 static unsigned goal_count;
+static char manager_token[128];
 
 static bool wanted(const char *goal)
 {
@@ -233,6 +236,34 @@ static void measure_listing(void)
            samples_percentile(&took, 100), (unsigned long long)crowd.counts->running);
 }
 
+/* --- P19 --------------------------------------------------------------------------------------------- */
+
+/* From the request to the answer: the node has its certificate and its session; a manager has the leader's log too.
+ * The floor is three flushes: key and certificate at the node, its row at the leader. */
+static void measure_joins(const char *role, const char *token, unsigned runs)
+{
+    static struct samples took, flush;
+    static struct node node;
+    AUTO_FREE
+    char *body = mem_printf("{\"ListenAddr\":\"127.0.0.1:2378\",\"AdvertiseAddr\":\"127.0.0.1:2378\","
+                            "\"RemoteAddrs\":[\"127.0.0.1:2377\"],\"JoinToken\":\"%s\"}",
+                            token);
+
+    node_open(&node, &stage, role, "0");
+    took.count = flush.count = 0;
+    for (unsigned i = 0; i < runs; i++) {
+        double begun = bench_now_ms();
+
+        (void)dialog_ask(&node.client, 200, "POST", body, "/swarm/join");
+        samples_add(&took, bench_now_ms() - begun);
+        samples_add(&flush, floor_flush_ms(stage.dir));
+        node_swarm_leave(&node);
+    }
+    node_close(&node);
+    figure("P19", "join", samples_percentile(&took, 50), "ms", took.count, 3 * samples_percentile(&flush, 50),
+           "role=%s min=%.1f max=%.1f", role, samples_percentile(&took, 0), samples_percentile(&took, 100));
+}
+
 /* --- a storm ------------------------------------------------------------------------------------------ */
 
 static void measure_storm(void)
@@ -295,7 +326,7 @@ static void raise_limit(void)
 /* The leader takes no tasks itself. Agents dial several of its addresses, so that there are ports enough. */
 static void found(void)
 {
-    static char token[128], addresses[CROWD_ADDRESSES][32];
+    static char token[sizeof(manager_token)], addresses[CROWD_ADDRESSES][32];
 
     node_open(&leader, &stage, "leader", "0");
     (void)dialog_ask(&leader.client, 200, "POST",
@@ -304,6 +335,7 @@ static void found(void)
                      "/swarm/init");
     (void)dialog_ask(&leader.client, 200, "GET", NULL, "/swarm");
     dialog_string(&leader.client, "\"Worker\":\"", token, sizeof(token));
+    dialog_string(&leader.client, "\"Manager\":\"", manager_token, sizeof(manager_token));
     for (unsigned i = 0; i < CROWD_ADDRESSES; i++) {
         (void)snprintf(addresses[i], sizeof(addresses[i]), "127.0.0.%u:2377", i + 1); /* fits */
         config.addresses[i] = addresses[i];
@@ -324,6 +356,10 @@ int main(int argc, char **argv)
     found();
     crowd_open(&crowd, &config);
     bench_pause(1000);
+    if (wanted("P19")) {
+        measure_joins("worker", config.token, 9);
+        measure_joins("manager", manager_token, 5);
+    }
     if (wanted("P10"))
         measure_sessions();
     else

@@ -86,7 +86,7 @@ columns <<'EOT' >"$work/containers"
 400 ¦ PidsLimit|many ¦ POST ¦ /containers/create ¦ {"Image":"busy:1","HostConfig":{"PidsLimit":"many"}}
 400 ¦ CAP_FLY ¦ POST ¦ /containers/create ¦ {"Image":"busy:1","HostConfig":{"CapAdd":["CAP_FLY"]}}
 400 ¦ colour ¦ POST ¦ /containers/create ¦ {"Image":"busy:1","HostConfig":{"Ulimits":[{"Name":"colour","Soft":1,"Hard":1}]}}
-501 ¦ nosuch ¦ POST ¦ /containers/create ¦ {"Image":"busy:1","HostConfig":{"NetworkMode":"nosuch"}}
+501 ¦ container:x ¦ POST ¦ /containers/create ¦ {"Image":"busy:1","HostConfig":{"NetworkMode":"container:x"}}
 400 ¦ sometimes ¦ POST ¦ /containers/create ¦ {"Image":"busy:1","HostConfig":{"RestartPolicy":{"Name":"sometimes"}}}
 400 ¦ rel/ative ¦ POST ¦ /containers/create ¦ {"Image":"busy:1","HostConfig":{"Binds":["/a:rel/ative"]}}
 400 ¦ pipe ¦ POST ¦ /containers/create ¦ {"Image":"busy:1","HostConfig":{"Mounts":[{"Type":"pipe","Target":"/a"}]}}

@@ -10,7 +10,9 @@
 #include "proto/base/mem.h"
 #include "tests/simulation/raft_directed.h"
 
-#define LONG_MS 20000
+#define LONG_MS     20000
+#define FULL_MS     10000 /* to hand over, and to go on when there is room again */
+#define FILL_POINTS 200
 
 /* --- tools ---------------------------------------------------------------------------------------- */
 
@@ -914,6 +916,48 @@ static void full_disk_hands_over_and_comes_back(struct world *w)
     raftsim_converge(w, 10000);
 }
 
+/* Write through this leader until its disk is full and, within FULL_MS of that, another one leads. */
+static bool write_until_moved(struct world *w, uint64_t leader)
+{
+    struct disk *d = &w->members[leader].disk;
+    int64_t full_ms = 0;
+
+    for (int64_t ms = 0; ms < 6 * FULL_MS && full_ms < FULL_MS && !w->failed; ms += 25) {
+        uint64_t now = raftsim_leader(w);
+
+        if (d->full && now && now != leader)
+            return true;
+        (void)raftsim_propose(w, leader, 1500);
+        raftsim_run(w, 25);
+        full_ms += d->full ? 25 : 0;
+    }
+    return false;
+}
+
+/* GOALS R4: the leader's disk is full from its first, second... operation on, the two hundredth at last, so also in
+ * the middle of making a segment, of a snapshot and of the term's file. */
+static void disk_that_fills_at_any_point_moves_the_leader(struct world *w)
+{
+    begin(w, 43, 3, 3, 1 << 16);
+    for (unsigned point = 1; point <= FILL_POINTS && !w->failed; point++) {
+        uint64_t leader = await_leader(w, LONG_MS), life = w->members[leader].life, acked;
+        struct disk *d = &w->members[leader].disk;
+
+        d->fill_at = d->operations + point;
+        expect(w, write_until_moved(w, leader));
+        expect(w, raftsim_up(w, leader) && w->members[leader].life == life); /* no restart */
+        acked = w->acked_top;
+        raftsim_heal(w);
+        for (int64_t ms = 0; ms < FULL_MS && w->acked_top == acked && !w->failed; ms += 25) {
+            (void)raftsim_propose(w, raftsim_leader(w) ? raftsim_leader(w) : leader, 100);
+            raftsim_run(w, 25);
+        }
+        expect(w, w->acked_top > acked);
+        raftsim_converge(w, FULL_MS);
+        expect(w, w->members[leader].life == life);
+    }
+}
+
 static void failing_disk_stops_the_member(struct world *w)
 {
     uint64_t leader, life;
@@ -1096,6 +1140,7 @@ const struct directed directed[] = {
     {"empty_standby_is_not_promoted", empty_standby_is_not_promoted, 0},
     {"snapshot_waits_for_a_core_that_began_again", snapshot_waits_for_a_core_that_began_again, 0},
     {"full_disk_hands_over_and_comes_back", full_disk_hands_over_and_comes_back, 0},
+    {"disk_that_fills_at_any_point_moves_the_leader", disk_that_fills_at_any_point_moves_the_leader, 0},
     {"failing_disk_stops_the_member", failing_disk_stops_the_member, 0},
     {"failed_write_is_written_again_before_it_counts", failed_write_is_written_again_before_it_counts,
      FAULT_CACHE_TRUSTED},

@@ -254,6 +254,7 @@ static bool stops(struct disk *d, bool *part)
     if (d->crashed)
         return true;
     d->operations++;
+    d->full = d->full || (d->fill_at && d->operations >= d->fill_at);
     if (d->crash_at && d->operations == d->crash_at) {
         *part = true;
         disk_crash(d, entropy_below(d->entropy, 2));

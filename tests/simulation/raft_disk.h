@@ -56,6 +56,7 @@ struct disk {
     bool crashed;        /* every operation fails from now on */
     bool power;          /* the crash is a loss of power */
     bool full;           /* nothing grows */
+    uint64_t fill_at;    /* full from this operation on; 0: never */
     bool broken;         /* synced writes and syncs fail, other operations sometimes */
     void (*on_crash)(void *ctx);
     void *ctx;

@@ -595,7 +595,7 @@ void raftsim_heal(struct world *w)
         struct world_member *m = &w->members[id];
 
         m->hung = m->disk.full = m->disk.broken = false;
-        m->disk.crash_at = 0;
+        m->disk.crash_at = m->disk.fill_at = 0;
         m->disk_min_us = 100;
         m->disk_max_us = 3000;
         raftsim_start(w, id);
