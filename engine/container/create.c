@@ -104,13 +104,13 @@ static int check_ports(struct creation *cr, const HostConfig *host, bool is_host
     if (!is_host && first)
         return err_set(e, ERR_UNSUPPORTED,
                        "publishing ports (HostConfig.PortBindings: port %u at \"%.64s:%.64s\") " NOT_IMPLEMENTED
-                       ": bridge networks come later; use network mode \"host\"",
+                       ": published ports come later; use network mode \"host\"",
                        first->port, first->host_address ? first->host_address : "",
                        first->host_port ? first->host_port : "");
     if (!is_host)
         return err_set(e, ERR_UNSUPPORTED,
                        "publishing ports (HostConfig.PublishAllPorts: true) " NOT_IMPLEMENTED
-                       ": bridge networks come later; use network mode \"host\"");
+                       ": published ports come later; use network mode \"host\"");
     warn(cr, "Published ports are discarded when using host network mode");
     return 0;
 }
