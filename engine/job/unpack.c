@@ -167,8 +167,8 @@ static int mark_opaque(int root_fd, const char *path, struct err *e)
     AUTO_CLOSE
     int fd = (int)syscall(SYS_openat2, root_fd, *path ? path : ".", &how, sizeof(how));
 
-    if (fd < 0 && (errno == ENOENT || errno == ENOTDIR))
-        return 0; /* replaced by a later entry */
+    if (fd < 0 && (errno == ENOENT || errno == ENOTDIR || errno == ELOOP))
+        return 0; /* replaced by a later entry, maybe by a link */
     if (fd < 0)
         return err_errno(e, "open a directory to mark it opaque");
     if (fsetxattr(fd, "trusted.overlay.opaque", "y", 1, 0) < 0)
