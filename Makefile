@@ -231,12 +231,12 @@ $(B)/gen/%.pb-c.c $(B)/gen/%.pb-c.h: %.proto $(PROTOS)
 # Generated code is not ours to warn about.
 $(B)/gen/%.o: $(B)/gen/%.c | $(GEN)
 	$(call say,CC)
-	$(Q)$(CC) $(filter-out -W%,$(CFLAGS)) $(CPPFLAGS) -MMD -MP -c -o $@ $<
+	$(Q)$(CC) $(filter-out -W%,$(CFLAGS)) $(CPPFLAGS) -MD -MP -c -o $@ $<
 
 $(B)/%.o: %.c Makefile | $(GEN)
 	@mkdir -p $(@D)
 	$(call say,CC)
-	$(Q)$(CC) $(CFLAGS) $(CPPFLAGS) -MMD -MP -c -o $@ $<
+	$(Q)$(CC) $(CFLAGS) $(CPPFLAGS) -MD -MP -c -o $@ $<
 
 # The default seccomp profile is put into the program as it is.
 $(B)/engine/job/profile.o: engine/job/seccomp.json
@@ -299,14 +299,14 @@ FAULT_OBJ := $(patsubst %.c,$(B)/faults/%.o,$(call sources,manager/raft))
 $(B)/faults/%.o: %.c Makefile | $(GEN)
 	@mkdir -p $(@D)
 	$(call say,CC)
-	$(Q)$(CC) $(CFLAGS) $(CPPFLAGS) -DRAFT_FAULTS -MMD -MP -c -o $@ $<
+	$(Q)$(CC) $(CFLAGS) $(CPPFLAGS) -DRAFT_FAULTS -MD -MP -c -o $@ $<
 $(B)/tests/simulation/raft_faults_sim: $(FAULT_OBJ)
 # The same for managers and agents: those sources that hold such bugs (proto/base/planted.h), and all of manager/raft.
 PLANTED_OBJ := $(patsubst %.c,$(B)/planted/%.o,$(filter-out %_test.c,$(shell grep -l base/planted.h manager/*.c manager/*/*.c agent/*.c)))
 $(B)/planted/%.o: %.c Makefile | $(GEN)
 	@mkdir -p $(@D)
 	$(call say,CC)
-	$(Q)$(CC) $(CFLAGS) $(CPPFLAGS) -DWITH_PLANTED -MMD -MP -c -o $@ $<
+	$(Q)$(CC) $(CFLAGS) $(CPPFLAGS) -DWITH_PLANTED -MD -MP -c -o $@ $<
 $(B)/tests/simulation/manager_faults_sim: $(PLANTED_OBJ) $(filter-out $(B)/faults/manager/raft/link% %/env_real.o,$(FAULT_OBJ)) $(FAKE_RPC)
 
 $(FUZZ): $(B)/%: $(B)/%.o $(ARCHIVES)
