@@ -6,7 +6,7 @@
 #include "cli/command.h"
 #include "cli/foreground.h"
 #include "cli/inspect.h"
-#include "cli/print.h"
+#include "cli/prune.h"
 #include "cli/tree.h"
 #include "proto/base/mem.h"
 
@@ -312,31 +312,13 @@ static const struct option prune_options[] = {
 
 static int run_prune(struct cli *cli, const struct args *args, struct err *e)
 {
-    AUTO_BUF struct buf path = {0};
+    static const struct prune containers = {.path = "/containers/prune",
+                                            .title = "Containers",
+                                            .warning = "WARNING! This will remove all stopped containers.",
+                                            .tells_size = true};
     AUTO_JSON json_t *filters = cli_filters(args);
-    AUTO_JSON json_t *answer = NULL;
-    char size[PRINT_TEXT];
-    json_t *id;
-    size_t i;
 
-    if (!args_switch(args, "force") && !cli_confirm("WARNING! This will remove all stopped containers.\n"
-                                                    "Are you sure you want to continue?"))
-        return err_set(e, ERR_CANCELED, "cancelled");
-    path_add(&path, "/containers/prune");
-    cli_filter_query(&path, filters);
-    int rc = cli_post(cli, &path, NULL, &answer, e);
-    if (rc < 0)
-        return rc;
-    json_t *deleted = tree_get(answer, "ContainersDeleted");
-    if (json_array_size(deleted))
-        printf("Deleted Containers:\n");
-    json_array_foreach(deleted, i, id)
-    {
-        printf("%s\n", json_is_string(id) ? json_string_value(id) : "");
-    }
-    print_size((double)tree_int(answer, "SpaceReclaimed"), 4, size);
-    printf("%sTotal reclaimed space: %s\n", json_array_size(deleted) ? "\n" : "", size);
-    return 0;
+    return cli_prune(cli, args, &containers, filters, e);
 }
 
 /* --- tables -----------------------------------------------------------------------------------------------------

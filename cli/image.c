@@ -11,6 +11,7 @@
 #include "cli/logs.h"
 #include "cli/print.h"
 #include "cli/progress.h"
+#include "cli/prune.h"
 #include "cli/tree.h"
 #include "proto/base/image_name.h"
 #include "proto/base/mem.h"
@@ -257,40 +258,23 @@ static const struct option prune_options[] = {
     {.name = "force", .letter = 'f', .type = &option_switch, .help = "Do not ask first"},
     {0}};
 
+static void print_pruned(const json_t *item)
+{
+    bool untagged = *tree_text(item, "Untagged");
+
+    printf("%s: %s\n", untagged ? "untagged" : "deleted", tree_text(item, untagged ? "Untagged" : "Deleted"));
+}
+
 static int run_prune(struct cli *cli, const struct args *args, struct err *e)
 {
     bool all = args_switch(args, "all");
-    AUTO_BUF struct buf path = {0};
+    struct prune images = {.path = "/images/prune", .title = "Images", .tells_size = true, .print = print_pruned};
     AUTO_JSON json_t *filters = cli_filters(args);
-    AUTO_JSON json_t *answer = NULL;
-    char size[PRINT_TEXT];
-    json_t *item;
-    size_t i;
 
     cli_filter_add(filters, "dangling", all ? "false" : "true");
-    if (!args_switch(args, "force") &&
-        !cli_confirm(
-            all ? "WARNING! This will remove all images without at least one container associated to them.\n"
-                  "Are you sure you want to continue?"
-                : "WARNING! This will remove all dangling images.\nAre you sure you want to continue?"))
-        return err_set(e, ERR_CANCELED, "cancelled");
-    path_add(&path, "/images/prune");
-    cli_filter_query(&path, filters);
-    int rc = cli_post(cli, &path, NULL, &answer, e);
-    if (rc < 0)
-        return rc;
-    json_t *deleted = tree_get(answer, "ImagesDeleted");
-    if (json_array_size(deleted))
-        printf("Deleted Images:\n");
-    json_array_foreach(deleted, i, item)
-    {
-        bool untagged = *tree_text(item, "Untagged");
-
-        printf("%s: %s\n", untagged ? "untagged" : "deleted", tree_text(item, untagged ? "Untagged" : "Deleted"));
-    }
-    print_size((double)tree_int(answer, "SpaceReclaimed"), 4, size);
-    printf("%sTotal reclaimed space: %s\n", json_array_size(deleted) ? "\n" : "", size);
-    return 0;
+    images.warning = all ? "WARNING! This will remove all images without at least one container associated to them."
+                         : "WARNING! This will remove all dangling images.";
+    return cli_prune(cli, args, &images, filters, e);
 }
 
 /* --- tables -----------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@
 
 #include "cli/command.h"
 #include "cli/network.h"
+#include "cli/prune.h"
 #include "cli/spec.h"
 #include "cli/tree.h"
 #include "proto/base/mem.h"
@@ -208,29 +209,13 @@ static const struct option prune_options[] = {
 
 static int run_prune(struct cli *cli, const struct args *args, struct err *e)
 {
-    AUTO_BUF struct buf path = {0};
+    static const struct prune networks = {
+        .path = "/networks/prune",
+        .title = "Networks",
+        .warning = "WARNING! This will remove all custom networks not used by at least one container."};
     AUTO_JSON json_t *filters = cli_filters(args);
-    AUTO_JSON json_t *answer = NULL;
-    json_t *name;
-    size_t i;
 
-    if (!args_switch(args, "force") &&
-        !cli_confirm("WARNING! This will remove all custom networks not used by at least one container.\n"
-                     "Are you sure you want to continue?"))
-        return err_set(e, ERR_CANCELED, "cancelled");
-    path_add(&path, "/networks/prune");
-    cli_filter_query(&path, filters);
-    int rc = cli_post(cli, &path, NULL, &answer, e);
-    if (rc < 0)
-        return rc;
-    json_t *deleted = tree_get(answer, "NetworksDeleted");
-    if (json_array_size(deleted))
-        printf("Deleted Networks:\n");
-    json_array_foreach(deleted, i, name)
-    {
-        printf("%s\n", json_is_string(name) ? json_string_value(name) : "");
-    }
-    return 0;
+    return cli_prune(cli, args, &networks, filters, e);
 }
 
 const struct command network_prune = {.name = "prune",

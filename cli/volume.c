@@ -6,6 +6,7 @@
 #include "cli/inspect.h"
 #include "cli/list.h"
 #include "cli/print.h"
+#include "cli/prune.h"
 #include "cli/spec.h"
 #include "cli/tree.h"
 #include "proto/base/mem.h"
@@ -211,38 +212,16 @@ static const struct option prune_options[] = {
 static int run_prune(struct cli *cli, const struct args *args, struct err *e)
 {
     bool all = args_switch(args, "all");
-    AUTO_BUF struct buf path = {0};
+    struct prune how = {.path = "/volumes/prune", .title = "Volumes", .tells_size = true};
     AUTO_JSON json_t *filters = cli_filters(args);
-    AUTO_JSON json_t *answer = NULL;
-    char size[PRINT_TEXT];
-    json_t *name;
-    size_t i;
 
     if (all && json_object_get(filters, "all"))
         return err_set(e, ERR_INVALID, "conflicting options: cannot specify both --all and --filter all=1");
     if (all)
         cli_filter_add(filters, "all", "true");
-    if (!args_switch(args, "force") &&
-        !cli_confirm(all ? "WARNING! This will remove all local volumes not used by at least one container.\n"
-                           "Are you sure you want to continue?"
-                         : "WARNING! This will remove anonymous local volumes not used by at least one container.\n"
-                           "Are you sure you want to continue?"))
-        return err_set(e, ERR_CANCELED, "cancelled");
-    path_add(&path, "/volumes/prune");
-    cli_filter_query(&path, filters);
-    int rc = cli_post(cli, &path, NULL, &answer, e);
-    if (rc < 0)
-        return rc;
-    json_t *deleted = tree_get(answer, "VolumesDeleted");
-    if (json_array_size(deleted))
-        printf("Deleted Volumes:\n");
-    json_array_foreach(deleted, i, name)
-    {
-        printf("%s\n", json_is_string(name) ? json_string_value(name) : "");
-    }
-    print_size((double)tree_int(answer, "SpaceReclaimed"), 4, size);
-    printf("%sTotal reclaimed space: %s\n", json_array_size(deleted) ? "\n" : "", size);
-    return 0;
+    how.warning = all ? "WARNING! This will remove all local volumes not used by at least one container."
+                          : "WARNING! This will remove anonymous local volumes not used by at least one container.";
+    return cli_prune(cli, args, &how, filters, e);
 }
 
 static const struct command create = {.name = "create",
