@@ -214,12 +214,10 @@ static void forget_founding(struct thread *t)
  * look again, -1: when something happens. */
 static int64_t look_ready(struct thread *t)
 {
-    bool led = replica_leader(control_replica(t->control), NULL);
-    int64_t alone_ms = t->config.force_new_cluster ? INT64_MAX : t->alone_at_ms - clock_mono_ms(clock_real());
-
     if ((t->ready && t->serving) || t->stopped || !store_count(t->store, KIND_CLUSTER) ||
         !membership_settled(t->membership))
         return -1;
+    bool led = replica_leader(control_replica(t->control), NULL);
     if (led && !t->serving) {
         t->serving = true;
         serve_ready(t->serve);
@@ -227,10 +225,13 @@ static int64_t look_ready(struct thread *t)
     }
     if (t->ready)
         return -1;
-    if (!led && alone_ms > 0)
-        return t->config.force_new_cluster ? -1 : alone_ms;
-    if (!led)
+    if (!led) {
+        int64_t wait_ms = t->alone_at_ms - clock_mono_ms(clock_real());
+
+        if (wait_ms > 0)
+            return wait_ms;
         log_warn("no leader is known: requests are answered with who is missing", "%s", "");
+    }
     t->ready = true;
     t->news = news_new(t->control, t->membership);
     tell_info(t);
