@@ -50,8 +50,7 @@ static void send_reply(struct rpc_stream *stream, const MemberReply *reply)
     uint8_t *packed = mem_alloc(size + 1);
 
     member_reply__pack(reply, packed);
-    (void)rpc_send(stream, packed, size); /* the first message always has credit */
-    rpc_end(stream, NULL);
+    rpc_answer(stream, packed, size);
 }
 
 /* The last thing that is done with n. */

@@ -189,8 +189,9 @@ static void on_join_done(struct control_write *w, const struct err *e, uint64_t 
 
         rpc_stream_set(j->stream, &nothing); /* j is gone when it ends */
         if (e->code == 0)
-            (void)rpc_send(j->stream, j->reply, j->reply_size); /* the first message always has credit */
-        rpc_end(j->stream, e);
+            rpc_answer(j->stream, j->reply, j->reply_size);
+        else
+            rpc_end(j->stream, e);
     }
     joining_free(j);
 }
@@ -275,8 +276,7 @@ static int renew(struct serve *s, struct rpc_stream *stream, const struct object
         rc = make_reply(s, object, request, &identity, &reply, &size, e);
     if (rc == 0) {
         log_info("certificate renewed", "node=%s", peer->node_id);
-        (void)rpc_send(stream, reply, size); /* the first message always has credit */
-        rpc_end(stream, NULL);
+        rpc_answer(stream, reply, size);
     }
     wipe_reply(reply, size);
     return rc;
@@ -344,9 +344,8 @@ static int redirect(struct serve *s, struct rpc_stream *stream, struct err *e)
     if (!leader)
         return e->code;
     reply.redirect = (char *)leader;
-    assert(issue_reply__get_packed_size(&reply) <= sizeof(packed));    /* host:port */
-    (void)rpc_send(stream, packed, issue_reply__pack(&reply, packed)); /* the first message always has credit */
-    rpc_end(stream, NULL);
+    assert(issue_reply__get_packed_size(&reply) <= sizeof(packed)); /* host:port */
+    rpc_answer(stream, packed, issue_reply__pack(&reply, packed));
     return 0;
 }
 

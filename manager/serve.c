@@ -198,8 +198,7 @@ static void on_root(void *ctx, struct rpc_stream *stream, const struct rpc_ident
     size_t packed_size = root_reply__get_packed_size(&reply);
     uint8_t *packed = arena_alloc(&a, packed_size);
     root_reply__pack(&reply, packed);
-    (void)rpc_send(stream, packed, packed_size); /* the first message always has credit */
-    rpc_end(stream, NULL);
+    rpc_answer(stream, packed, packed_size);
     authority_forget((const Cluster *)object.message);
 }
 

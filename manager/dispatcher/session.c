@@ -681,8 +681,7 @@ static void answer_alone(struct rpc_stream *stream, const ManagerMessage *out)
 
     rpc_stream_set(stream, &ignore);
     manager_message__pack(out, packed);
-    (void)rpc_send(stream, packed, size); /* the first message always has credit */
-    rpc_end(stream, NULL);
+    rpc_answer(stream, packed, size);
 }
 
 /* Another manager leads: the agent is sent there. Without a leader it is told so, and tries the next manager. */

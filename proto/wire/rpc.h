@@ -154,6 +154,13 @@ int rpc_send(struct rpc_stream *s, const void *message, size_t size);
  * for the message that opens the stream. on_end comes later. */
 void rpc_end(struct rpc_stream *s, const struct err *e);
 
+/* Answer a call whose stream has carried nothing yet, so that there is credit: this message, then the end. */
+static inline void rpc_answer(struct rpc_stream *s, const void *message, size_t size)
+{
+    (void)rpc_send(s, message, size); /* a connection that is gone ends the stream by itself */
+    rpc_end(s, NULL);
+}
+
 /* Stop and go on receiving: while paused the peer gets no new credit. */
 void rpc_pause(struct rpc_stream *s, bool paused);
 

@@ -184,8 +184,7 @@ static void on_echo(void *ctx, struct rpc_stream *s, const struct rpc_identity *
     static const struct rpc_stream_events ignore = {.on_message = NULL};
 
     rpc_stream_set(s, &ignore);
-    (void)rpc_send(s, message, size); /* the first message always has credit */
-    rpc_end(s, NULL);
+    rpc_answer(s, message, size);
 }
 
 static const struct rpc_method methods[] = {

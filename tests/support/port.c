@@ -128,8 +128,7 @@ static void reply_with(struct rpc_stream *stream, const ProtobufCMessage *reply)
     uint8_t *packed = mem_alloc(size + 1);
 
     protobuf_c_message_pack(reply, packed);
-    (void)rpc_send(stream, packed, size); /* the first message always has credit */
-    rpc_end(stream, NULL);
+    rpc_answer(stream, packed, size);
 }
 
 static void on_root(void *ctx, struct rpc_stream *stream, const struct rpc_identity *peer, const void *message,
