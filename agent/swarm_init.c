@@ -50,17 +50,24 @@ void swarm_undo_entering(struct swarm *s, const struct err *e)
     swarm_close_parts(s, undo_files);
 }
 
+bool swarm_entered(struct swarm *s, const struct err *e)
+{
+    if (!swarm_callback_came(s))
+        return false;
+    if (e->code) {
+        swarm_undo_entering(s, e);
+        return false;
+    }
+    s->is_entering = false;
+    return true;
+}
+
 static void on_identity_written(void *ctx, const struct err *e)
 {
     struct swarm *s = ctx;
 
-    if (!swarm_callback_came(s))
+    if (!swarm_entered(s, e))
         return;
-    if (e->code) {
-        swarm_undo_entering(s, e);
-        return;
-    }
-    s->is_entering = false;
     swarm_move(s, SWARM_ACTIVE);
     swarm_start_renewal(s);
     log_info("swarm founded", "cluster=%s node=%s listen=%s advertise=%s", s->identity->cluster_id,

@@ -180,3 +180,5 @@ void swarm_http_init(struct swarm *s, struct http_exchange *x);
 void swarm_http_leave(struct swarm *s, struct http_exchange *x);
 void swarm_founded(struct swarm *s);                            /* the manager of a new cluster serves */
 void swarm_undo_entering(struct swarm *s, const struct err *e); /* it will not, or a join has failed */
+/* The identity of a node that enters was written, or not: then entering is undone. False: nothing is left to do. */
+bool swarm_entered(struct swarm *s, const struct err *e);

@@ -60,13 +60,8 @@ static void on_identity_written(void *ctx, const struct err *e)
 {
     struct swarm *s = ctx;
 
-    if (!swarm_callback_came(s))
+    if (!swarm_entered(s, e))
         return;
-    if (e->code) {
-        swarm_undo_entering(s, e);
-        return;
-    }
-    s->is_entering = false;
     log_info("joined the swarm", "cluster=%s node=%s role=%s advertise=%s", s->identity->cluster_id,
              s->identity->node_id, swarm_is_manager(s) ? "manager" : "worker", s->identity->advertise_address);
     s->awaits_session = true; /* and a manager has to serve, before whoever waits is answered */
