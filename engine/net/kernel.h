@@ -189,6 +189,7 @@ struct kernel_seen_address {
 };
 struct kernel_seen_route {
     enum kernel_route_type type;
+    bool ours; /* made here */
     struct kernel_address to, via;
     int link;
     uint32_t table, metric;
@@ -206,7 +207,7 @@ struct kernel_seen_rule {
 struct kernel_dump { /* of one namespace; borrowed from the batch */
     struct kernel_seen_link *links;
     struct kernel_seen_address *addresses;
-    struct kernel_seen_route *routes; /* those of tables main, local (ours only: type local on lo) and above 255 */
+    struct kernel_seen_route *routes; /* whoever made them; local ones of ours alone */
     struct kernel_seen_neighbour *neighbours;
     struct kernel_seen_rule *rules;
     size_t link_count, address_count, route_count, neighbour_count, rule_count;

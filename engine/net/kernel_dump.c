@@ -137,12 +137,14 @@ static void on_route(void *ctx, const void *message)
     if (m->nlmsg_type != RTM_NEWROUTE || mnl_nlmsg_get_payload_len(m) < sizeof(struct rtmsg))
         return;
     const struct rtmsg *head = mnl_nlmsg_get_payload(m);
-    if (head->rtm_protocol != KERNEL_PROTOCOL ||
-        (head->rtm_type != RTN_UNICAST && head->rtm_type != RTN_LOCAL && head->rtm_type != RTN_UNREACHABLE))
+    bool ours = head->rtm_protocol == KERNEL_PROTOCOL;
+    if (head->rtm_type != RTN_UNICAST && head->rtm_type != RTN_UNREACHABLE &&
+        !(ours && head->rtm_type == RTN_LOCAL))
         return;
     parse(m, sizeof(*head), &a);
     struct kernel_dump *d = r->dump;
-    struct kernel_seen_route seen = {.link = (int)number(&a, RTA_OIF),
+    struct kernel_seen_route seen = {.ours = ours,
+                                     .link = (int)number(&a, RTA_OIF),
                                      .table = a.at[RTA_TABLE] ? number(&a, RTA_TABLE) : head->rtm_table,
                                      .metric = number(&a, RTA_PRIORITY)};
     seen.type = head->rtm_type == RTN_UNICAST ? KERNEL_UNICAST

@@ -111,8 +111,10 @@ static void print(const struct kernel_dump *d, char *to, size_t size)
     for (size_t i = 0; i < d->route_count; i++) {
         kernel_address_format(&d->routes[i].to, a);
         kernel_address_format(&d->routes[i].via, b);
-        LINE("route %d %s via %s dev %s table %u metric %u\n", d->routes[i].type, a, b,
-             name_of(d, d->routes[i].link), d->routes[i].table, d->routes[i].metric);
+        if (!d->routes[i].ours && d->routes[i].to.family != AF_INET)
+            continue; /* every link that is up has some */
+        LINE("%sroute %d %s via %s dev %s table %u metric %u\n", d->routes[i].ours ? "" : "foreign ",
+             d->routes[i].type, a, b, name_of(d, d->routes[i].link), d->routes[i].table, d->routes[i].metric);
     }
     for (size_t i = 0; i < d->neighbour_count; i++) {
         const uint8_t *m = d->neighbours[i].mac;
@@ -310,6 +312,29 @@ static void namespaces_are_entered_and_left(void **state)
     RUN(b);
     assert_string_equal(look(fd), "");
     assert_string_equal(look(KERNEL_OWN), "");
+    close(fd);
+}
+
+/* Whoever gives out subnets has to know what the machine reaches already. */
+static void routes_of_others_are_seen_as_theirs(void **state)
+{
+    struct kernel_link here = {.name = "here"}, there = {.name = "there"};
+    struct kernel_address a = address("10.8.0.5/24");
+    struct kernel_route own = {.to = address("10.7.0.0/24"), .link = "here", .scope_link = true};
+    struct kernel_batch *b = kernel_batch_new();
+
+    need_root();
+    int fd = made();
+    kernel_in(b, fd);
+    kernel_veth(b, &here, &there, KERNEL_HERE);
+    kernel_link_up(b, "here", true);
+    kernel_link_up(b, "there", true);
+    kernel_add_address(b, "here", &a); /* the kernel makes a route of it by itself */
+    kernel_add_route(b, &own);
+    RUN(b);
+    const char *seen = look(fd);
+    assert_non_null(strstr(seen, "foreign route 0 10.8.0.0/24 via /0 dev here"));
+    assert_non_null(strstr(seen, "\nroute 0 10.7.0.0/24 via /0 dev here"));
     close(fd);
 }
 
@@ -689,6 +714,7 @@ int main(void)
         cmocka_unit_test(links_are_made_once_and_removed_once),
         cmocka_unit_test(batch_ends_at_its_first_failure),
         cmocka_unit_test(namespaces_are_entered_and_left),
+        cmocka_unit_test(routes_of_others_are_seen_as_theirs),
         cmocka_unit_test(fabric_of_a_node_can_be_built),
         cmocka_unit_test(elements_change_in_transactions),
         cmocka_unit_test(many_elements_are_loaded_at_once),
