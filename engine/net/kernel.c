@@ -170,11 +170,6 @@ unsigned kernel_namespace(struct kernel_batch *b)
     return (unsigned)c->number;
 }
 
-void kernel_in_made(struct kernel_batch *b, unsigned number)
-{
-    add(b, CHANGE_IN_MADE)->number = (int)number;
-}
-
 int kernel_batch_namespace(struct kernel_batch *b, unsigned number)
 {
     int fd = b->made[number];
@@ -211,16 +206,6 @@ void kernel_veth(struct kernel_batch *b, const struct kernel_link *link, const s
     c->where = place(b, peer_fd, &c->number);
 }
 
-void kernel_veth_to_made(struct kernel_batch *b, const struct kernel_link *link, const struct kernel_link *peer,
-                         unsigned number)
-{
-    struct change *c = link_change(b, CHANGE_VETH, link);
-
-    copy_link(b, &c->peer, c->peer_mac, peer);
-    c->where = WHERE_MADE;
-    c->number = (int)number;
-}
-
 void kernel_vxlan(struct kernel_batch *b, const struct kernel_link *link, const struct kernel_vxlan *vxlan)
 {
     link_change(b, CHANGE_VXLAN, link)->vxlan = *vxlan;
@@ -240,15 +225,6 @@ void kernel_link_move(struct kernel_batch *b, const char *name, int namespace_fd
 
     c->other = copy(b, new_name);
     c->where = place(b, namespace_fd, &c->number);
-}
-
-void kernel_link_move_to_made(struct kernel_batch *b, const char *name, unsigned number, const char *new_name)
-{
-    struct change *c = name_change(b, CHANGE_MOVE, name);
-
-    c->other = copy(b, new_name);
-    c->where = WHERE_MADE;
-    c->number = (int)number;
 }
 
 void kernel_link_up(struct kernel_batch *b, const char *name, bool up)

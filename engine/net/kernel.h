@@ -49,9 +49,8 @@ void kernel_batch_free(struct kernel_batch *b); /* one that is not submitted. NU
 /* What follows happens in this namespace; the descriptor is duplicated. At first: KERNEL_OWN. */
 void kernel_in(struct kernel_batch *b, int namespace_fd);
 /* Make a network namespace with its loopback up; what follows happens there. Returns its number, for
- * kernel_batch_namespace and kernel_in_made. */
+ * kernel_batch_namespace. */
 unsigned kernel_namespace(struct kernel_batch *b);
-void kernel_in_made(struct kernel_batch *b, unsigned number);
 /* In `done`: its descriptor, which is the caller's from then on; -1 when it was not made. */
 int kernel_batch_namespace(struct kernel_batch *b, unsigned number);
 
@@ -82,13 +81,10 @@ struct kernel_link {
 };
 
 void kernel_bridge(struct kernel_batch *b, const struct kernel_link *link);
-/* A pair: `link` here, `peer` in the namespace of peer_fd (KERNEL_OWN: the node's, KERNEL_HERE: this one) or in a
- * made one. */
+/* A pair: `link` here, `peer` in the namespace of peer_fd (KERNEL_OWN: the node's, KERNEL_HERE: this one). */
 #define KERNEL_HERE (-2)
 void kernel_veth(struct kernel_batch *b, const struct kernel_link *link, const struct kernel_link *peer,
                  int peer_fd);
-void kernel_veth_to_made(struct kernel_batch *b, const struct kernel_link *link, const struct kernel_link *peer,
-                         unsigned number);
 
 struct kernel_vxlan {
     uint32_t id;
@@ -99,7 +95,6 @@ struct kernel_vxlan {
 void kernel_vxlan(struct kernel_batch *b, const struct kernel_link *link, const struct kernel_vxlan *vxlan);
 
 void kernel_link_move(struct kernel_batch *b, const char *name, int namespace_fd, const char *new_name);
-void kernel_link_move_to_made(struct kernel_batch *b, const char *name, unsigned number, const char *new_name);
 void kernel_link_up(struct kernel_batch *b, const char *name, bool up);
 void kernel_link_change(struct kernel_batch *b, const struct kernel_link *link); /* MAC, MTU, alias as given */
 void kernel_link_master(struct kernel_batch *b, const char *name, const char *bridge); /* NULL: none */

@@ -211,8 +211,6 @@ static int where_fd(const struct kernel_here *h, const struct kernel_batch *b, c
         return h->own;
     case WHERE_HELD:
         return b->held[c->number];
-    case WHERE_MADE:
-        return b->made[c->number];
     }
     return -1;
 }
@@ -512,8 +510,6 @@ int kernel_change(struct kernel_here *h, struct kernel_batch *b, struct change *
     switch (c->kind) {
     case CHANGE_IN:
         return kernel_here_enter(h, where_fd(h, b, c), e);
-    case CHANGE_IN_MADE:
-        return kernel_here_enter(h, b->made[c->number], e);
     case CHANGE_NAMESPACE:
         return make_namespace(h, b, c, e);
     case CHANGE_BRIDGE:

@@ -19,7 +19,6 @@
 
 enum change_kind {
     CHANGE_IN,        /* number: of a held descriptor; KERNEL_OWN */
-    CHANGE_IN_MADE,   /* number */
     CHANGE_NAMESPACE, /* number */
     CHANGE_BRIDGE,
     CHANGE_VETH,
@@ -43,7 +42,7 @@ enum change_kind {
     CHANGE_DUMP
 };
 
-enum where { WHERE_HERE, WHERE_OWN, WHERE_HELD, WHERE_MADE };
+enum where { WHERE_HERE, WHERE_OWN, WHERE_HELD };
 
 struct change { /* in the batch's arena, with all texts */
     struct list link;
