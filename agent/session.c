@@ -63,7 +63,7 @@ struct session {
     void (*closed)(void *ctx);
     void *closed_ctx;
     bool timer_closed;
-    bool is_denied;   /* the stream was, with a code */
+    struct err ended; /* how the stream did; code 0: plainly, or there is one */
     unsigned denials; /* in a row, by whichever managers */
 };
 
@@ -117,8 +117,7 @@ static void come_back(struct session *s, const struct err *e)
 {
     bool was_ready = s->state == READY;
 
-    s->denials = e->code == ERR_DENIED || s->is_denied ? s->denials + 1 : 0;
-    s->is_denied = false;
+    s->denials = e->code == ERR_DENIED ? s->denials + 1 : 0;
     if (was_ready && uv_now(s->loop) - s->ready_since_ms >= GOOD_AFTER_MS)
         s->backoff_ms = BACKOFF_FIRST_MS;
     int64_t wait_ms = patience(s);
@@ -134,11 +133,14 @@ static void on_conn_closed(void *ctx, struct rpc_conn *c, const struct err *e)
 {
     struct session *s = ctx;
 
+    struct err why = s->ended.code ? s->ended : *e; /* the stream may have ended first, and knows better */
+
     s->conn = NULL;
+    s->ended = (struct err){0};
     if (s->state == CLOSED)
         maybe_free(s);
     else
-        come_back(s, e);
+        come_back(s, &why);
 }
 
 static void on_stream_end(void *ctx, struct rpc_stream *stream, const struct err *e)
@@ -146,7 +148,7 @@ static void on_stream_end(void *ctx, struct rpc_stream *stream, const struct err
     struct session *s = ctx;
 
     s->stream = NULL;
-    s->is_denied = e->code == ERR_DENIED;
+    s->ended = *e;
     if (s->conn && s->state != CLOSED) {
         if (e->code)
             log_warn("manager ended the session", "manager=%s error=\"%s\"", s->manager, e->text);
