@@ -220,7 +220,7 @@ static int run_prune(struct cli *cli, const struct args *args, struct err *e)
     if (all)
         cli_filter_add(filters, "all", "true");
     how.warning = all ? "WARNING! This will remove all local volumes not used by at least one container."
-                          : "WARNING! This will remove anonymous local volumes not used by at least one container.";
+                      : "WARNING! This will remove anonymous local volumes not used by at least one container.";
     return cli_prune(cli, args, &how, filters, e);
 }
 
